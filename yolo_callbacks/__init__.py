@@ -1,0 +1,99 @@
+"""Training callbacks for Ultralytics YOLO.
+
+The names are imported when they are first used, so that `import yolo_callbacks` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from yolo_callbacks.attach import Attachment, attach, detach
+    from yolo_callbacks.callback import Callback, Priority
+    from yolo_callbacks.callbacks.csv_logger import CSVLogger
+    from yolo_callbacks.callbacks.early_stopping import EarlyStopping
+    from yolo_callbacks.callbacks.learning_rate_scheduler import LearningRateScheduler
+    from yolo_callbacks.callbacks.model_checkpoint import ModelCheckpoint
+    from yolo_callbacks.callbacks.plot_logger import PlotLogger
+    from yolo_callbacks.callbacks.reduce_lr_on_plateau import ReduceLROnPlateau
+    from yolo_callbacks.config import ConfigError, load_config
+    from yolo_callbacks.core.metrics import UnknownMetricError
+    from yolo_callbacks.core.record import (
+        Decision,
+        EpochRecord,
+        History,
+        Plan,
+        SaveCheckpoint,
+        SetLearningRate,
+        Stop,
+        StopReason,
+    )
+    from yolo_callbacks.defaults import default_callbacks
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Attachment": "attach",
+    "CSVLogger": "callbacks.csv_logger",
+    "Callback": "callback",
+    "ConfigError": "config",
+    "Decision": "core.record",
+    "EarlyStopping": "callbacks.early_stopping",
+    "EpochRecord": "core.record",
+    "History": "core.record",
+    "LearningRateScheduler": "callbacks.learning_rate_scheduler",
+    "ModelCheckpoint": "callbacks.model_checkpoint",
+    "Plan": "core.record",
+    "PlotLogger": "callbacks.plot_logger",
+    "Priority": "callback",
+    "ReduceLROnPlateau": "callbacks.reduce_lr_on_plateau",
+    "SaveCheckpoint": "core.record",
+    "SetLearningRate": "core.record",
+    "Stop": "core.record",
+    "StopReason": "core.record",
+    "UnknownMetricError": "core.metrics",
+    "attach": "attach",
+    "default_callbacks": "defaults",
+    "detach": "attach",
+    "load_config": "config",
+}
+
+__all__ = [
+    "Attachment",
+    "CSVLogger",
+    "Callback",
+    "ConfigError",
+    "Decision",
+    "EarlyStopping",
+    "EpochRecord",
+    "History",
+    "LearningRateScheduler",
+    "ModelCheckpoint",
+    "Plan",
+    "PlotLogger",
+    "Priority",
+    "ReduceLROnPlateau",
+    "SaveCheckpoint",
+    "SetLearningRate",
+    "Stop",
+    "StopReason",
+    "UnknownMetricError",
+    "__version__",
+    "attach",
+    "default_callbacks",
+    "detach",
+    "load_config",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

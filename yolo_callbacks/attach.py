@@ -1,0 +1,245 @@
+"""attach() and detach(): callbacks on a model, and what can be read back from its runs."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Union
+
+from yolo_callbacks.callback import EVENTS, VAL_EVENTS, Callback, check_events
+from yolo_callbacks.core.journal import Entry, read_journal
+from yolo_callbacks.core.record import Decision, Stop, StopReason
+from yolo_callbacks.core.session import LIFECYCLE_EVENTS, Hook, Session, check_outputs, label
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MINIMUM_ULTRALYTICS = (8, 4, 140)
+"""The first version that takes callbacks along to every GPU; older ones drop them without a word."""
+
+Callbacks = Union[Iterable[Callback], str, "os.PathLike[str]", None]
+
+
+def attach(model: Any, callbacks: Callbacks = None) -> Attachment:
+    """Let callbacks take part in every training of a model.
+
+    Attaching again replaces what was attached before. The model's other callbacks are left alone. Each
+    `model.train()` starts with fresh state, unless it resumes an interrupted run.
+
+    Args:
+        model: `ultralytics.YOLO`, or any other Ultralytics model with `add_callback`.
+        callbacks: A list of callbacks, the path of a YAML file that lists them, or None for `default_callbacks()`.
+
+    Returns:
+        What can be read of the runs: history, decisions, why it stopped.
+
+    Raises:
+        TypeError: If `model` takes no callbacks, or `callbacks` holds something that is none.
+        ValueError: If a callback has a method for an event that does not exist, or two would write the same file.
+        ImportError: If the installed Ultralytics is too old.
+
+    Example:
+        ```python
+        import yolo_callbacks as ycb
+        from ultralytics import YOLO
+
+        model = YOLO("yolo26n.yaml")
+        run = ycb.attach(model, [ycb.EarlyStopping(patience=20), ycb.CSVLogger()])
+        model.train(data="coco8.yaml", epochs=100)
+        print(run.stop_reason, run.history["metrics/mAP50-95(B)"].max())
+        ```
+    """
+    _check_model(model)
+    _check_version()
+    chosen = _resolve(callbacks)
+    attachment = Attachment(model, chosen)
+    detach(model)
+    for event in attachment.events():
+        model.add_callback(event, _AttachedHook(event, attachment))
+    return attachment
+
+
+def detach(model: Any) -> None:
+    """Remove what `attach` registered; the model's other callbacks are left alone.
+
+    Raises:
+        TypeError: If `model` takes no callbacks.
+
+    Example:
+        ```python
+        ycb.attach(model)
+        ycb.detach(model)  # the next model.train() runs without us
+        ```
+    """
+    _check_model(model)
+    for event, functions in model.callbacks.items():
+        model.callbacks[event] = [function for function in functions if not isinstance(function, Hook)]
+
+
+class Attachment:
+    """What `attach` returns: the callbacks, and what is known of the newest run.
+
+    While a run goes on in this process, it reads the run's own state. After a training on several GPUs, whose work
+    was done in other processes, it reads the run directory.
+
+    Attributes:
+        callbacks: The attached callbacks.
+    """
+
+    def __init__(self, model: Any, callbacks: Iterable[Callback], facts: Mapping[str, Any] | None = None) -> None:
+        self.callbacks = tuple(callbacks)
+        self.facts: dict[str, Any] = dict(facts or {})
+        self._model: weakref.ref[Any] | None = weakref.ref(model)
+        self._session: Session | None = None
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """One row an epoch, indexed by `epoch` (counted from 1): metrics, losses, learning rates, counters, events.
+
+        Empty before the first epoch.
+        """
+        import pandas as pd
+
+        rows = [entry.to_row() for entry in self._entries()]
+        return pd.DataFrame(rows, columns=None if rows else ["epoch"]).set_index("epoch")
+
+    @property
+    def decisions(self) -> list[Decision]:
+        """What was decided, at which epoch and why, oldest first."""
+        if self._session is not None:
+            return list(self._session.decisions)
+        return [decision for entry in self._entries() for decision in entry.decisions]
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        """Why the run ended before its last planned epoch; None if it did not."""
+        stop = self._stop()
+        return stop.reason if stop else None
+
+    @property
+    def stop_message(self) -> str | None:
+        """The same as one sentence for people."""
+        stop = self._stop()
+        return stop.message if stop else None
+
+    @property
+    def save_dir(self) -> Path | None:
+        """The newest run's directory; None before the first training."""
+        if self._session is not None:
+            return self._session.run.save_dir
+        model = self._model() if self._model is not None else None
+        trainer = getattr(model, "trainer", None)
+        return Path(trainer.save_dir) if trainer is not None else None
+
+    def stop(self, message: str = "the program asked for it", reason: StopReason = StopReason.REQUESTED) -> bool:
+        """End the run that goes on in this process after its current epoch, with everything saved.
+
+        Safe to call from any thread and from a signal handler.
+
+        Args:
+            message: One sentence that says why.
+            reason: The reason to record.
+
+        Returns:
+            False if no run goes on.
+        """
+        if self._session is None or self._session.ended:
+            return False
+        self._session.request_stop(Stop(message, source="request", reason=reason))
+        return True
+
+    def events(self) -> list[str]:
+        """Return the events that have to be registered for these callbacks."""
+        always = ("on_pretrain_routine_start", *LIFECYCLE_EVENTS)
+        return [e for e in EVENTS if e in always or any(callback.overrides(e) for callback in self.callbacks)]
+
+    def enter(self, trainer: Any) -> Session:
+        """Take part in a trainer's run."""
+        session = Session.of(trainer)
+        if session is not self._session:
+            self._session = session
+            session.join(self.callbacks, self.facts)
+        return session
+
+    def _stop(self) -> Stop | None:
+        if self._session is not None:
+            return self._session.stop_decision
+        last = [entry.decisions for entry in self._entries()][-1:]
+        return next((d for decisions in last for d in decisions if isinstance(d, Stop)), None)
+
+    def _entries(self) -> list[Entry]:
+        if self._session is not None:
+            return self._session.entries
+        path = self.save_dir / "callbacks" / "journal.jsonl" if self.save_dir else None
+        return read_journal(path)[1] if path is not None and path.exists() else []
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the model and the live run behind: what travels to another process is the configuration."""
+        return {**self.__dict__, "_model": None, "_session": None}
+
+    def __repr__(self) -> str:
+        return f"Attachment({', '.join(label(self.callbacks))})"
+
+
+class _AttachedHook(Hook):
+    """A hook that brings its callbacks along."""
+
+    def __init__(self, event: str, attachment: Attachment) -> None:
+        super().__init__(event)
+        self.attachment = attachment
+
+    def __call__(self, source: Any) -> None:
+        if self.event in VAL_EVENTS:  # sent by a validator, during a training and outside of one
+            for callback in self.attachment.callbacks:
+                if callback.overrides(self.event):
+                    getattr(callback, self.event)(source)
+            return
+        self.attachment.enter(source).handle(self.event)
+
+
+def _resolve(callbacks: Callbacks) -> list[Callback]:
+    """Return the list of callbacks that was meant.
+
+    Raises:
+        TypeError: If it is no list of callbacks.
+        ValueError: If they do not go together.
+    """
+    if callbacks is None:
+        from yolo_callbacks.defaults import default_callbacks
+
+        return default_callbacks()
+    if isinstance(callbacks, (str, os.PathLike)):
+        from yolo_callbacks.config import load_config
+
+        return load_config(callbacks)
+    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks={callbacks!r} must be a list of callbacks, the path of a YAML file, or None")
+    chosen = list(callbacks)
+    for item in chosen:
+        if not isinstance(item, Callback):
+            hint = f": write {item.__name__}()" if isinstance(item, type) and issubclass(item, Callback) else ""
+            raise TypeError(f"{item!r} is not a Callback{hint}; register a plain function with model.add_callback")
+        check_events(item)
+    if len({id(item) for item in chosen}) < len(chosen):
+        raise ValueError("the same callback object is in the list twice")
+    check_outputs(label(chosen))
+    return chosen
+
+
+def _check_model(model: Any) -> None:
+    if isinstance(model, type) or not callable(getattr(model, "add_callback", None)):
+        hint = ": load it first, YOLO(path)" if isinstance(model, (str, os.PathLike)) else ""
+        raise TypeError(f"cannot attach to {model!r}, it must be an Ultralytics model such as YOLO('yolo26n.pt'){hint}")
+
+
+def _check_version() -> None:
+    from ultralytics import __version__
+    from ultralytics.utils.checks import parse_version
+
+    if parse_version(__version__) < MINIMUM_ULTRALYTICS:
+        needed = ".".join(map(str, MINIMUM_ULTRALYTICS))
+        raise ImportError(
+            f"ultralytics {__version__} is too old, it drops callbacks on several GPUs: pip install 'ultralytics>={needed}'"
+        )

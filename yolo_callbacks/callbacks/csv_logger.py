@@ -1,0 +1,127 @@
+"""CSVLogger: every epoch as a row of `callbacks/epochs.csv`."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from yolo_callbacks.callback import Callback, Priority
+from yolo_callbacks.core import storage
+from yolo_callbacks.core.checks import check_file_name
+
+if TYPE_CHECKING:
+    from yolo_callbacks.core.session import Session
+
+_LAST = "event"
+
+
+class CSVLogger(Callback):
+    """Write one row an epoch to `callbacks/epochs.csv`, for people and for pandas.
+
+    The file is replaced at once after each epoch, so a reader never sees half a row. Numbers are written in full. A
+    column that appears in the middle of a run is empty in the rows before it. Ultralytics' `results.csv` stays as it
+    is.
+
+    | column | content |
+    |---|---|
+    | `epoch` | number of the epoch, counted from 1 |
+    | `train/*`, `metrics/*`, `val/*`, `fitness` | the trainer's own; empty where the epoch was not validated |
+    | `lr/pg0`, `lr/pg1`, ... | learning rate of each parameter group at the end of the epoch |
+    | `lr_factor` | what callbacks multiplied the trainer's own schedule with |
+    | `seconds` | duration of the epoch, validation and saving included |
+    | `images_per_second` | training images over the time of the training part |
+    | `rss_gb`, `gpu_gb` | memory of the process in GiB; of the GPU where there is one |
+    | `elapsed` | seconds of training so far, summed over resumes |
+    | `validated` | whether validation ran |
+    | `EarlyStopping/wait`, ... | counters of the callbacks |
+    | `event` | what was decided after the epoch |
+
+    Args:
+        filename: Name of the file in the run's `callbacks` folder, ending in `.csv`. Defaults to `"epochs.csv"`.
+        separator: One character between the fields. Defaults to `","`.
+
+    Raises:
+        TypeError: If an argument is no string.
+        ValueError: If the name holds a folder, or the separator is not one character.
+
+    Example:
+        ```python
+        run = ycb.attach(model, [ycb.CSVLogger()])
+        model.train(data="coco8.yaml", epochs=3)
+        pandas.read_csv(run.save_dir / "callbacks" / "epochs.csv")
+        ```
+    """
+
+    priority = Priority.REPORT
+
+    def __init__(self, filename: str = "epochs.csv", separator: str = ",") -> None:
+        self.filename = check_file_name("filename", filename, suffix=".csv")
+        if not isinstance(separator, str) or len(separator) != 1 or separator in '\r\n"':
+            raise ValueError(f"separator={separator!r} must be one character such as ',' or ';'")
+        self.separator = separator
+        self._table = _Table(separator)
+
+    def outputs(self) -> Iterable[str]:
+        """Return the file."""
+        return (f"callbacks/{self.filename}",)
+
+    def setup(self, session: Session) -> None:
+        """Begin the file with the epochs of an interrupted run."""
+        self._table = _Table(self.separator)
+        for entry in session.entries:
+            self._table.add(entry.to_row())
+        if session.entries:
+            self._write(session)
+
+    def act(self, session: Session) -> None:
+        """Add the epoch's row."""
+        self._table.add(session.entries[-1].to_row())
+        self._write(session)
+
+    def _write(self, session: Session) -> None:
+        path = session.run.callbacks_dir / self.filename
+        session.background("files").submit(self.filename, self._table.writer(path))
+
+
+class _Table:
+    """Rows as text, so that one more row costs the same at any length."""
+
+    def __init__(self, separator: str) -> None:
+        self._separator = separator
+        self._columns: dict[str, None] = {}
+        self._rows: list[dict[str, Any]] = []
+        self._lines: list[str] = []
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Add a row; with it, its new columns to all rows before."""
+        self._rows.append(row)
+        if row.keys() <= self._columns.keys():
+            self._lines.append(self._line(row))
+            return
+        order = [*self._columns, *row]
+        self._columns = dict.fromkeys([*(name for name in order if name != _LAST), _LAST])
+        self._lines = [self._line(dict(zip(self._columns, self._columns))), *map(self._line, self._rows)]
+
+    def writer(self, path: Path) -> _Writer:
+        """Return a task that writes the rows there are now."""
+        return _Writer(path, self._lines, len(self._lines))
+
+    def _line(self, row: dict[str, Any]) -> str:
+        text = io.StringIO()
+        csv.writer(text, delimiter=self._separator, lineterminator="\n").writerow(
+            [row.get(name, "") for name in self._columns]
+        )
+        return text.getvalue()
+
+
+class _Writer:
+    """Writes the first `count` lines; the list may meanwhile grow."""
+
+    def __init__(self, path: Path, lines: list[str], count: int) -> None:
+        self._path, self._lines, self._count = path, lines, count
+
+    def __call__(self) -> None:
+        storage.replace_unsynced(self._path, "".join(self._lines[: self._count]).encode())

@@ -1,0 +1,310 @@
+"""ModelCheckpoint: keep the best checkpoints, and others, under names of their own; export the best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Union
+
+from yolo_callbacks.callback import Callback, Priority
+from yolo_callbacks.core.checks import check_bool, check_int, check_number, check_verbose
+from yolo_callbacks.core.log import LOGGER
+from yolo_callbacks.core.metrics import keys_of
+from yolo_callbacks.core.monitor import Metric, Monitor
+from yolo_callbacks.core.naming import FileTemplate, slug
+from yolo_callbacks.core.record import EpochRecord, History, Plan, SaveCheckpoint
+
+if TYPE_CHECKING:
+    from yolo_callbacks.core.session import Session
+
+ALL = -1
+
+
+class ModelCheckpoint(Callback):
+    """Keep the checkpoints with the best value of a monitored metric, and where asked also periodic ones.
+
+    What is kept is the trainer's own checkpoint of that epoch: the EMA weights that were validated, with optimizer
+    and arguments, so it can be validated, exported and resumed. It is copied off the training thread, put in place at
+    once, and listed with its SHA-256 in `callbacks/run.json`. `best.pt` and `last.pt` stay Ultralytics'.
+
+    Args:
+        filepath: Name of the best checkpoints: a template with `{epoch}` (counted from 1), `{monitor}` and metrics'
+            names, for example `"{epoch:03d}-{mAP50-95:.4f}"`. Relative to the run's `weights` folder; an absolute
+            path is taken as it is. It needs `{epoch}` where more than one file is kept. None gives
+            `best-<monitor>.pt` for one file, and `<monitor>-{epoch:04d}-{monitor:.5f}.pt` for several. Defaults to
+            None.
+        monitor: A metric's name or a function of the epoch's metrics, as in `EarlyStopping`. Defaults to
+            `"fitness"`.
+        verbose: 1 logs a line for each new best, 0 does not. Defaults to 1.
+        save_best_only: False keeps every validated epoch. Defaults to True.
+        save_weights_only: Drop the optimizer, as Ultralytics does at the end: a third of the size, not resumable.
+            Defaults to False.
+        mode: `"max"`, `"min"` or `"auto"`. Defaults to `"auto"`.
+        save_top_k: How many of the best are kept, >= 1; -1 for all, 0 for none. Defaults to 1.
+        every_n_epochs: Also keep every n-th epoch, for good, as `epoch-<number>.pt`; None for none. Defaults to None.
+        every_n_minutes: Also keep an epoch whenever so many minutes of training have passed, likewise. Defaults to
+            None.
+        save_last: Also keep a safe copy of the newest checkpoint as `latest.pt`: Ultralytics rewrites its `last.pt`
+            in place, and a crash in that instant destroys it. Defaults to False.
+        save_on_exception: When training ends with an exception, save the weights as they are as `exception.pt`;
+            resuming it repeats the epoch that broke. Needs ultralytics >= 8.4.177. Defaults to False.
+        export: A format of Ultralytics (`"onnx"`, `"openvino"`, ...) or a list of them: export the best checkpoint
+            into `export/` when training ends. Defaults to None.
+        export_args: Arguments for the export, such as `{"dynamic": True}`. Defaults to None.
+        filename: Lightning's word for `filepath`; give one of the two. Defaults to None.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range, a template's key is unknown, or arguments contradict each other.
+
+    Example:
+        ```python
+        ycb.attach(model, [ycb.ModelCheckpoint("{epoch:03d}-{mAP50-95:.4f}", monitor="mAP50-95", save_top_k=3)])
+        ```
+    """
+
+    priority = Priority.CHECKPOINT
+
+    def __init__(
+        self,
+        filepath: str | None = None,
+        monitor: Metric = "fitness",
+        verbose: int = 1,
+        save_best_only: bool = True,
+        save_weights_only: bool = False,
+        mode: str = "auto",
+        *,
+        save_top_k: int = 1,
+        every_n_epochs: int | None = None,
+        every_n_minutes: float | None = None,
+        save_last: bool = False,
+        save_on_exception: bool = False,
+        export: Union[str, Iterable[str], None] = None,
+        export_args: Mapping[str, Any] | None = None,
+        filename: str | None = None,
+    ) -> None:
+        if filepath is not None and filename is not None:
+            raise ValueError(f"filepath={filepath!r} and filename={filename!r} are the same thing: give one of them")
+        self.filepath = filepath
+        self.filename = filename
+        self.monitor = monitor
+        self.verbose = check_verbose(verbose)
+        self.save_best_only = check_bool("save_best_only", save_best_only)
+        self.save_weights_only = check_bool("save_weights_only", save_weights_only)
+        self.mode = mode
+        self.save_top_k = check_int("save_top_k", save_top_k, minimum=ALL)
+        self.every_n_epochs = None if every_n_epochs is None else check_int("every_n_epochs", every_n_epochs, minimum=1)
+        self.every_n_minutes = (
+            None
+            if every_n_minutes is None
+            else check_number("every_n_minutes", every_n_minutes, minimum=0.0, exclusive=True)
+        )
+        self.save_last = check_bool("save_last", save_last)
+        self.save_on_exception = check_bool("save_on_exception", save_on_exception)
+        self._monitor = Monitor.of(monitor, mode)
+        self._top_k = self.save_top_k if self.save_best_only else ALL
+        self._template = FileTemplate(self._best_name())
+        if self._top_k not in (0, 1) and "epoch" not in self._template.keys:
+            raise ValueError(
+                f"filepath={filepath or filename!r} needs '{{epoch}}' in it, or else each of the files that "
+                f"{'save_best_only=False' if not self.save_best_only else f'save_top_k={save_top_k}'} keeps would "
+                "overwrite the one before"
+            )
+        self.export = _checked_formats(export)
+        self.export_args = dict(export_args) if export_args is not None else None
+        if self.export and self._top_k == 0:
+            raise ValueError(f"export={export!r} exports the best checkpoint, and save_top_k=0 keeps none")
+        self._best = TopFold(self._monitor, self._top_k, self._template)
+        self._clock = ClockFold(self.every_n_minutes * 60) if self.every_n_minutes else None
+
+    def _best_name(self) -> str:
+        given = self.filepath if self.filepath is not None else self.filename
+        if given is not None:
+            return given
+        name = slug(self._monitor.name)
+        return f"best-{name}.pt" if self._top_k in (0, 1) else f"{name}-{{epoch:04d}}-{{monitor:.5f}}.pt"
+
+    def _beside(self, name: str) -> str:
+        """Return a name in the folder of the best checkpoints."""
+        folder, _, _ = self._template.example().rpartition("/")
+        return f"{folder}/{name}"
+
+    def check(self, metrics: Mapping[str, float], losses_known: bool) -> None:
+        """Make sure that the run has the monitored metric and those in the file's name."""
+        self._monitor.check(metrics, losses_known)
+        for key in self._template.keys:
+            if key not in ("epoch", "monitor") and losses_known:
+                keys_of(key, metrics)
+        if self.save_on_exception:
+            _check_teardown()
+
+    def outputs(self) -> Iterable[str]:
+        """Return examples of the files that are kept."""
+        names = [self._template.example()] if self._top_k else []
+        periodic = self.every_n_epochs is not None or self.every_n_minutes is not None
+        optional = (("epoch-{}.pt", periodic), ("latest.pt", self.save_last), ("exception.pt", self.save_on_exception))
+        return names + [self._beside(name) for name, wanted in optional if wanted]
+
+    def decide(self, history: History) -> list[SaveCheckpoint]:
+        """Keep this epoch's checkpoint where it is among the best, or its turn has come."""
+        if not history:
+            return []
+        record, decisions = history[-1], []
+        best = history.fold(self._best)
+        if self._top_k and best.changed_in == record.epoch:
+            decisions.append(self._save_best(best))
+        due = self.every_n_epochs is not None and record.epoch % self.every_n_epochs == 0
+        if self._clock is not None:
+            due = history.fold(self._clock).rang_in == record.epoch or due
+        if due:
+            decisions.append(self._save(record.epoch, f"epoch-{record.epoch:04d}.pt", "periodic"))
+        if self.save_last:
+            decisions.append(self._save(record.epoch, "latest.pt", "latest"))
+        return decisions
+
+    def _save_best(self, best: Top) -> SaveCheckpoint:
+        value, epoch, file = best.newest
+        rank = 1 + sum(self._monitor.is_better(other, value) for other, _, _ in best.kept)
+        place = "the best so far" if rank == 1 else f"number {rank}"
+        verdict = "kept" if self._top_k == ALL else f"{place} -> {file}"
+        return SaveCheckpoint(
+            f"{self._monitor.name} {value:.5g} is {verdict}",
+            epoch,
+            file=file,
+            role="best",
+            value=value,
+            monitor=self._monitor.name,
+            drop=best.dropped,
+            weights_only=self.save_weights_only,
+            announce=bool(self.verbose),
+        )
+
+    def _save(self, epoch: int, name: str, role: str) -> SaveCheckpoint:
+        file = self._beside(name)
+        return SaveCheckpoint(
+            f"kept as {file}", epoch, file=file, role=role, weights_only=self.save_weights_only, announce=False
+        )
+
+    def best_file(self, history: History) -> str | None:
+        """Return the file of the best checkpoint so far, relative to the run directory; None before the first."""
+        kept = history.fold(self._best).kept
+        return kept[0][2] if kept else None
+
+    def setup(self, session: Session) -> None:
+        """Tell of a package that the export will miss while there is time to install it."""
+        from yolo_callbacks.core.export import missing_package
+
+        for hint in filter(None, map(missing_package, self.export)):
+            LOGGER.warning(hint)
+
+    def close(self, session: Session, error: BaseException | None) -> None:
+        """Save what an exception would lose, or export the best."""
+        if error is not None:
+            if self.save_on_exception:
+                session.save_interrupted(self._beside("exception.pt"))
+            return
+        best = self.best_file(session.history)
+        if self.export and best is not None:
+            session.export(best, self.export, self.export_args or {})
+
+
+@dataclass(frozen=True)
+class Top:
+    """The best checkpoints so far.
+
+    Attributes:
+        kept: (value, epoch, file), best first; of equal values the earlier first.
+        newest: The one that came last.
+        dropped: Files that it pushed out.
+        changed_in: The epoch it came in, 0 before the first.
+    """
+
+    kept: tuple[tuple[float, int, str], ...] = ()
+    newest: tuple[float, int, str] = (math.nan, 0, "")
+    dropped: tuple[str, ...] = ()
+    changed_in: int = 0
+
+
+@dataclass(frozen=True)
+class TopFold:
+    """Decides which epochs are among the best `size`; `ALL` keeps each one that was validated."""
+
+    monitor: Monitor
+    size: int
+    template: FileTemplate
+
+    def initial(self, plan: Plan) -> Top:
+        """Return the state before the first epoch."""
+        return Top()
+
+    def step(self, state: Top, record: EpochRecord) -> Top:
+        """Return the state after one more epoch."""
+        value = self.monitor.value(record)
+        if value is None or not math.isfinite(value) or self.size == 0:
+            return state
+        full = self.size != ALL and len(state.kept) >= self.size
+        if full and not self.monitor.is_better(value, state.kept[-1][0]):
+            return state
+        newest = (value, record.epoch, self.template.render_record(record, value))
+        sign = -1 if self.monitor.mode == "max" else 1
+        ranked = sorted([*state.kept, newest], key=lambda item: (sign * item[0], item[1]))
+        kept = tuple(ranked if self.size == ALL else ranked[: self.size])
+        files = {file for _, _, file in kept}
+        dropped = tuple(file for _, _, file in state.kept if file not in files)
+        # keeping all of 10,000 epochs needs no list of them: only the best is ever asked for
+        return Top(kept[:1] if self.size == ALL else kept, newest, () if self.size == ALL else dropped, record.epoch)
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """When the clock rang last: seconds of training, and the epoch."""
+
+    at: float = 0.0
+    rang_in: int = 0
+
+
+@dataclass(frozen=True)
+class ClockFold:
+    """Rings in the first epoch that ends so many seconds of training after it last rang."""
+
+    seconds: float
+
+    def initial(self, plan: Plan) -> Alarm:
+        """Return the state before the first epoch."""
+        return Alarm()
+
+    def step(self, state: Alarm, record: EpochRecord) -> Alarm:
+        """Return the state after one more epoch."""
+        return Alarm(record.elapsed, record.epoch) if record.elapsed - state.at >= self.seconds else state
+
+
+def _checked_formats(export: object) -> tuple[str, ...]:
+    """Return the export formats as Ultralytics writes them.
+
+    Raises:
+        TypeError: If it is neither a name nor a list of names.
+        ValueError: If Ultralytics has no such format.
+    """
+    if export is None:
+        return ()
+    from yolo_callbacks.core.export import check_formats
+
+    if isinstance(export, str):
+        return check_formats([export])
+    if isinstance(export, Iterable):
+        return check_formats(list(export))
+    raise TypeError(f"export={export!r} must be a format such as 'onnx', or a list of them")
+
+
+def _check_teardown() -> None:
+    """Make sure that Ultralytics tells us of an exception.
+
+    Raises:
+        ValueError: If the installed version does not.
+    """
+    from ultralytics import __version__
+    from ultralytics.utils.checks import parse_version
+
+    if parse_version(__version__) < (8, 4, 177):
+        raise ValueError(f"save_on_exception=True needs ultralytics >= 8.4.177, installed is {__version__}")

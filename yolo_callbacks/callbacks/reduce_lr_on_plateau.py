@@ -1,0 +1,172 @@
+"""ReduceLROnPlateau: a lower learning rate when a metric has stopped improving."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Union
+
+from yolo_callbacks.callback import Callback, Priority
+from yolo_callbacks.core.checks import check_int, check_number, check_verbose
+from yolo_callbacks.core.monitor import (
+    Metric,
+    Monitor,
+    Patience,
+    Progress,
+    ProgressFold,
+    check_patience,
+    patience_in_epochs,
+)
+from yolo_callbacks.core.record import EpochRecord, History, Plan, SetLearningRate
+
+FINAL = "final"
+
+
+class ReduceLROnPlateau(Callback):
+    """Multiply the learning rate by `factor` when a monitored metric has stopped improving.
+
+    The factor lies over the trainer's own schedule (linear, cosine, warm-up) and stays there. All parameter groups
+    get the same factor, so the ratio between them holds.
+
+    Args:
+        monitor: A metric's name or a function of the epoch's metrics, as in `EarlyStopping`. Defaults to
+            `"fitness"`.
+        factor: What the learning rate is multiplied with, in (0, 1). Defaults to 0.1.
+        patience: Validated epochs without improvement before a reduction: a whole number >= 1, or a share of the
+            planned epochs in (0, 1). Defaults to 10.
+        verbose: 1 logs a line for each reduction, 0 does not. Defaults to 1.
+        mode: `"max"`, `"min"` or `"auto"`. Defaults to `"auto"`.
+        min_delta: Least change that counts as an improvement, >= 0. Defaults to 1e-4.
+        cooldown: Validated epochs after a reduction in which nothing is counted. Defaults to 0.
+        min_lr: Floor that no group is taken below, >= 0, in the unit of the learning rate; `"final"` is the rate that
+            the trainer's own schedule ends with (`lr0 * lrf`). Where the schedule alone is lower, it stays as it is.
+            Defaults to 0.0.
+        min_delta_mode: `"abs"`, or `"rel"` for a share of the best value's size. Defaults to `"abs"`.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range or the monitor cannot be a metric.
+
+    Example:
+        ```python
+        ycb.attach(model, [ycb.ReduceLROnPlateau(monitor="val_loss", factor=0.5, patience=8, min_lr=1e-5)])
+        ```
+    """
+
+    priority = Priority.DECIDE
+
+    def __init__(
+        self,
+        monitor: Metric = "fitness",
+        factor: float = 0.1,
+        patience: Patience = 10,
+        verbose: int = 1,
+        mode: str = "auto",
+        min_delta: float = 1e-4,
+        cooldown: int = 0,
+        min_lr: Union[float, str] = 0.0,
+        *,
+        min_delta_mode: str = "abs",
+    ) -> None:
+        self.monitor = monitor
+        self.factor = check_number("factor", factor, minimum=0.0, maximum=1.0, exclusive=True)
+        self.patience = check_patience(patience)
+        self.verbose = check_verbose(verbose)
+        self.mode = mode
+        self.min_delta = min_delta
+        self.cooldown = check_int("cooldown", cooldown, minimum=0)
+        if isinstance(min_lr, str) and min_lr != FINAL:
+            raise ValueError(f"min_lr={min_lr!r} must be a number >= 0 or '{FINAL}'")
+        self.min_lr = min_lr if isinstance(min_lr, str) else check_number("min_lr", min_lr, minimum=0.0)
+        self.min_delta_mode = min_delta_mode
+        self._monitor = Monitor.of(monitor, mode, min_delta=min_delta, min_delta_mode=min_delta_mode)
+        self._fold = ReductionFold(self._monitor, self.factor, self.patience, self.cooldown, self.min_lr)
+
+    def check(self, metrics: Mapping[str, float], losses_known: bool) -> None:
+        """Make sure that the run has the monitored metric."""
+        self._monitor.check(metrics, losses_known)
+
+    def counters(self, history: History) -> Mapping[str, float]:
+        """Return how many epochs there was no improvement, and how many of the cooldown are left."""
+        state = history.fold(self._fold)
+        return {"wait": state.progress.wait, "cooldown": state.cooldown}
+
+    def decide(self, history: History) -> SetLearningRate | None:
+        """Reduce, if this epoch is one too many."""
+        state = history.fold(self._fold)
+        if not history or state.reduced_in != history.epoch:
+            return None
+        return SetLearningRate(
+            f"{self._monitor.name} has not improved for {state.waited} epochs, learning rate x {self.factor:g} "
+            f"(now x {state.factor:.3g} of the schedule)",
+            history.epoch,
+            factor=state.factor,
+            min_lr=state.min_lr,
+        )
+
+
+@dataclass(frozen=True)
+class Reductions:
+    """How the reductions stand.
+
+    Attributes:
+        progress: How the metric has done since the last reduction.
+        factor: Product of all reductions so far.
+        cooldown: Validated epochs of the cooldown that are left.
+        reduced_in: Epoch of the last reduction, 0 before the first.
+        waited: How long there was no improvement then.
+        min_lr: The floor.
+    """
+
+    progress: Progress = field(default_factory=Progress)
+    factor: float = 1.0
+    cooldown: int = 0
+    reduced_in: int = 0
+    waited: int = 0
+    min_lr: float = 0.0
+
+
+@dataclass(frozen=True)
+class ReductionFold:
+    """Decides in which epochs the learning rate is reduced; the counting is Keras's.
+
+    Source: `ReduceLROnPlateau.on_epoch_end` of Keras 3, whose order of counting down the cooldown, comparing and
+    waiting this follows.
+    """
+
+    monitor: Monitor
+    factor: float
+    patience: Patience
+    cooldown: int
+    min_lr: float | str
+
+    def initial(self, plan: Plan) -> Reductions:
+        """Return the state before the first epoch."""
+        return Reductions(min_lr=(plan.final_lr or 0.0) if isinstance(self.min_lr, str) else self.min_lr)
+
+    def step(self, state: Reductions, record: EpochRecord) -> Reductions:
+        """Return the state after one more epoch."""
+        progress = ProgressFold(self.monitor).step(state.progress, record)
+        if progress is state.progress:
+            return state
+        cooldown = max(0, state.cooldown - 1)
+        if state.cooldown:
+            progress = replace(progress, wait=min(progress.wait, 0 if cooldown else 1))
+        patience = patience_in_epochs(self.patience, record.planned_epochs)
+        if progress.wait < patience or cooldown or self._at_floor(state, record):
+            return replace(state, progress=progress, cooldown=cooldown)
+        return replace(
+            state,
+            progress=replace(progress, wait=0),
+            factor=state.factor * self.factor,
+            cooldown=self.cooldown,
+            reduced_in=record.epoch,
+            waited=progress.wait,
+        )
+
+    @staticmethod
+    def _at_floor(state: Reductions, record: EpochRecord) -> bool:
+        """Whether the rate is at the floor already, so that one more factor would change nothing."""
+        if not state.min_lr or record.base_lr is None:
+            return False
+        return record.base_lr * record.lr_factor <= state.min_lr * (1 + 1e-9)

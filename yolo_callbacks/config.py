@@ -1,0 +1,145 @@
+"""Callbacks from a YAML file; every mistake is named with file, line and the nearest match."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from yolo_callbacks.callback import Callback
+from yolo_callbacks.core.checks import nearest
+from yolo_callbacks.registry import public_callbacks
+
+
+class ConfigError(ValueError):
+    """A configuration file has a mistake; the message names the file, the line and the mistake."""
+
+
+def load_config(path: str | os.PathLike[str]) -> list[Callback]:
+    """Build the callbacks that a YAML file lists.
+
+    The file is a list. An item is a callback's name, or a name with its parameters:
+
+    ```yaml
+    - EarlyStopping:
+        monitor: mAP50-95
+        patience: 30
+    - CSVLogger
+    ```
+
+    Only plain YAML is read (`yaml.SafeLoader`), so a file can hold no code; a callback that needs a function, such as
+    `LearningRateScheduler`, is for Python.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The callbacks, in the order of the file.
+
+    Raises:
+        ConfigError: If the file cannot be read, or anything in it is wrong.
+
+    Example:
+        ```python
+        ycb.attach(model, ycb.load_config("callbacks.yaml") + [MyCallback()])
+        ```
+    """
+    file = Path(path)
+    try:
+        node = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except OSError as error:
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{file}, line {mark.line + 1}" if mark else f"{file}"
+        raise ConfigError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
+    if not isinstance(node, yaml.SequenceNode):
+        raise ConfigError(f"{_at(file, node)}: the file must be a list of callbacks, such as '- EarlyStopping'")
+    return [_build(file, item) for item in node.value]
+
+
+def _build(file: Path, item: yaml.Node) -> Callback:
+    """Build one callback from its place in the file."""
+    if isinstance(item, yaml.ScalarNode):
+        name_node, parameters = item, None
+    elif isinstance(item, yaml.MappingNode) and len(item.value) == 1:
+        name_node, parameters = item.value[0]
+    else:
+        raise ConfigError(f"{_at(file, item)}: an item must be 'Name' or 'Name:' with its parameters indented below")
+    known = public_callbacks()
+    name = str(name_node.value)
+    if name not in known:
+        raise ConfigError(
+            f"{_at(file, name_node)}: '{name}' is not a callback{nearest(name, known)}; there are {', '.join(known)}"
+        )
+    values = _parameters(file, name, parameters, known[name])
+    try:
+        return known[name](**values)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{_line_of(file, parameters or name_node, error)}: {name}: {error}") from error
+
+
+def _parameters(file: Path, name: str, node: yaml.Node | None, cls: type[Callback]) -> dict[str, Any]:
+    """Return the parameters given for a callback, all of which it has."""
+    signature = inspect.signature(cls).parameters
+    given: dict[str, Any] = {}
+    if node is not None and not _is_null(node):
+        if not isinstance(node, yaml.MappingNode):
+            raise ConfigError(f"{_at(file, node)}: the parameters of {name} must be 'parameter: value' lines")
+        for key_node, value_node in node.value:
+            key = str(key_node.value)
+            if key not in signature:
+                raise ConfigError(
+                    f"{_at(file, key_node)}: {name} has no parameter '{key}'{nearest(key, signature)}; it has "
+                    f"{', '.join(signature)}"
+                )
+            if key in given:
+                raise ConfigError(f"{_at(file, key_node)}: {name} is given '{key}' twice")
+            given[key] = _value(file, value_node)
+    missing = [key for key, p in signature.items() if p.default is p.empty and key not in given]
+    if missing:
+        what = "a function, so it can only be used from Python" if missing == ["schedule"] else "given a value"
+        raise ConfigError(f"{_at(file, node)}: {name} needs '{missing[0]}' to be {what}")
+    return given
+
+
+def _value(file: Path, node: yaml.Node) -> Any:
+    loader = yaml.SafeLoader("")
+    try:
+        value = loader.construct_object(node, deep=True)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{_at(file, node)}: {getattr(error, 'problem', None) or error}") from error
+    finally:
+        loader.dispose()
+    if isinstance(value, str) and isinstance(node, yaml.ScalarNode) and node.style is None:
+        return _exponent(value)
+    return value
+
+
+def _exponent(text: str) -> str | float:
+    """Read `1e-3` as the number that everybody means by it: YAML 1.1 wants `1.0e-3`."""
+    mantissa, letter, exponent = text.lower().partition("e")
+    if letter and mantissa.lstrip("+-").replace(".", "", 1).isdigit() and exponent.lstrip("+-").isdigit():
+        return float(text)
+    return text
+
+
+def _is_null(node: yaml.Node) -> bool:
+    return node.tag == "tag:yaml.org,2002:null"
+
+
+def _line_of(file: Path, node: yaml.Node, error: Exception) -> str:
+    """Return the line of the parameter that the message begins with, else of the whole item."""
+    name = str(error).split("=", 1)[0]
+    pairs: Mapping[str, yaml.Node] = (
+        {str(key.value): key for key, _ in node.value} if isinstance(node, yaml.MappingNode) else {}
+    )
+    return _at(file, pairs.get(name, node))
+
+
+def _at(file: Path, node: yaml.Node | None) -> str:
+    return f"{file}, line {node.start_mark.line + 1}" if node is not None else f"{file}"

@@ -1,0 +1,165 @@
+"""The journal: one line an epoch, the source of truth of a run. Appended with fsync, read back after any crash."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from yolo_callbacks.core import storage
+from yolo_callbacks.core.log import LOGGER
+from yolo_callbacks.core.record import (
+    Decision,
+    EpochRecord,
+    Plan,
+    decision_from_json,
+    record_from_json,
+    record_to_json,
+)
+
+FORMAT = 1
+"""Version of the journal's lines; a reader refuses a higher one."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the journal: an epoch, what was decided after it, and where the counters stood."""
+
+    record: EpochRecord
+    decisions: tuple[Decision, ...] = ()
+    counters: Mapping[str, float] | None = None
+
+    def to_row(self) -> dict[str, Any]:
+        """Return the entry as one flat row: what `epochs.csv` and `Attachment.history` show."""
+        record = self.record
+        return {
+            "epoch": record.epoch,
+            **record.metrics,
+            "lr_factor": record.lr_factor,
+            **record.measures,
+            "elapsed": record.elapsed,
+            "validated": record.validated,
+            **(self.counters or {}),
+            "event": "; ".join(f"{d.source}: {d.label}" for d in self.decisions if d.label),
+        }
+
+    def to_line(self) -> str:
+        """Return the entry as one line of strict JSON."""
+        data = {
+            "format": FORMAT,
+            "record": record_to_json(self.record),
+            "decisions": [decision.to_json() for decision in self.decisions],
+            "counters": dict(self.counters or {}),
+        }
+        return json.dumps(data, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+class Journal:
+    """Appends entries to `journal.jsonl`.
+
+    A disk that cannot be written to does not stop the training: the lines wait in memory and go out with the next one
+    that can be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._waiting = ""
+        self._told = False
+
+    def begin(self, plan: Plan, entries: Iterable[Entry]) -> None:
+        """Write the journal anew: the plan, and the entries of the epochs that are kept on a resume."""
+        header = json.dumps({"format": FORMAT, "plan": asdict(plan)}) + "\n"
+        self._try(lambda: storage.write_text(self.path, header + "".join(entry.to_line() for entry in entries)))
+
+    def append(self, entry: Entry) -> None:
+        """Add an epoch, and wait until it is on disk."""
+        self._waiting += entry.to_line()
+        self._try(self._flush)
+
+    def _flush(self) -> None:
+        storage.append_lines(self.path, self._waiting)
+        self._waiting = ""
+
+    def _try(self, write: Any) -> None:
+        try:
+            write()
+        except OSError as error:
+            if not self._told:
+                LOGGER.warning(f"{self.path} cannot be written, its lines wait in memory for now: {error}")
+            self._told = True
+        else:
+            self._told = False
+
+
+def read_journal(path: Path) -> tuple[Plan, list[Entry]]:
+    """Read a journal back.
+
+    A last line that a crash cut short is left out. An epoch that stands there twice (it ran again after a resume)
+    counts as it was the last time.
+
+    Args:
+        path: A `journal.jsonl`.
+
+    Returns:
+        The plan, and the entries in order of their epochs, up to the first line that cannot be read.
+
+    Raises:
+        ValueError: If a newer version wrote it.
+        OSError: If it cannot be read.
+    """
+    plan, entries = Plan(), dict[int, Entry]()
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        try:
+            data = json.loads(line)
+        except json.JSONDecodeError:
+            LOGGER.warning(f"{path}, line {number} is incomplete and everything from it on is left out")
+            break
+        if data.get("format", 0) > FORMAT:
+            raise ValueError(f"{path} has format {data['format']}, this version reads up to {FORMAT}: update it")
+        if "plan" in data:
+            plan = Plan(**data["plan"])
+            continue
+        entry = _entry(data)
+        entries[entry.record.epoch] = entry
+    return plan, [entries[epoch] for epoch in sorted(entries)]
+
+
+def _entry(data: Mapping[str, Any]) -> Entry:
+    return Entry(
+        record=record_from_json(data["record"]),
+        decisions=tuple(decision_from_json(item) for item in data.get("decisions", ())),
+        counters=data.get("counters", {}),
+    )
+
+
+def read_results_csv(path: Path) -> list[EpochRecord]:
+    """Read Ultralytics' `results.csv` as records: metrics only, as it knows no more.
+
+    An epoch that stands there twice counts as it was the last time. `fitness` is filled in where the task's metric is
+    the fitness itself (detection, oriented boxes: mAP50-95); a row whose metrics are all 0 was not validated, or
+    found nothing, which is the same to every rule here but to a count of validated epochs.
+
+    Args:
+        path: A `results.csv`.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    records: dict[int, EpochRecord] = {}
+    with open(path, encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file, skipinitialspace=True):
+            cells = {key.strip(): value for key, value in row.items() if key and value}
+            try:
+                numbers = {key: float(value) for key, value in cells.items()}
+                epoch = int(numbers.pop("epoch"))
+            except (KeyError, ValueError):
+                continue
+            elapsed = numbers.pop("time", 0.0)
+            scores = [value for key, value in numbers.items() if key.startswith("metrics/mAP50-95")]
+            if scores:
+                numbers["fitness"] = sum(scores)
+            records[epoch] = EpochRecord(epoch=epoch, metrics=numbers, elapsed=elapsed)
+    return [records[epoch] for epoch in sorted(records)]

@@ -1,0 +1,68 @@
+"""`run.json`: what ran, with which arguments and versions, what was decided, why it ended, what was kept."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from yolo_callbacks.core import storage
+from yolo_callbacks.core.background import Background
+
+FORMAT = 1
+_SECRET_NAME = re.compile(r"key|token|secret|passw|credential|auth", re.IGNORECASE)
+_URL_LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
+_HIDDEN = "***"
+
+
+class Manifest:
+    """Holds the content of `run.json` and writes it, off the training thread, whenever it changes.
+
+    Args:
+        path: Where it is.
+        worker: Does the writing.
+    """
+
+    def __init__(self, path: Path, worker: Background) -> None:
+        self.path = path
+        self._worker = worker
+        self._data: dict[str, Any] = {"format": FORMAT, "status": "running", "started": now()}
+
+    def update(self, **fields: Any) -> None:
+        """Set fields and write the file, with secrets taken out. What is given must not be changed afterwards."""
+        self._data.update(fields, updated=now())
+        snapshot = dict(self._data)
+        self._worker.submit("run.json", lambda: storage.write_json(self.path, without_secrets(snapshot)))
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Return the content of a `run.json`, or an empty dict if there is none that can be read."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def without_secrets(value: Any, name: str = "") -> Any:
+    """Return a copy with the values of secret-looking names, and logins in URLs, taken out.
+
+    Example:
+        >>> without_secrets({"api_key": "abc", "url": "https://me:pw@host/x", "lr0": 0.01})
+        {'api_key': '***', 'url': 'https://***@host/x', 'lr0': 0.01}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): without_secrets(item, str(key)) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_secrets(item, name) for item in value]
+    if isinstance(value, str):
+        return _HIDDEN if value and _SECRET_NAME.search(name) else _URL_LOGIN.sub(f"{_HIDDEN}@", value)
+    return value
+
+
+def now() -> str:
+    """Return the time as ISO 8601 with its offset, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -1,0 +1,137 @@
+"""Names of metrics: how a short name finds its key, which direction is better, and what is said of an unknown one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+
+from yolo_callbacks.core.checks import nearest
+from yolo_callbacks.core.record import EpochRecord
+
+_HIGHER_IS_BETTER = (
+    "mAP50-95",
+    "mAP50",
+    "precision",
+    "recall",
+    "accuracy_top1",
+    "accuracy_top5",
+    "mIoU",
+    "pixel_acc",
+    "delta1",
+    "delta2",
+    "delta3",
+)
+_LOWER_IS_BETTER = ("abs_rel", "rmse", "silog")
+_SHORT = {name: name for name in _HIGHER_IS_BETTER + _LOWER_IS_BETTER} | {
+    "top1": "accuracy_top1",
+    "top5": "accuracy_top5",
+}
+_LOSS_SUMS = {"train_loss": "train/", "val_loss": "val/"}
+# A bare name on a run with two heads means the head that the task is named after, as in ultralytics.cfg.TASK2METRIC.
+_HEADS = ("(M)", "(P)", "(B)")
+_PREFIXES = ("metrics/", "train/", "val/", "lr/")
+
+SHORT_NAMES: tuple[str, ...] = ("fitness", *_SHORT, *_LOSS_SUMS, "lr")
+
+
+class UnknownMetricError(ValueError):
+    """A metric was asked for that the run does not have."""
+
+
+def keys_of(name: str, available: Iterable[str]) -> tuple[str, ...]:
+    """Return the keys whose sum is the metric `name`: one key, or all losses for `val_loss` and `train_loss`.
+
+    Args:
+        name: A key of the trainer (`metrics/mAP50-95(B)`), a short name (`mAP50-95`, `val_loss`), or a short name
+            with its head (`mAP50-95(M)`).
+        available: The keys that there are.
+
+    Raises:
+        UnknownMetricError: If there is no such metric; the message names the nearest.
+
+    Example:
+        >>> keys_of("mAP50", ["metrics/mAP50(B)", "metrics/mAP50(M)"])
+        ('metrics/mAP50(M)',)
+        >>> keys_of("val_loss", ["val/box_loss", "val/cls_loss", "train/box_loss"])
+        ('val/box_loss', 'val/cls_loss')
+    """
+    keys = available if isinstance(available, Mapping) else tuple(available)
+    found = _find(name, keys)
+    if not found:
+        raise UnknownMetricError(unknown_metric(name, keys))
+    return found
+
+
+def _find(name: str, keys: Collection[str]) -> tuple[str, ...]:
+    """Return the keys of a metric, none if it is not there."""
+    if name in keys:
+        return (name,)
+    if name in _LOSS_SUMS:
+        return tuple(key for key in keys if key.startswith(_LOSS_SUMS[name]) and key.endswith("loss"))
+    stem = "lr/pg0" if name == "lr" else f"metrics/{_SHORT.get(name, name)}"
+    candidates = (stem, *(stem + head for head in _HEADS))
+    return next(((candidate,) for candidate in candidates if candidate in keys), ())
+
+
+def unknown_metric(name: str, available: Iterable[str]) -> str:
+    """Return the sentence that is said of a metric that is not there."""
+    keys = list(available)
+    names = sorted({*keys, *(short for short in SHORT_NAMES if _find(short, keys))})
+    hint = nearest(name, [*names, *(_stem(key) for key in keys)])
+    return f"'{name}' is not a metric of this run{hint}; known here: {', '.join(names) or 'none'}"
+
+
+def direction(name: str) -> str | None:
+    """Return `"max"` or `"min"`, whichever is better for this metric, or None when it cannot be known.
+
+    Example:
+        >>> direction("val/box_loss"), direction("mAP50-95"), direction("metrics/rmse"), direction("lr/pg0")
+        ('min', 'max', 'min', None)
+    """
+    stem = _stem(name)
+    if stem == "fitness" or _SHORT.get(stem, stem) in _HIGHER_IS_BETTER:
+        return "max"
+    if stem in _LOWER_IS_BETTER or re.search(r"(^|_)loss$", stem):
+        return "min"
+    return None
+
+
+def could_be_metric(name: str) -> bool:
+    """Return whether `name` has the form of a metric's name, before it is known what the run measures."""
+    return name.startswith(_PREFIXES) or _stem(name) in SHORT_NAMES
+
+
+def is_loss(name: str) -> bool:
+    """Return whether `name` is a loss or a sum of losses."""
+    return name in _LOSS_SUMS or name.startswith(("train/", "val/"))
+
+
+class MetricView(Mapping[str, float]):
+    """The metrics of one epoch under their short names as well as under the trainer's keys.
+
+    Example:
+        >>> view = MetricView(EpochRecord(1, {"metrics/precision(B)": 0.5, "fitness": 0.25}))
+        >>> view["precision"], view["fitness"]
+        (0.5, 0.25)
+    """
+
+    def __init__(self, record: EpochRecord) -> None:
+        self._metrics = record.metrics
+
+    def __getitem__(self, name: str) -> float:
+        return sum(self._metrics[key] for key in keys_of(name, self._metrics))
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and bool(_find(name, self._metrics))
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._metrics
+        yield from (name for name in SHORT_NAMES if name not in self._metrics and name in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def _stem(name: str) -> str:
+    """Drop the prefix and the head: `metrics/mAP50-95(B)` -> `mAP50-95`."""
+    return re.sub(r"\([A-Z]\)$", "", name.split("/", 1)[-1])

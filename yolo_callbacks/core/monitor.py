@@ -1,0 +1,209 @@
+"""What is watched, what counts as an improvement, and how long there was none. Pure: no trainer, no torch, no files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Union
+
+from yolo_callbacks.core.checks import check_choice, check_int, check_number, nearest
+from yolo_callbacks.core.metrics import SHORT_NAMES, MetricView, could_be_metric, direction, is_loss, keys_of
+from yolo_callbacks.core.record import EpochRecord, Plan
+
+Metric = Union[str, Callable[[Mapping[str, float]], float]]
+"""A metric's name, or a function of the epoch's metrics (short names work as keys)."""
+
+Patience = Union[int, float]
+"""A number of epochs, or a share of the planned epochs in (0, 1)."""
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """A metric, its direction, and the least change that counts. Build it with `Monitor.of`.
+
+    Attributes:
+        metric: Name or function.
+        mode: `"max"` or `"min"`.
+        min_delta: Least change that counts as an improvement, >= 0.
+        min_delta_mode: `"abs"`, or `"rel"`: a share of the best value's size, right for negative values too.
+    """
+
+    metric: Metric
+    mode: str
+    min_delta: float = 0.0
+    min_delta_mode: str = "abs"
+
+    @classmethod
+    def of(
+        cls, metric: Metric, mode: str = "auto", *, min_delta: float = 0.0, min_delta_mode: str = "abs"
+    ) -> Monitor:
+        """Check the arguments and find the direction of `mode="auto"`.
+
+        Raises:
+            TypeError: If `metric` is neither a name nor a function.
+            ValueError: If the name cannot be a metric's, or `"auto"` cannot know the direction.
+
+        Example:
+            >>> Monitor.of("val_loss").mode
+            'min'
+        """
+        check_choice("mode", mode, ("auto", "min", "max"))
+        check_choice("min_delta_mode", min_delta_mode, ("abs", "rel"))
+        delta = check_number("min_delta", min_delta, minimum=0.0)
+        if isinstance(metric, str):
+            if not could_be_metric(metric):
+                raise ValueError(f"monitor='{metric}' is not the name of a metric{nearest(metric, SHORT_NAMES)}{_FORMS}")
+            known = direction(metric)
+        elif callable(metric):
+            known = None
+        else:
+            raise TypeError(
+                f"monitor={metric!r} must be a metric's name or a function of the epoch's metrics, "
+                f"not {type(metric).__name__}"
+            )
+        if mode == "auto" and known is None:
+            name = metric if isinstance(metric, str) else _name_of(metric)
+            raise ValueError(f"mode='auto' cannot know which direction is better for '{name}': say mode='max' or 'min'")
+        return cls(metric, mode if known is None or mode != "auto" else known, delta, min_delta_mode)
+
+    @property
+    def name(self) -> str:
+        """The metric's name; for a function, the function's."""
+        return self.metric if isinstance(self.metric, str) else _name_of(self.metric)
+
+    def check(self, available: Mapping[str, float], losses_known: bool = True) -> None:
+        """Make sure that the run has this metric.
+
+        Args:
+            available: Names of the metrics that it has.
+            losses_known: If False, any name of a loss is let through.
+
+        Raises:
+            UnknownMetricError: If it has not.
+        """
+        if isinstance(self.metric, str) and (losses_known or not is_loss(self.metric)):
+            keys_of(self.metric, available)
+
+    def value(self, record: EpochRecord) -> float | None:
+        """Return what was measured in this epoch, None if it was not measured in it.
+
+        Raises:
+            UnknownMetricError: If a validated epoch has no such metric.
+            TypeError: If a function returned something that is no number.
+        """
+        view = MetricView(record)
+        if isinstance(self.metric, str):
+            if not record.validated and self.metric not in view:
+                return None
+            return view[self.metric]
+        if not record.validated:
+            return None
+        value = self.metric(view)
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            raise TypeError(f"monitor function '{self.name}' returned {value!r}, it must return a number") from None
+
+    def is_better(self, value: float, than: float) -> bool:
+        """Return whether `value` beats `than` at all. NaN beats nothing."""
+        return value > than if self.mode == "max" else value < than
+
+    def improves(self, value: float, reference: float) -> bool:
+        """Return whether `value` beats `reference` by more than `min_delta`. NaN never does."""
+        if not math.isfinite(self.min_delta * reference):
+            return self.is_better(value, reference)
+        delta = self.min_delta * (abs(reference) if self.min_delta_mode == "rel" else 1.0)
+        return value > reference + delta if self.mode == "max" else value < reference - delta
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How a monitored metric has done so far.
+
+    Attributes:
+        value: Newest value; None before the first.
+        epoch: The epoch it was measured in.
+        best: Best finite value, however small its lead; None before the first.
+        best_epoch: The epoch it was measured in.
+        reference: The value that an improvement has to beat by `min_delta`.
+        wait: Validated epochs since the last improvement.
+    """
+
+    value: float | None = None
+    epoch: int = 0
+    best: float | None = None
+    best_epoch: int = 0
+    reference: float | None = None
+    wait: int = 0
+
+
+@dataclass(frozen=True)
+class ProgressFold:
+    """Follows a monitor over the epochs. Epochs without a validation, and the first ones where asked, do not count.
+
+    Attributes:
+        monitor: What is followed.
+        start_from_epoch: Number of epochs at the start that do not count.
+        baseline: A value that must be beaten before an improvement ends a wait.
+    """
+
+    monitor: Monitor
+    start_from_epoch: int = 0
+    baseline: float | None = None
+
+    def initial(self, plan: Plan) -> Progress:
+        """Return the state before the first epoch."""
+        return Progress()
+
+    def step(self, state: Progress, record: EpochRecord) -> Progress:
+        """Return the state after one more epoch."""
+        value = self.monitor.value(record)
+        if value is None or record.epoch <= self.start_from_epoch:
+            return state
+        finite = math.isfinite(value)
+        leads = finite and (state.best is None or self.monitor.is_better(value, state.best))
+        improved = finite and (state.reference is None or self.monitor.improves(value, state.reference))
+        beats_baseline = self.baseline is None or self.monitor.improves(value, self.baseline)
+        return Progress(
+            value=value,
+            epoch=record.epoch,
+            best=value if leads else state.best,
+            best_epoch=record.epoch if leads else state.best_epoch,
+            reference=value if improved else state.reference,
+            wait=0 if improved and beats_baseline else state.wait + 1,
+        )
+
+
+def check_patience(value: object) -> Patience:
+    """Return `value` if it is a number of epochs >= 1 or a share of the planned epochs in (0, 1).
+
+    Raises:
+        TypeError: If it is neither an int nor a float.
+        ValueError: If it is out of range; 0 is refused because Keras stops at once on it and Ultralytics never.
+    """
+    if isinstance(value, float):
+        return check_number("patience", value, minimum=0.0, maximum=1.0, exclusive=True)
+    if value == 0 and not isinstance(value, bool):
+        raise ValueError(
+            "patience=0 means 'stop at once' to Keras and 'never stop' to Ultralytics: use patience=1, or leave the "
+            "callback out"
+        )
+    return check_int("patience", value, minimum=1)
+
+
+def patience_in_epochs(patience: Patience, planned_epochs: int) -> int:
+    """Return how many epochs a patience is, for a run of so many planned epochs.
+
+    Example:
+        >>> patience_in_epochs(0.25, 100), patience_in_epochs(7, 100)
+        (25, 7)
+    """
+    return max(1, math.ceil(patience * planned_epochs)) if isinstance(patience, float) else patience
+
+
+_FORMS = " (use a short name such as 'fitness', 'mAP50-95' or 'val_loss', or a key such as 'val/box_loss')"
+
+
+def _name_of(function: Callable[..., object]) -> str:
+    return getattr(function, "__name__", type(function).__name__)

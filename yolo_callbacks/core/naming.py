@@ -1,0 +1,107 @@
+"""Names of checkpoint files: templates such as `{epoch:03d}-{mAP50-95:.4f}`, checked before they are used."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import PurePosixPath, PureWindowsPath
+from string import Formatter
+
+from yolo_callbacks.core.checks import nearest
+from yolo_callbacks.core.log import LOGGER
+from yolo_callbacks.core.metrics import SHORT_NAMES, MetricView, could_be_metric
+from yolo_callbacks.core.record import EpochRecord
+
+WEIGHTS = "weights"
+_OWNED_BY_ULTRALYTICS = ("last", "best")
+
+
+class FileTemplate:
+    """The name of a checkpoint, with the epoch's number and metrics filled in.
+
+    Args:
+        template: A path with `{epoch}` (counted from 1), `{monitor}` (what the callback watches) or any metric's name
+            in braces, each with an optional format as in `str.format`. Relative to the run's `weights` folder unless
+            absolute. The suffix is `.pt`; any other one that models have elsewhere (`.h5`, `.keras`, `.ckpt`) is
+            replaced by it with a note.
+
+    Raises:
+        TypeError: If it is no string.
+        ValueError: If a key is unknown, a format does not fit, or the path leaves the run directory.
+
+    Example:
+        >>> FileTemplate("{epoch:03d}-{mAP50-95:.4f}").render(7, {"mAP50-95": 0.51234}, None)
+        'weights/007-0.5123.pt'
+    """
+
+    def __init__(self, template: str) -> None:
+        if not isinstance(template, str):
+            raise TypeError(f"filepath={template!r} must be a string such as '{{epoch:03d}}-{{fitness:.4f}}'")
+        self._template = _with_suffix(template)
+        self.keys = tuple(_keys(self._template))
+        path = PurePosixPath(self._template.replace("\\", "/"))
+        self._absolute = path.is_absolute() or PureWindowsPath(self._template).is_absolute()
+        if ".." in path.parts:
+            raise ValueError(f"filepath={template!r} leaves the run directory: use an absolute path if you mean to")
+        if path.stem in _OWNED_BY_ULTRALYTICS and not self._absolute and len(path.parts) == 1:
+            raise ValueError(f"filepath={template!r} is a file that Ultralytics itself writes: choose another name")
+
+    def render(self, epoch: int, metrics: Mapping[str, float], monitored: float | None) -> str:
+        """Return the path for an epoch: relative to the run directory, or absolute as asked for."""
+        values: dict[str, float] = {key: metrics[key] for key in self.keys if key not in ("epoch", "monitor")}
+        if monitored is not None:
+            values["monitor"] = monitored
+        name = self._template.format(**{**values, "epoch": epoch})
+        return name if self._absolute else f"{WEIGHTS}/{name}"
+
+    def render_record(self, record: EpochRecord, monitored: float | None) -> str:
+        """Return the path for an epoch's record."""
+        return self.render(record.epoch, MetricView(record), monitored)
+
+    def example(self) -> str:
+        """Return a path such as it may write; two templates with the same example write the same files."""
+        return self.render(1, dict.fromkeys(self.keys, 0.5), 0.5)
+
+
+def slug(name: str) -> str:
+    """Return a metric's name as a part of a file name: `metrics/mAP50-95(B)` -> `metrics-mAP50-95-B`.
+
+    Example:
+        >>> slug("metrics/mAP50-95(B)")
+        'metrics-mAP50-95-B'
+    """
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-") or "monitor"
+
+
+def _with_suffix(template: str) -> str:
+    if template.endswith(".pt"):
+        return template
+    match = re.search(r"\.(h5|keras|ckpt|pth|hdf5)$", template)
+    if match:
+        LOGGER.info(f"filepath={template!r}: YOLO loads checkpoints by the suffix .pt, so that is what it gets")
+        template = template[: match.start()]
+    return template + ".pt"
+
+
+def _keys(template: str) -> list[str]:
+    """Return the keys of a template, each of which may be a metric.
+
+    Raises:
+        ValueError: If one may not, or its format does not fit a number.
+    """
+    try:
+        fields = [(name, spec) for _, name, spec, _ in Formatter().parse(template) if name is not None]
+    except ValueError as error:
+        raise ValueError(f"filepath={template!r} is not a valid format: {error}") from None
+    for name, spec in fields:
+        if name not in ("epoch", "monitor") and not could_be_metric(name):
+            allowed = ("epoch", "monitor", *SHORT_NAMES)
+            raise ValueError(
+                f"filepath={template!r}: unknown key '{{{name}}}'{nearest(name, allowed)}; allowed are "
+                f"{', '.join(allowed)} and full keys such as 'metrics/mAP50-95(B)'"
+            )
+        try:
+            format(1 if name == "epoch" else 0.5, spec or "")
+        except ValueError as error:
+            raise ValueError(f"filepath={template!r}: format '{spec}' does not fit '{{{name}}}': {error}") from None
+    return list(dict.fromkeys(name for name, _ in fields))

@@ -1,0 +1,324 @@
+"""Run: the facade over one Ultralytics trainer, and the only code that reads or writes the trainer."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yolo_callbacks
+from yolo_callbacks.core.learning_rate import LearningRateState, arm, own_schedule
+from yolo_callbacks.core.record import EpochRecord, Plan, Stop, StopReason
+
+# What these losses are called, for the tasks whose criterion does not tell before its first batch.
+_LOSSES_BY_TASK = {"classify": ("loss",), "semantic": ("ce_loss", "dice_loss", "aux_loss")}
+
+
+class Run:
+    """One training run as callbacks see it: where it stands, what it measured, and the few things they may ask of it.
+
+    Epochs are counted from 1 here, as in `results.csv`; the trainer counts from 0.
+
+    Args:
+        trainer: An Ultralytics trainer.
+
+    Attributes:
+        save_dir: The run directory.
+        epoch_is_open: True from the end of an epoch's batches to its first on_fit_epoch_end. The final evaluation
+            sends that event once more, without any training before it.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+        self.save_dir = Path(trainer.save_dir)
+        self._clock_start: float | None = None
+        self._elapsed_before = 0.0
+        self._train_started: float | None = None
+        self._train_seconds: float | None = None
+        self._metrics_before: object = None
+        self._saved_epoch = 0
+        self.epoch_is_open = False
+
+    # ---------------------------------------------------------------- where the run stands
+
+    @property
+    def trainer(self) -> Any:
+        """The trainer itself, for a user's own callback; the callbacks of this package do not touch it."""
+        return self._trainer
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process is rank 0, or the only one."""
+        from ultralytics.utils import RANK
+
+        return RANK in {-1, 0}
+
+    @property
+    def world_size(self) -> int:
+        """Number of training processes; 0 or 1 without DDP."""
+        return int(self._trainer.world_size or 0)
+
+    @property
+    def callbacks_dir(self) -> Path:
+        """Where journal, CSV, picture and `run.json` go."""
+        return self.save_dir / "callbacks"
+
+    @property
+    def epoch(self) -> int:
+        """Number of the epoch that runs or has just ended, counted from 1."""
+        return int(getattr(self._trainer, "epoch", self.epochs_before)) + 1
+
+    @property
+    def epochs_before(self) -> int:
+        """Number of epochs that a resumed run had finished before; 0 for a fresh one."""
+        return int(self._trainer.start_epoch)
+
+    @property
+    def planned_epochs(self) -> int:
+        """Number of epochs planned now; the trainer's `time` argument moves it."""
+        return int(self._trainer.epochs)
+
+    @property
+    def save_period(self) -> int:
+        """Ultralytics' own `save_period`: above 0 it writes `epoch<N>.pt`, N counted from 0."""
+        return int(self._trainer.args.save_period)
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """Ultralytics' `last.pt`."""
+        return Path(self._trainer.last)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the trainer ends after this epoch."""
+        return bool(self._trainer.stop)
+
+    def plan(self) -> Plan:
+        """Return what the run sets out to do."""
+        lowest = self._lowest_initial_lr()
+        schedule = own_schedule(self._trainer.lf)
+        return Plan(
+            planned_epochs=self.planned_epochs,
+            base_lr=lowest * float(schedule(0)),
+            final_lr=lowest * float(self._trainer.args.lrf),
+            trainer_patience=int(self._trainer.args.patience or 0),
+        )
+
+    def metric_names(self) -> tuple[Mapping[str, float], bool]:
+        """Return the metrics that this run will have, and whether the names of its losses are among them.
+
+        Losses are named by the criterion, which most tasks can ask before the first batch.
+        """
+        names = ["fitness", *(self._trainer.metrics or {}), *self._learning_rates()]
+        losses = self._loss_names()
+        names += [f"{split}/{name}" for split in ("train", "val") for name in losses]
+        return dict.fromkeys(names, 0.0), bool(losses)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a reader of `run.json` wants to know of the run: versions, task, device, arguments."""
+        import torch
+        import ultralytics
+
+        args = vars(self._trainer.args)
+        return {
+            "task": args.get("task"),
+            "model": str(args.get("model")),
+            "data": str(args.get("data")),
+            "device": str(self._trainer.device),
+            "processes": max(1, self.world_size),
+            "versions": {
+                "python": platform.python_version(),
+                **{package.__name__: package.__version__ for package in (yolo_callbacks, ultralytics, torch)},
+            },
+            "args": {key: _plain(value) for key, value in args.items()},
+        }
+
+    # ---------------------------------------------------------------- the way of one epoch
+
+    def begin_epoch(self, learning_rate: LearningRateState) -> None:
+        """An epoch starts, or starts again: put the learning-rate factors in force and start the clock."""
+        arm(self._trainer, learning_rate, self._lowest_initial_lr())
+        self._train_started = time.perf_counter()
+        self._clock_start = self._clock_start or self._train_started
+
+    def end_train_part(self) -> None:
+        """The batches of an epoch are done, its validation comes next."""
+        self.epoch_is_open = True
+        self._metrics_before = self._trainer.metrics
+        if self._train_started is not None:
+            self._train_seconds = time.perf_counter() - self._train_started
+
+    def checkpoint_was_saved(self) -> None:
+        """The trainer has just written `last.pt` for the epoch that runs."""
+        self._saved_epoch = self.epoch
+
+    def end_epoch(self, learning_rate: LearningRateState) -> EpochRecord:
+        """Build the record of the epoch that has just ended. Rank 0 only: the others have no metrics."""
+        trainer, index = self._trainer, self.epoch - 1
+        lowest, schedule = self._lowest_initial_lr(), own_schedule(trainer.lf)
+        own = float(schedule(index))
+        # validate() returns a new dict each time: the same one means that this epoch was not validated.
+        validated = trainer.metrics is not self._metrics_before and trainer.fitness is not None
+        metrics = {**_numbers(trainer.label_loss_items(trainer.tloss)), **_numbers(self._learning_rates())}
+        if validated:
+            metrics = {**metrics, **_numbers(trainer.metrics), "fitness": float(trainer.fitness)}
+        return EpochRecord(
+            epoch=self.epoch,
+            metrics=metrics,
+            validated=validated,
+            planned_epochs=self.planned_epochs,
+            base_lr=lowest * own,
+            next_base_lr=lowest * float(schedule(index + 1)),
+            lr_factor=learning_rate.apply(own, lowest) / own if own else 1.0,
+            elapsed=self._elapsed(),
+            measures=self._measure(),
+        )
+
+    def close_epoch(self) -> None:
+        """The epoch is dealt with: a further on_fit_epoch_end without training is the final evaluation's."""
+        self.epoch_is_open = False
+        self._train_started = self._train_seconds = None
+
+    def is_final_evaluation(self) -> bool:
+        """Whether the on_fit_epoch_end that runs is the extra one that follows the last epoch.
+
+        For a callback that was registered for that event alone and saw no epoch begin.
+        """
+        return not bool(getattr(self._trainer.validator, "training", True))
+
+    def continue_clock(self, elapsed: float) -> None:
+        """Count seconds on from where an interrupted run stood."""
+        self._elapsed_before = elapsed
+
+    # ---------------------------------------------------------------- what may be asked of the trainer
+
+    def stop(self) -> None:
+        """End the training after this epoch. With `save=False`, write the checkpoint that the trainer then needs."""
+        self._trainer.stop = True
+        if self.is_main and self._saved_epoch != self.epoch:
+            self._trainer.save_model()
+            self.checkpoint_was_saved()
+
+    def foreign_stop(self) -> Stop | None:
+        """Return why the trainer ends before its time although nobody here asked for it; None if it does not."""
+        if not self.stopping or self.epoch >= self.planned_epochs:
+            return None
+        args, stopper = self._trainer.args, self._trainer.stopper
+        if args.time:
+            return Stop(f"the time limit of {args.time:g} h was reached", reason=StopReason.TIME_LIMIT)
+        if args.patience and self.epoch - stopper.best_epoch >= args.patience:
+            message = f"Ultralytics' own patience={args.patience} ran out (best epoch {stopper.best_epoch})"
+            return Stop(message, reason=StopReason.TRAINER_PATIENCE)
+        return Stop("something else set trainer.stop", reason=StopReason.EXTERNAL)
+
+    def checkpoint_bytes(self) -> bytes | None:
+        """Return the checkpoint of this epoch, or None where `last.pt` holds it already.
+
+        The trainer serializes its EMA itself; only where the bytes go is changed for the moment.
+        """
+        return None if self._saved_epoch == self.epoch else self._serialize(self._trainer.epoch)
+
+    def interrupted_checkpoint(self) -> bytes | None:
+        """Return a checkpoint of the weights as they are in the middle of an epoch; resuming it repeats that epoch.
+
+        None if there is nothing to save yet.
+        """
+        if self._trainer.ema is None or self._trainer.metrics is None:
+            return None
+        return self._serialize(self.epoch - 2)
+
+    def use_as_result(self, checkpoint: Path) -> None:
+        """Make `model.train()` load this checkpoint when it returns; Ultralytics' own `best.pt` stays as it is."""
+        self._trainer.best = checkpoint
+
+    def listen(self, event: str, function: Callable[[Any], None]) -> None:
+        """Register a function for the rest of this run, unless one like it is there."""
+        registered = self._trainer.callbacks[event]
+        if function not in registered:
+            registered.append(function)
+
+    def release(self) -> None:
+        """Let go of the trainer, and with it of the model's and the optimizer's memory. Nothing but `save_dir` is left."""
+        self._trainer = None
+
+    # ---------------------------------------------------------------- inside
+
+    def _serialize(self, epoch_index: int) -> bytes:
+        trainer, sink = self._trainer, _Sink()
+        kept = trainer.last, trainer.best, trainer.save_period, trainer.epoch
+        trainer.last, trainer.best, trainer.save_period, trainer.epoch = sink, _Sink(), -1, epoch_index
+        try:
+            trainer.save_model()
+        finally:
+            trainer.last, trainer.best, trainer.save_period, trainer.epoch = kept
+        return sink.data
+
+    def _lowest_initial_lr(self) -> float:
+        return min(float(group["initial_lr"]) for group in self._trainer.optimizer.param_groups)
+
+    def _learning_rates(self) -> dict[str, float]:
+        return {f"lr/pg{i}": group["lr"] for i, group in enumerate(self._trainer.optimizer.param_groups)}
+
+    def _loss_names(self) -> tuple[str, ...]:
+        trainer = self._trainer
+        if trainer.loss_names:
+            return tuple(trainer.loss_names)
+        from ultralytics.utils.torch_utils import unwrap_model
+
+        try:
+            criterion = unwrap_model(trainer.model).init_criterion()
+        except Exception:  # a user's model may have none, or one that cannot be built yet: the first batch will tell
+            return ()
+        names = getattr(criterion, "loss_names", None) or getattr(
+            getattr(criterion, "one2many", None), "loss_names", None
+        )
+        return tuple(names or _LOSSES_BY_TASK.get(trainer.args.task, ()))
+
+    def _elapsed(self) -> float:
+        now = time.perf_counter()
+        if self._clock_start is None:  # a callback registered for the end of an epoch alone saw none begin
+            self._clock_start = now - float(self._trainer.epoch_time)
+        return self._elapsed_before + now - self._clock_start
+
+    def _measure(self) -> dict[str, float]:
+        import psutil
+
+        measures = {"seconds": float(self._trainer.epoch_time)}
+        if self._train_seconds:
+            measures["images_per_second"] = len(self._trainer.train_loader.dataset) / self._train_seconds
+        measures["rss_gb"] = psutil.Process().memory_info().rss / 2**30
+        if self._trainer.device.type != "cpu":
+            measures["gpu_gb"] = float(self._trainer._get_memory())
+        return measures
+
+
+class _Sink:
+    """Stands in for a path that the trainer writes a checkpoint to, and keeps the bytes."""
+
+    data = b""
+
+    def write_bytes(self, data: bytes) -> int:
+        self.data = data
+        return len(data)
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """Keep what is a number: other callbacks may put anything into the trainer's dicts."""
+    numbers = {}
+    for key, value in values.items():
+        try:
+            numbers[str(key)] = float(value)
+        except (TypeError, ValueError):
+            continue
+    return numbers
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can hold it."""
+    if isinstance(value, (str, int, float, bool)) or value is None:
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value)

@@ -1,0 +1,159 @@
+"""Files: the only module that writes them. What is written is either wholly there or not there at all."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file that was written: where, how many bytes, and their SHA-256."""
+
+    path: Path
+    size: int
+    sha256: str
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`; on leaving without an error, fsync it and put it in `path`'s place.
+
+    A reader sees the old file or the new one, never a part, and a crash leaves the old one. The parent folder is
+    created. After an error the temporary file is removed and `path` is as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        _open_to_all(temporary)
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file (UTF-8) at once."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Replace a JSON file at once."""
+    write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n")
+
+
+def replace_unsynced(path: Path, data: bytes) -> None:
+    """Replace a file at once without waiting for the disk: for views that can be made again from the journal."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+
+
+def append_lines(path: Path, text: str) -> None:
+    """Append whole lines and wait until they are on disk.
+
+    A crash may leave the last line incomplete; the journal's reader knows. An error (a full disk) leaves the file as
+    it was, so that the same lines can be tried again.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab") as file:
+        size = file.tell()
+        try:
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.truncate(path, size)
+            raise
+
+
+def copy(source: Path, target: Path, edit: Callable[[Path], None] | None = None) -> StoredFile:
+    """Copy a file so that `target` is replaced at once; always a copy of its own, never a link.
+
+    Args:
+        source: What to copy.
+        target: Where to.
+        edit: Changes the copy before it takes the target's place.
+    """
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
+        return _finish(temporary, target, edit)
+
+
+def write_bytes(data: bytes, target: Path, edit: Callable[[Path], None] | None = None) -> StoredFile:
+    """Replace a file with these bytes at once; `edit` as in `copy`."""
+    with replacing(target) as temporary:
+        temporary.write_bytes(data)
+        return _finish(temporary, target, edit)
+
+
+def _finish(temporary: Path, target: Path, edit: Callable[[Path], None] | None) -> StoredFile:
+    if edit is not None:
+        edit(temporary)
+    return StoredFile(target, *fingerprint(temporary))
+
+
+def fingerprint(path: Path) -> tuple[int, str]:
+    """Return a file's size in bytes and its SHA-256."""
+    digest, size = hashlib.sha256(), 0
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+    return size, digest.hexdigest()
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file of an earlier run so that nothing overwrites it: `x.jsonl` -> `x.1.jsonl`, `x.2.jsonl`, ...
+
+    Returns:
+        Its new path.
+    """
+    number = 1
+    while (target := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
+        number += 1
+    os.replace(path, target)
+    return target
+
+
+def _open_to_all(path: Path) -> None:
+    """Give a temporary file the permissions that a plain `open` would have given it (mkstemp's are 0600)."""
+    umask = os.umask(0)
+    os.umask(umask)
+    with contextlib.suppress(OSError):
+        path.chmod(0o666 & ~umask)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on disk. Windows cannot open a folder: there is no need."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        if path.is_dir():
+            return
+        raise
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        if not path.is_dir():  # some network file systems refuse to sync a folder
+            raise
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,37 @@
+"""The callbacks that `attach(model)` uses when it is given none."""
+
+from __future__ import annotations
+
+from yolo_callbacks.callback import Callback
+from yolo_callbacks.callbacks.csv_logger import CSVLogger
+from yolo_callbacks.callbacks.early_stopping import EarlyStopping
+from yolo_callbacks.callbacks.model_checkpoint import ModelCheckpoint
+from yolo_callbacks.callbacks.plot_logger import PlotLogger
+from yolo_callbacks.callbacks.reduce_lr_on_plateau import ReduceLROnPlateau
+
+
+def default_callbacks() -> list[Callback]:
+    """Return five callbacks with settings that cannot make an ordinary run worse.
+
+    - `EarlyStopping(monitor="fitness", patience=None)`: the trainer's own `patience` argument (100 unless you give
+      another, 0 for never), so no run that Ultralytics would let go on is stopped, but for one whose fitness has been
+      exactly 0 for as long.
+    - `ReduceLROnPlateau(monitor="fitness", factor=0.5, patience=0.5, min_lr="final")`: half of the planned epochs must
+      have passed without improvement, so it acts once in a run at the most and not before its second half, where the
+      schedule is low already; and it never goes below the rate that the schedule ends with.
+    - `ModelCheckpoint(monitor="fitness")`: one file, `weights/best-fitness.pt`, copied off the training thread. It
+      costs the space of one checkpoint, and unlike `best.pt` it survives a crash while it is written and keeps its
+      optimizer.
+    - `CSVLogger()`, `PlotLogger()`: files of their own; the picture is drawn by another process, at most every 30 s.
+
+    Example:
+        >>> [type(callback).__name__ for callback in default_callbacks()]
+        ['EarlyStopping', 'ReduceLROnPlateau', 'ModelCheckpoint', 'CSVLogger', 'PlotLogger']
+    """
+    return [
+        EarlyStopping(monitor="fitness", patience=None),
+        ReduceLROnPlateau(monitor="fitness", factor=0.5, patience=0.5, min_delta=0.0, min_lr="final"),
+        ModelCheckpoint(monitor="fitness"),
+        CSVLogger(),
+        PlotLogger(),
+    ]
