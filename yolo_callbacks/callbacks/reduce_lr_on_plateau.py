@@ -26,7 +26,8 @@ class ReduceLROnPlateau(Callback):
     """Multiply the learning rate by `factor` when a monitored metric has stopped improving.
 
     The factor lies over the trainer's own schedule (linear, cosine, warm-up) and stays there. All parameter groups
-    get the same factor, so the ratio between them holds.
+    get the same factor, so the ratio between them holds. While a metric that should grow is still 0, nothing is
+    counted: that is not a plateau but a model that has not begun to learn.
 
     Args:
         monitor: A metric's name or a function of the epoch's metrics, as in `EarlyStopping`. Defaults to
@@ -150,6 +151,8 @@ class ReductionFold:
         if progress is state.progress:
             return state
         cooldown = max(0, state.cooldown - 1)
+        if self.monitor.mode == "max" and progress.best == 0:
+            progress = replace(progress, wait=0)
         if state.cooldown:
             progress = replace(progress, wait=min(progress.wait, 0 if cooldown else 1))
         patience = patience_in_epochs(self.patience, record.planned_epochs)

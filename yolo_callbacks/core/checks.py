@@ -8,15 +8,15 @@ from difflib import get_close_matches
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """Return `", did you mean 'x'?"` for the closest allowed name, or an empty string when nothing is close.
+    """Return `" (did you mean 'x'?)"` for the closest allowed name, or an empty string when nothing is close.
 
     Example:
         >>> nearest("patiense", ["patience", "monitor"])
-        ", did you mean 'patience'?"
+        " (did you mean 'patience'?)"
     """
     by_lower = {option.lower(): option for option in allowed}
     matches = get_close_matches(str(name).lower(), list(by_lower), n=1, cutoff=0.5)
-    return f", did you mean '{by_lower[matches[0]]}'?" if matches else ""
+    return f" (did you mean '{by_lower[matches[0]]}'?)" if matches else ""
 
 
 def check_choice(name: str, value: object, allowed: Iterable[str]) -> str:

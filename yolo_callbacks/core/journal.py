@@ -111,7 +111,10 @@ def read_journal(path: Path) -> tuple[Plan, list[Entry]]:
         OSError: If it cannot be read.
     """
     plan, entries = Plan(), dict[int, Entry]()
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+    # not splitlines: a metric's name may hold one of the other characters that it takes for the end of a line
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), start=1):
+        if not line:
+            continue
         try:
             data = json.loads(line)
         except json.JSONDecodeError:

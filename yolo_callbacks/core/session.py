@@ -17,7 +17,7 @@ from yolo_callbacks.core.journal import Entry, Journal, read_journal, read_resul
 from yolo_callbacks.core.learning_rate import LearningRateState
 from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.manifest import Manifest, read_manifest
-from yolo_callbacks.core.record import Decision, EpochRecord, History, SaveCheckpoint, Stop, StopReason
+from yolo_callbacks.core.record import Decision, EpochRecord, History, SaveCheckpoint, SetLearningRate, Stop, StopReason
 from yolo_callbacks.core.run import Run
 
 LIFECYCLE_EVENTS = (
@@ -283,7 +283,7 @@ class Session:
             answer = callback.decide(self.history) or ()
             decisions += [replace(d, source=name) for d in ((answer,) if isinstance(answer, Decision) else answer)]
         at_end = bool(self.history) and self.history.epoch >= self.history[-1].planned_epochs
-        return tuple(d for d in decisions if not (at_end and isinstance(d, Stop)))
+        return tuple(d for d in decisions if not (at_end and isinstance(d, (Stop, SetLearningRate))))
 
     def _entry(self, record: EpochRecord, decisions: tuple[Decision, ...]) -> Entry:
         counters = {

@@ -1,0 +1,62 @@
+"""What all tests share: a private Ultralytics configuration, and coco8 from wherever it can be had."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+# Ultralytics reads its settings when it is imported, and takes the working directory for its data sets: give it a
+# private place for both, and keep it from running pip.
+_PRIVATE = Path(tempfile.mkdtemp(prefix="yolo-callbacks-tests-"))
+os.environ["YOLO_CONFIG_DIR"] = str(_PRIVATE)
+os.environ["YOLO_AUTOINSTALL"] = "false"
+_started_in = Path.cwd()
+os.chdir(_PRIVATE)
+import ultralytics  # noqa: E402
+
+os.chdir(_started_in)
+
+COCO8_VARIABLE = "YOLO_CB_COCO8"
+
+
+def _find_coco8() -> tuple[Path, str]:
+    """Return the folder of coco8, and where it comes from."""
+    named = os.environ.get(COCO8_VARIABLE)
+    if named:
+        return Path(named), f"the real one, named by ${COCO8_VARIABLE}"
+    from yolo_callbacks.cli.sources import find_data
+
+    file, facts, _ = find_data("coco8.yaml", standin=True)
+    if facts:
+        return Path(file).parent, "a generated stand-in (offline)"
+    return _PRIVATE / "datasets" / "coco8", "the real one, downloaded by Ultralytics"
+
+
+def pytest_configure(config):
+    folder, source = _find_coco8()
+    config.coco8_folder, config.coco8_source = folder, source
+
+
+def pytest_report_header(config):
+    return f"coco8: {config.coco8_source}"
+
+
+def pytest_unconfigure(config):
+    shutil.rmtree(_PRIVATE, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def coco8(request, tmp_path_factory) -> Path:
+    """The data set YAML of a private copy of coco8: Ultralytics writes caches beside the labels."""
+
+    folder = tmp_path_factory.mktemp("data") / "coco8"
+    shutil.copytree(request.config.coco8_folder, folder, ignore=shutil.ignore_patterns("*.cache"))
+    original = Path(ultralytics.__file__).parent / "cfg" / "datasets" / "coco8.yaml"
+    data = yaml.safe_load(original.read_text(encoding="utf-8"))
+    data.pop("download")
+    file = folder / "coco8-copy.yaml"
+    file.write_text(yaml.safe_dump({**data, "path": str(folder)}, sort_keys=False), encoding="utf-8")
+    return file

@@ -1,0 +1,114 @@
+import dataclasses
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from yolo_callbacks import EpochRecord, Plan, SaveCheckpoint, SetLearningRate, Stop, StopReason
+from yolo_callbacks.core import storage
+from yolo_callbacks.core.journal import Entry, Journal, read_journal, read_results_csv
+
+numbers = st.one_of(st.floats(allow_nan=False), st.sampled_from([math.inf, -math.inf]))
+PLAN = Plan(planned_epochs=10, base_lr=0.01, final_lr=0.0001, trainer_patience=100)
+
+
+def entry(epoch: int, fitness: float = 0.5) -> Entry:
+    decisions = (
+        SaveCheckpoint("kept", epoch, "ModelCheckpoint", file="weights/a.pt", value=fitness, drop=("weights/b.pt",)),
+        SetLearningRate("slower", epoch, "ReduceLROnPlateau", factor=0.1, min_lr=1e-5),
+        Stop("enough", epoch, "EarlyStopping", reason=StopReason.PLATEAU),
+    )
+    return Entry(EpochRecord(epoch, {"fitness": fitness, "é/ü": 1 / 3}, elapsed=2.5), decisions, {"x/wait": 3})
+
+
+def write(path, entries):
+    journal = Journal(path)
+    journal.begin(PLAN, [])
+    for item in entries:
+        journal.append(item)
+
+
+def test_what_is_written_is_read_back(tmp_path):
+    entries = [entry(1), entry(2), entry(3)]
+    write(tmp_path / "journal.jsonl", entries)
+    assert read_journal(tmp_path / "journal.jsonl") == (PLAN, entries)
+
+
+@given(st.dictionaries(st.text(max_size=8), numbers, max_size=5), numbers)
+def test_every_number_survives(tmp_path_factory, metrics, value):
+    path = tmp_path_factory.mktemp("journal") / "journal.jsonl"
+    item = Entry(EpochRecord(1, metrics, base_lr=value), (SaveCheckpoint("", 1, value=value),), {})
+    write(path, [item])
+    assert read_journal(path)[1] == [item]
+
+
+def test_nan_survives_and_the_lines_are_strict_json(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    write(path, [entry(1, math.nan)])
+    for line in path.read_text().splitlines():
+        json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert math.isnan(read_journal(path)[1][0].record.metrics["fitness"])
+
+
+def test_a_journal_cut_anywhere_gives_the_whole_lines_before(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    write(path, [entry(1), entry(2)])
+    data = path.read_bytes()
+    ends = [i for i, byte in enumerate(data) if byte == ord("\n")]
+    for cut in range(len(data)):
+        path.write_bytes(data[:cut])
+        expected = sum(end <= cut for end in ends[1:])  # a line is whole even before its line break is there
+        assert len(read_journal(path)[1]) == expected
+
+
+def test_a_repeated_epoch_counts_as_the_last_time(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    write(path, [entry(1, 0.1), entry(2, 0.2), entry(2, 0.3)])
+    assert [item.record.metrics["fitness"] for item in read_journal(path)[1]] == [0.1, 0.3]
+
+
+def test_a_newer_format_is_refused(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    path.write_text('{"format": 99}\n')
+    with pytest.raises(ValueError, match="has format 99, this version reads up to 1"):
+        read_journal(path)
+
+
+def test_a_full_disk_loses_no_line(tmp_path, monkeypatch, caplog):
+    path = tmp_path / "journal.jsonl"
+    journal = Journal(path)
+    journal.begin(PLAN, [])
+    whole = storage.append_lines
+
+    def full(path, text):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(storage, "append_lines", full)
+    journal.append(entry(1))
+    journal.append(entry(2))
+    monkeypatch.setattr(storage, "append_lines", whole)
+    journal.append(entry(3))
+    assert [item.record.epoch for item in read_journal(path)[1]] == [1, 2, 3]
+
+
+def test_results_csv(tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_text(
+        "                  epoch,         time,   train/box_loss, metrics/mAP50-95(B)\n"
+        "  1, 1.5, 2.0, 0.1\n  2, 3.0, nan, 0.2\n  2, 0.5, 1.5, 0.3\n  3, 1.0"
+    )
+    records = read_results_csv(path)
+    assert [r.epoch for r in records] == [1, 2, 3]
+    assert records[1].metrics == {"train/box_loss": 1.5, "metrics/mAP50-95(B)": 0.3, "fitness": 0.3}
+    assert records[0].elapsed == 1.5
+
+
+def test_a_row_names_the_decisions():
+    row = entry(4).to_row()
+    assert row["event"] == (
+        "ModelCheckpoint: best -> a.pt; ReduceLROnPlateau: lr factor 0.1; EarlyStopping: stop (plateau)"
+    )
+    assert list(row)[0] == "epoch"
+    assert dataclasses.replace(entry(4), decisions=()).to_row()["event"] == ""

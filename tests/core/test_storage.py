@@ -1,0 +1,117 @@
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from yolo_callbacks.core import storage
+
+
+def test_a_failure_leaves_the_old_file_and_no_litter(tmp_path):
+    target = tmp_path / "file"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), storage.replacing(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_copy_is_a_copy_of_its_own_with_its_fingerprint(tmp_path):
+    source, target = tmp_path / "last.pt", tmp_path / "deep" / "er" / "best.pt"
+    source.write_bytes(b"x" * 3_000_000)
+    stored = storage.copy(source, target)
+    assert (stored.size, stored.sha256) == (3_000_000, hashlib.sha256(b"x" * 3_000_000).hexdigest())
+    assert os.stat(target).st_nlink == 1
+    source.write_bytes(b"overwritten in place")
+    assert target.read_bytes() == b"x" * 3_000_000
+
+
+def test_an_edit_is_part_of_what_is_stored(tmp_path):
+    source, target = tmp_path / "a", tmp_path / "b"
+    source.write_bytes(b"full")
+    stored = storage.copy(source, target, lambda path: path.write_bytes(b"slim"))
+    assert target.read_bytes() == b"slim"
+    assert stored.sha256 == hashlib.sha256(b"slim").hexdigest()
+    assert source.read_bytes() == b"full"
+
+
+def test_new_files_have_ordinary_permissions(tmp_path):
+    plain, ours = tmp_path / "plain", tmp_path / "ours"
+    plain.write_text("")
+    storage.write_text(ours, "")
+    assert ours.stat().st_mode == plain.stat().st_mode
+
+
+def test_set_aside_never_overwrites(tmp_path):
+    journal = tmp_path / "journal.jsonl"
+    for content in ("first", "second"):
+        journal.write_text(content)
+        storage.set_aside(journal)
+    assert (tmp_path / "journal.1.jsonl").read_text() == "first"
+    assert (tmp_path / "journal.2.jsonl").read_text() == "second"
+
+
+def test_append_leaves_the_file_as_it_was_when_the_disk_fails(tmp_path, monkeypatch):
+    path = tmp_path / "journal.jsonl"
+    storage.append_lines(path, "one\n")
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            storage.append_lines(path, "two\n")
+    assert path.read_text() == "one\n"
+    storage.append_lines(path, "two\n")
+    assert path.read_text() == "one\ntwo\n"
+
+
+@pytest.mark.parametrize("write", [storage.write_text, lambda p, t: storage.replace_unsynced(p, t.encode())])
+def test_a_reader_never_sees_half_a_file(tmp_path, write):
+    path, done, seen = tmp_path / "view.json", threading.Event(), []
+    write(path, json.dumps(["start"] * 1000))
+
+    def read():
+        while not done.is_set():
+            seen.append(json.loads(path.read_text()))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(100):
+        write(path, json.dumps([number] * (1000 + 37 * number)))
+    done.set()
+    reader.join()
+    assert len(seen) > 5
+
+
+WRITER = """
+import sys, pathlib
+from yolo_callbacks.core import storage
+path = pathlib.Path(sys.argv[1])
+number = 0
+print("ready", flush=True)
+while True:
+    number += 1
+    storage.write_bytes(bytes([number % 256]) * 2_000_000, path)
+"""
+
+
+@pytest.mark.parametrize("delay", [0.011, 0.023, 0.037, 0.059, 0.083])
+def test_a_killed_writer_leaves_a_whole_file(tmp_path, delay):
+    path = tmp_path / "best.pt"
+    path.write_bytes(b"\x00" * 2_000_000)
+    process = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    data = path.read_bytes()
+    assert len(data) == 2_000_000
+    assert len(set(data)) == 1

@@ -1,0 +1,65 @@
+"""Ultralytics' own arguments on our command line: `key=value` or `--key value`, checked before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from yolo_callbacks.core.checks import nearest
+
+
+class UsageError(Exception):
+    """The command line cannot be understood; the message is one sentence."""
+
+
+def parse_arguments(words: Sequence[str]) -> dict[str, Any]:
+    """Read `key=value`, `--key value`, `--key=value` and bare `--key` (which means True).
+
+    Values are read as Ultralytics reads them: numbers, True, False, None and lists become what they look like.
+
+    Raises:
+        UsageError: If a word is neither, or a key comes twice.
+    """
+    from ultralytics.cfg import smart_value
+
+    values: dict[str, Any] = {}
+    waiting = list(words)
+    while waiting:
+        word = waiting.pop(0)
+        is_option = word.startswith("--") and len(word) > 2
+        key, has_value, text = word.removeprefix("--").partition("=")
+        if not is_option and not has_value:
+            raise UsageError(f"'{word}' is not an argument: write key=value or --key value")
+        if not has_value:
+            text = "True" if not waiting or waiting[0].startswith("--") else waiting.pop(0)
+        key = key.replace("-", "_")
+        if key in values:
+            raise UsageError(f"'{key}' is given twice")
+        values[key] = smart_value(text)
+    return values
+
+
+def check_arguments(values: dict[str, Any], own: Sequence[str]) -> None:
+    """Make sure that Ultralytics knows every argument and accepts every value.
+
+    Args:
+        values: The arguments.
+        own: Names of our own options, for the nearest match.
+
+    Raises:
+        UsageError: If it does not.
+    """
+    from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg
+
+    for key in values:
+        if key not in DEFAULT_CFG_DICT:
+            raise UsageError(
+                f"'{key}' is not an argument of Ultralytics{nearest(key, [*DEFAULT_CFG_DICT, *own])}; "
+                "the list is at https://docs.ultralytics.com/usage/cfg"
+            )
+    if values.get("mode", "train") != "train":
+        raise UsageError(f"mode={values['mode']} cannot be used with 'yolo-cb train'")
+    try:
+        get_cfg(overrides=dict(values))
+    except (TypeError, ValueError, SyntaxError, AssertionError) as error:
+        raise UsageError(str(error).strip()) from error

@@ -1,0 +1,80 @@
+"""`yolo-cb`: the commands and their options. Anything heavy is imported when a command runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from yolo_callbacks import __version__
+
+app = typer.Typer(
+    name="yolo-cb",
+    help="Train Ultralytics YOLO with callbacks: early stopping, checkpoints, learning-rate control, logs, plots.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"yolo-callbacks {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def train(
+    context: typer.Context,
+    data: Annotated[
+        Optional[str],
+        typer.Option(help="Data set: a YAML's name or path, as Ultralytics takes it. Without it, the built-in shapes."),
+    ] = None,
+    model: Annotated[
+        Optional[str],
+        typer.Option(help="Model: .pt or .yaml. Without it, yolo26n.pt where it can be had, else yolo26n.yaml."),
+    ] = None,
+    epochs: Annotated[Optional[int], typer.Option(min=1, help="Number of epochs.")] = None,
+    config: Annotated[
+        Optional[Path], typer.Option(help="YAML file that lists the callbacks. Without it, the default five.")
+    ] = None,
+    standin: Annotated[
+        bool,
+        typer.Option(
+            "--standin/--no-standin", help="Whether coco8.yaml may be replaced by generated pictures when offline."
+        ),
+    ] = True,
+) -> None:
+    """Train a model. Every Ultralytics argument can follow, as key=value or --key value.
+
+    Ctrl-C once ends the training after the current epoch with everything saved, twice at once.
+
+    Exit codes: 0 success or early stop, 1 failure, 2 bad usage, 130 interrupted.
+    """
+    from yolo_callbacks.cli.train import TrainRequest, train_command
+
+    request = TrainRequest(data=data, model=model, epochs=epochs, config=config, standin=standin, extra=context.args)
+    raise typer.Exit(train_command(request))
+
+
+@app.command()
+def callbacks() -> None:
+    """List every callback with its parameters and their defaults."""
+    from yolo_callbacks.cli.list_callbacks import print_callbacks
+
+    print_callbacks()
+
+
+def run() -> None:
+    """Run the command line; the entry point of `yolo-cb`."""
+    app(prog_name="yolo-cb")

@@ -1,0 +1,83 @@
+"""Where data and model come from on a machine that may have no network; whatever is replaced is said aloud."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+DEFAULT_MODEL = "yolo26n.pt"
+FALLBACK_MODEL = "yolo26n.yaml"
+
+
+class SourceError(Exception):
+    """Data or model cannot be had; the message is one sentence."""
+
+
+def find_data(name: str | None, standin: bool) -> tuple[str, dict[str, Any], str]:
+    """Return what to train on.
+
+    Args:
+        name: What was asked for; None for the built-in shapes.
+        standin: Whether generated pictures may take coco8's place.
+
+    Returns:
+        The value for Ultralytics' `data`, what `run.json` should say of it, and a warning ("" for none).
+
+    Raises:
+        SourceError: If coco8 can be neither found nor downloaded, and nothing may take its place.
+    """
+    if name is None:
+        from yolo_callbacks.datasets import SHAPES
+
+        return str(SHAPES["detect"]), {"data_source": "built-in shapes"}, ""
+    if name not in ("coco8.yaml", "coco8"):
+        return name, {}, ""
+    problem = _try_coco8()
+    if problem is None:
+        return name, {}, ""
+    if not standin:
+        raise SourceError(f"coco8 is not on this machine and cannot be downloaded ({problem})")
+    from ultralytics.utils import DATASETS_DIR
+
+    from yolo_callbacks.datasets.standin import build_coco8_standin
+
+    file = build_coco8_standin(Path(DATASETS_DIR))
+    warning = (
+        "This is NOT coco8. It is not on this machine and cannot be downloaded, so the training uses 4 + 4 generated\n"
+        f"pictures with the same layout and class names: {file}\n"
+        "Its metrics say nothing about coco8. Use --no-standin to fail instead."
+    )
+    return str(file), {"data_source": "stand-in", "data_asked_for": name, "data_problem": problem}, warning
+
+
+def _try_coco8() -> str | None:
+    """Let Ultralytics find or download coco8; return what went wrong, None if it is there."""
+    from ultralytics.data.utils import check_det_dataset
+
+    try:
+        check_det_dataset("coco8.yaml")
+    except OSError as error:  # FileNotFoundError and every kind of failed connection
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    return None
+
+
+def find_model(name: str | None) -> tuple[str, str]:
+    """Return the model to train, and a note ("" for none).
+
+    Raises:
+        SourceError: If the model that was asked for cannot be had.
+    """
+    from ultralytics.utils.downloads import attempt_download_asset
+
+    wanted = name or DEFAULT_MODEL
+    if not wanted.endswith(".pt"):
+        return wanted, ""
+    try:
+        if Path(found := attempt_download_asset(wanted)).exists():
+            return found, ""
+        problem = "there is no such file, and Ultralytics has none of this name to download"
+    except OSError as error:
+        problem = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    if name is not None:
+        raise SourceError(f"model {name} cannot be had: {problem}")
+    return FALLBACK_MODEL, f"{DEFAULT_MODEL} is not on this machine and cannot be downloaded: training {FALLBACK_MODEL} from scratch."

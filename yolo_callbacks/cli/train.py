@@ -1,0 +1,146 @@
+"""`yolo-cb train`: one training with callbacks, and a short summary of how it went."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+
+from yolo_callbacks.attach import Attachment, attach
+from yolo_callbacks.cli.arguments import UsageError, check_arguments, parse_arguments
+from yolo_callbacks.cli.sources import SourceError, find_data, find_model
+from yolo_callbacks.config import ConfigError, load_config
+from yolo_callbacks.core.manifest import read_manifest
+from yolo_callbacks.core.record import StopReason
+from yolo_callbacks.defaults import default_callbacks
+
+OK, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
+_OWN_OPTIONS = ("data", "model", "epochs", "config", "standin")
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """What was typed: our own options, and the words that are left for Ultralytics."""
+
+    data: str | None
+    model: str | None
+    epochs: int | None
+    config: Path | None
+    standin: bool
+    extra: list[str]
+
+
+def train_command(request: TrainRequest) -> int:
+    """Train, and return the exit code."""
+    console = Console(stderr=True)
+    try:
+        arguments = _arguments(request)
+        callbacks = default_callbacks() if request.config is None else load_config(request.config)
+    except (UsageError, ConfigError) as error:
+        console.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True)
+        return USAGE
+    try:
+        return _train(arguments, callbacks, request.standin, console)
+    except KeyboardInterrupt:
+        console.print("Interrupted.")
+        return INTERRUPTED
+    except SourceError as error:
+        console.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True)
+        return FAILURE
+    except Exception as error:
+        traceback.print_exc()
+        console.print(f"\n[bold red]Training failed:[/] {type(error).__name__}: {escape(str(error))}", soft_wrap=True)
+        return FAILURE
+
+
+def _arguments(request: TrainRequest) -> dict[str, Any]:
+    """Return everything for `model.train`, `model` included, checked.
+
+    Raises:
+        UsageError: If anything in it is wrong.
+    """
+    arguments = parse_arguments(request.extra)
+    for key in ("data", "model", "epochs"):
+        value = getattr(request, key)
+        if value is not None and key in arguments:
+            raise UsageError(f"'{key}' is given twice")
+        if value is not None:
+            arguments[key] = value
+    check_arguments(arguments, _OWN_OPTIONS)
+    return arguments
+
+
+def _train(arguments: dict[str, Any], callbacks: list[Any], standin: bool, console: Console) -> int:
+    from ultralytics import YOLO
+
+    model_name, note = find_model(arguments.pop("model", None))
+    data, facts, warning = find_data(arguments.pop("data", None), standin)
+    if note:
+        console.print(f"[bold yellow]Note:[/] {escape(note)}", soft_wrap=True)
+    if warning:
+        console.print(Panel(escape(warning), title="[bold]WARNING[/bold]", border_style="bold red"))
+    model = YOLO(model_name, task=arguments.get("task"))
+    attachment = attach(model, callbacks)
+    attachment.facts.update(facts, model_source=note or None)
+    with _stop_on_interrupt(attachment, console):
+        model.train(data=data, **{key: value for key, value in arguments.items() if key not in ("mode", "task")})
+    _summarize(attachment, Console())
+    return INTERRUPTED if attachment.stop_reason is StopReason.INTERRUPTED else OK
+
+
+@contextmanager
+def _stop_on_interrupt(attachment: Attachment, console: Console) -> Iterator[None]:
+    """Make the first Ctrl-C end the training after its epoch, and the second one at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if not attachment.stop("Ctrl-C was pressed", StopReason.INTERRUPTED):
+            raise KeyboardInterrupt
+        console.print("\n[bold]Stopping after this epoch, with everything saved. Press Ctrl-C again to stop now.[/bold]")
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _summarize(attachment: Attachment, console: Console) -> None:
+    """Print the best epoch, why it stopped, and where the files are."""
+    folder, history = attachment.save_dir, attachment.history
+    if folder is None or history.empty:
+        return
+    manifest = read_manifest(folder / "callbacks" / "run.json")
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    epochs, planned = int(history.index[-1]), manifest.get("args", {}).get("epochs")
+    table.add_row("Epochs", f"{epochs}" + (f" of {planned}" if planned else ""))
+    if "fitness" in history and history["fitness"].notna().any():
+        best = int(history["fitness"].idxmax())
+        table.add_row("Best", f"fitness {history['fitness'].max():.4f} in epoch {best}")
+    table.add_row("Ended", attachment.stop_message or "all planned epochs are done")
+    table.add_row("Run", str(folder))
+    for item in manifest.get("checkpoints", []):
+        if item.get("role") in ("best", "restore"):
+            table.add_row("Checkpoint", f"{item['file']}  ({item['monitor']} {item['value']:.5g}, epoch {item['epoch']})")
+    for item in manifest.get("exports", []):
+        table.add_row("Export", f"export/{item['file']}" if "file" in item else item["error"])
+    for name in ("epochs.csv", "curves.png", "run.json"):
+        if (folder / "callbacks" / name).exists():
+            table.add_row("Log", f"callbacks/{name}")
+    console.print(Panel(table, title="yolo-cb", title_align="left", expand=False))

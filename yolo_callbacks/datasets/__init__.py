@@ -1,0 +1,61 @@
+"""A data set that needs no network: seeded scenes of shapes, in Ultralytics' own form.
+
+`SHAPES` holds a data set YAML for each task; its `download:` field builds the pictures on first use, so plain
+Ultralytics can train on it too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_HERE = Path(__file__).parent
+
+SHAPES: dict[str, Path] = {
+    "detect": _HERE / "shapes.yaml",
+    "segment": _HERE / "shapes-seg.yaml",
+    "pose": _HERE / "shapes-pose.yaml",
+    "obb": _HERE / "shapes-obb.yaml",
+}
+"""The data set YAML of each task. Classification has none: Ultralytics takes a folder there, `build_shapes` makes one."""
+
+
+def build_shapes(
+    root: str | Path,
+    task: str = "detect",
+    *,
+    train: int = 256,
+    val: int = 64,
+    size: int = 96,
+    seed: int = 0,
+    max_objects: int = 3,
+    noise: float = 12.0,
+) -> Path:
+    """Build the shapes data set in a folder, unless it is there already.
+
+    Args:
+        root: The folder; it appears complete or not at all.
+        task: `"detect"`, `"segment"`, `"pose"`, `"obb"` or `"classify"`.
+        train: Number of training pictures, >= 1.
+        val: Number of validation pictures, >= 1.
+        size: Side of the pictures in pixels, >= 32.
+        seed: The same seed builds the same data set.
+        max_objects: The most shapes in one picture, >= 1.
+        noise: Standard deviation of the pixel noise in grey levels, >= 0.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Example:
+        ```python
+        build_shapes("datasets/shapes-cls", "classify")
+        YOLO("yolo26n-cls.yaml").train(data="datasets/shapes-cls", epochs=10, imgsz=64)
+        ```
+    """
+    from yolo_callbacks.datasets.build import build
+
+    return build(
+        Path(root), task, train=train, val=val, size=size, seed=seed, max_objects=max_objects, noise=noise
+    )
