@@ -39,8 +39,8 @@ class ReduceLROnPlateau(Callback):
         mode: `"max"`, `"min"` or `"auto"`. Defaults to `"auto"`.
         min_delta: Least change that counts as an improvement, >= 0. Defaults to 1e-4.
         cooldown: Validated epochs after a reduction in which nothing is counted. Defaults to 0.
-        min_lr: Floor that no group is taken below, >= 0, in the unit of the learning rate; `"final"` is the rate that
-            the trainer's own schedule ends with (`lr0 * lrf`). Where the schedule alone is lower, it stays as it is.
+        min_lr: Lower bound of the learning rate, >= 0. From the first reduction on no group goes below it, not even
+            where the trainer's own schedule would; `"final"` is the rate that this schedule ends with (`lr0 * lrf`).
             Defaults to 0.0.
         min_delta_mode: `"abs"`, or `"rel"` for a share of the best value's size. Defaults to `"abs"`.
 

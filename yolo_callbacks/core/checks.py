@@ -15,7 +15,7 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
         " (did you mean 'patience'?)"
     """
     by_lower = {option.lower(): option for option in allowed}
-    matches = get_close_matches(str(name).lower(), list(by_lower), n=1, cutoff=0.5)
+    matches = get_close_matches(str(name).lower(), list(by_lower), n=1, cutoff=0.6)
     return f" (did you mean '{by_lower[matches[0]]}'?)" if matches else ""
 
 

@@ -43,22 +43,18 @@ class LearningRateState:
         return bool(self.free or self.floored)
 
     def apply(self, value: float, lowest_initial_lr: float) -> float:
-        """Return the schedule's `value` times every factor, not below the floors.
+        """Return the schedule's `value` times every factor, not below the floors of those who have reduced it.
 
-        A floor only limits what the factors with a floor take away: where the schedule alone is already below it, it
-        stays where it is. All groups get the same multiple, so the ratio between them holds, and the group with the
-        lowest initial rate is the one that the floor protects.
+        All groups get the same multiple, so the ratio between them holds, and the group with the lowest initial rate
+        is the one that the floor protects.
 
         Args:
             value: What the trainer's own schedule says for this epoch.
             lowest_initial_lr: The lowest `initial_lr` of all parameter groups.
         """
-        scheduled = value * math.prod(self.free.values())
-        reduced = scheduled * math.prod(factor for factor, _ in self.floored.values())
+        factor = math.prod(self.free.values()) * math.prod(factor for factor, _ in self.floored.values())
         floor = max((min_lr for _, min_lr in self.floored.values()), default=0.0)
-        if not floor or lowest_initial_lr <= 0:
-            return reduced
-        return max(reduced, min(scheduled, floor / lowest_initial_lr))
+        return max(value * factor, floor / lowest_initial_lr) if floor and lowest_initial_lr > 0 else value * factor
 
 
 class ScaledSchedule:

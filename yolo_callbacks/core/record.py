@@ -132,7 +132,7 @@ class SetLearningRate(Decision):
 
     Attributes:
         factor: This source's factor from now on; it replaces the source's last one and multiplies everybody else's.
-        min_lr: Floor in the unit of the learning rate: the factor never takes the rate of any group below it.
+        min_lr: Lower bound of the learning rate of every group from now on; 0 for none.
         announce: Whether it is worth a line in the log and a mark in the plot.
     """
 

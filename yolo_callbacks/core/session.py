@@ -17,6 +17,7 @@ from yolo_callbacks.core.journal import Entry, Journal, read_journal, read_resul
 from yolo_callbacks.core.learning_rate import LearningRateState
 from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.manifest import Manifest, read_manifest
+from yolo_callbacks.core.metrics import UnknownMetricError
 from yolo_callbacks.core.record import Decision, EpochRecord, History, SaveCheckpoint, SetLearningRate, Stop, StopReason
 from yolo_callbacks.core.run import Run
 
@@ -98,7 +99,7 @@ class Session:
         together = sorted([*self._callbacks.values(), *new], key=lambda callback: callback.priority)
         self._callbacks = label(together)
         if self._opened:
-            self._check(new)
+            self._check({name: callback for name, callback in self._callbacks.items() if callback in new})
             self._setup(new)
 
     def enlist(self, callback: Callback) -> None:
@@ -202,9 +203,8 @@ class Session:
         """Check what the callbacks ask for, take up an interrupted run, and set the callbacks up. Once a run."""
         if self._opened:
             return
-        self._opened = True
         if self.run.is_main:
-            self._check(self._callbacks.values())
+            self._check(self._callbacks)
             files = self.background("files")
             self.manifest = Manifest(self.run.callbacks_dir / "run.json", files)
             self.journal = Journal(self.run.callbacks_dir / "journal.jsonl")
@@ -212,13 +212,17 @@ class Session:
             self.checkpoints = CheckpointStore(self.run, files, known, self._list_checkpoints)
             self._take_up()
         self.learning_rate = broadcast(self.learning_rate, self.run.world_size)
+        self._opened = True
         if self.run.is_main:
             self._setup(self._callbacks.values())
 
-    def _check(self, callbacks: Iterable[Callback]) -> None:
+    def _check(self, callbacks: Mapping[str, Callback]) -> None:
         names, losses_known = self.run.metric_names()
-        for callback in callbacks:
-            callback.check(names, losses_known)
+        for name, callback in callbacks.items():
+            try:
+                callback.check(names, losses_known)
+            except UnknownMetricError as error:
+                raise UnknownMetricError(f"{name}: {error}") from None
         check_outputs(self._callbacks, self.run.save_period)
 
     def _take_up(self) -> None:

@@ -1,0 +1,232 @@
+"""Each callback alone on the real trainer."""
+
+import json
+import time
+
+import cloudpickle
+import pandas as pd
+import pytest
+import torch
+from ultralytics import YOLO
+from ultralytics.nn.tasks import load_checkpoint
+
+import yolo_callbacks as ycb
+from yolo_callbacks import (
+    CSVLogger,
+    EarlyStopping,
+    LearningRateScheduler,
+    ModelCheckpoint,
+    PlotLogger,
+    ReduceLROnPlateau,
+    StopReason,
+)
+
+
+def run_json(run):
+    return json.loads((run.save_dir / "callbacks" / "run.json").read_text())
+
+
+def test_early_stopping_stops_on_all_zero_fitness(train):
+    run = train([EarlyStopping(patience=2)], epochs=10)
+    assert run.history.index[-1] == 3
+    assert run.stop_reason is StopReason.PLATEAU
+    assert run.stop_message == "stop, fitness has not improved for 2 epochs (best: 0 in epoch 1)"
+    assert run_json(run)["stop"] == {"reason": "plateau", "message": run.stop_message, "epoch": 3}
+    assert run_json(run)["status"] == "stopped"
+    assert len(pd.read_csv(run.save_dir / "results.csv")) == 3
+
+
+def test_early_stopping_without_saving_leaves_a_model(train):
+    run = train([EarlyStopping(patience=1)], epochs=10, save=False)
+    assert run.history.index[-1] == 2
+    assert (run.save_dir / "weights" / "last.pt").exists()  # plain Ultralytics fails here: no checkpoint was saved
+
+
+def test_restore_best_weights(train):
+    """The model that is left is the one of the monitor's best epoch; best.pt is Ultralytics' own choice."""
+    run = train([EarlyStopping(monitor="lr/pg0", mode="min", patience=50, restore_best_weights=True)], epochs=5)
+    best = int(run.history["lr/pg0"].idxmin())
+    assert best == 1  # the warm-up begins at 0, and fitness ties make best.pt the last epoch's
+    restored = run.save_dir / "weights" / "restore-lr-pg0.pt"
+    assert train.model.overrides["model"] == str(restored)
+    left = train.model.model.state_dict()
+    stored = load_checkpoint(restored)[0].state_dict()
+    other = load_checkpoint(run.save_dir / "weights" / "best.pt")[0].state_dict()
+    assert all(torch.equal(left[key], stored[key]) for key in left)
+    assert any(not torch.equal(stored[key], other[key]) for key in stored)
+    (listed,) = run_json(run)["checkpoints"]
+    assert (listed["role"], listed["epoch"]) == ("restore", 1)
+
+
+def test_model_checkpoint_keeps_the_epoch_that_was_validated(train):
+    """The kept file holds the EMA weights of its own epoch, not of a later one."""
+    weights = {}
+
+    def remember(model):
+        model.add_callback(
+            "on_fit_epoch_end",
+            lambda t: weights.setdefault(t.epoch + 1, {k: v.clone() for k, v in t.ema.ema.half().float().state_dict().items()}),
+        )
+
+    run = train([ModelCheckpoint("e{epoch}", save_best_only=False)], before=remember, epochs=3)
+    for epoch in (1, 2, 3):
+        checkpoint = torch.load(run.save_dir / "weights" / f"e{epoch}.pt", weights_only=False)
+        assert checkpoint["epoch"] == epoch - 1
+        kept = checkpoint["ema"].float().state_dict()
+        assert all(torch.equal(kept[k], weights[epoch][k].half().float() if kept[k].is_floating_point() else weights[epoch][k]) for k in kept)
+
+
+def test_model_checkpoint_of_every_kind(train):
+    run = train(
+        [ModelCheckpoint("{epoch:03d}-{mAP50-95:.4f}", save_top_k=2, every_n_epochs=2, save_last=True)], epochs=4
+    )
+    names = sorted(path.name for path in (run.save_dir / "weights").iterdir())
+    assert names == ["001-0.0000.pt", "002-0.0000.pt", "best.pt", "epoch-0002.pt", "epoch-0004.pt", "last.pt", "latest.pt"]
+    assert {item["role"] for item in run_json(run)["checkpoints"]} == {"best", "periodic", "latest"}
+
+
+def test_model_checkpoint_without_saving_by_the_trainer(train):
+    run = train([ModelCheckpoint("e{epoch}", save_best_only=False)], epochs=3, save=False)
+    assert (run.save_dir / "weights" / "e1.pt").exists()
+    assert YOLO(run.save_dir / "weights" / "e1.pt").ckpt["epoch"] == 0
+
+
+def test_weights_only_are_small_and_finished(train):
+    run = train([ModelCheckpoint(save_weights_only=True), ModelCheckpoint("full")], epochs=2)
+    slim, full = (run.save_dir / "weights" / name for name in ("best-fitness.pt", "full.pt"))
+    assert slim.stat().st_size < 0.5 * full.stat().st_size
+    assert YOLO(slim).ckpt["optimizer"] is None
+
+
+def test_an_absolute_path_is_taken_as_it_is(train, tmp_path):
+    run = train([ModelCheckpoint(str(tmp_path / "keep" / "mine.pt"))], epochs=2)
+    assert (tmp_path / "keep" / "mine.pt").exists()
+    assert run_json(run)["checkpoints"][0]["file"] == str(tmp_path / "keep" / "mine.pt")
+
+
+def test_save_on_exception(train, tmp_path):
+    def fail_in_epoch_3(trainer):
+        if trainer.epoch == 2:
+            raise RuntimeError("the machine is on fire")
+
+    with pytest.raises(RuntimeError, match="on fire"):
+        train(
+            [ModelCheckpoint(save_on_exception=True), CSVLogger()],
+            before=lambda model: model.add_callback("on_train_batch_end", fail_in_epoch_3),
+            epochs=4,
+        )
+    weights = tmp_path / "run" / "weights"
+    assert YOLO(weights / "exception.pt").ckpt["epoch"] == 1  # resuming it repeats the third epoch
+    data = json.loads((tmp_path / "run" / "callbacks" / "run.json").read_text())
+    assert (data["status"], data["error"]) == ("failed", "RuntimeError: the machine is on fire")
+    assert len(pd.read_csv(tmp_path / "run" / "callbacks" / "epochs.csv")) == 2
+
+
+def test_export_of_the_best(train):
+    run = train([ModelCheckpoint(export="torchscript")], epochs=2)
+    assert (run.save_dir / "export" / "best-fitness.torchscript").exists()
+    assert sorted(p.name for p in (run.save_dir / "export").iterdir()) == ["best-fitness.torchscript"]
+    (item,) = run_json(run)["exports"]
+    assert (item["format"], item["file"]) == ("torchscript", "best-fitness.torchscript")
+    assert len(item["sha256"]) == 64
+
+
+def test_a_missing_package_gives_one_line_and_loses_nothing(train, monkeypatch, caplog):
+    import importlib.util
+    import sys
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "onnx" else find(name, *rest))
+    monkeypatch.setitem(sys.modules, "onnx", None)  # import onnx -> ModuleNotFoundError
+    said = []
+    monkeypatch.setattr("yolo_callbacks.core.log.LOGGER.warning", lambda text, **_: said.append(text))
+    run = train([ModelCheckpoint(export=["onnx", "torchscript"])], epochs=2)
+    hint = "export='onnx' needs onnx: pip install 'yolo-callbacks[export]'"
+    assert said[0] == hint  # before the training, while there is time
+    assert said[1].startswith(hint)  # and at its end
+    failed, exported = run_json(run)["exports"]
+    assert (failed["format"], failed["error"]) == ("onnx", hint)
+    assert exported["file"] == "best-fitness.torchscript"
+    assert (run.save_dir / "weights" / "best-fitness.pt").exists()
+
+
+def test_csv_logger_with_a_column_that_appears_later(train):
+    def add_late(trainer):
+        if trainer.epoch >= 1:
+            trainer.metrics["custom/energy"] = 1.5 + trainer.epoch
+
+    model = YOLO("yolo26n.yaml", verbose=False)
+    model.add_callback("on_fit_epoch_end", add_late)  # before ours, so that its value is in our record
+    run = train([CSVLogger(separator=";")], model=model, epochs=3)
+    frame = pd.read_csv(run.save_dir / "callbacks" / "epochs.csv", sep=";")
+    assert frame["custom/energy"].isna().tolist() == [True, False, False]
+    assert frame["custom/energy"].tolist()[1:] == [2.5, 3.5]
+    assert list(frame.columns)[-1] == "event"
+
+
+def test_plot_logger_draws_while_training_goes_on(train):
+    drawn = []
+
+    def look(trainer):
+        picture = trainer.save_dir / "callbacks" / "curves.png"
+        deadline = time.monotonic() + 20
+        while trainer.epoch == 1 and not picture.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        drawn.append(picture.exists())
+
+    train([PlotLogger(refresh_seconds=0)], before=lambda model: model.add_callback("on_train_epoch_start", look), epochs=3)
+    assert drawn == [False, True, True]
+
+
+def test_a_failing_reporter_is_told_once_and_harms_nothing(train, monkeypatch):
+    said = []
+    monkeypatch.setattr("yolo_callbacks.core.log.LOGGER.warning", lambda text, **_: said.append(text))
+
+    class Broken(ycb.Callback):
+        def act(self, session):
+            raise ConnectionError("server is away")
+
+    run = train([Broken(), CSVLogger()], epochs=3)
+    assert said == ["Broken.act failed and is skipped, training goes on: ConnectionError: server is away"]
+    assert len(run.history) == 3
+    assert len(pd.read_csv(run.save_dir / "callbacks" / "epochs.csv")) == 3
+
+
+def test_a_wrong_decision_raises(train):
+    class Broken(ycb.Callback):
+        priority = ycb.Priority.DECIDE
+
+        def decide(self, history):
+            return 1 / len(history)
+
+    with pytest.raises(ZeroDivisionError):
+        train([Broken()])
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [EarlyStopping(monitor="top1"), ReduceLROnPlateau(monitor="metrics/mAP50-95(M)"), ModelCheckpoint(monitor="val/bx_loss"), ModelCheckpoint("{epoch}-{train/box_los:.2f}", save_top_k=2)],
+    ids=["short", "other head", "loss", "template"],
+)
+def test_an_unknown_metric_fails_before_the_first_epoch(train, callback, tmp_path):
+    started = []
+    with pytest.raises(ycb.UnknownMetricError, match="is not a metric of this run"):
+        train([callback], before=lambda m: m.add_callback("on_train_epoch_start", lambda t: started.append(1)))
+    assert started == []
+
+
+def test_learning_rate_scheduler_error_fails_before_the_first_epoch(train):
+    started = []
+    with pytest.raises(TypeError, match="must return a number"):
+        train(
+            [LearningRateScheduler(lambda epoch, lr: None)],
+            before=lambda m: m.add_callback("on_train_epoch_start", lambda t: started.append(1)),
+        )
+    assert started == []
+
+
+def test_an_attachment_travels_by_cloudpickle(train):
+    run = train([EarlyStopping(monitor=lambda m: m["recall"], mode="max"), CSVLogger(), PlotLogger(), ModelCheckpoint()])
+    hooks = {event: functions for event, functions in train.model.callbacks.items() if functions}
+    copies = cloudpickle.loads(cloudpickle.dumps(hooks))
+    assert set(copies) == set(hooks)

@@ -1,0 +1,100 @@
+"""Callbacks registered by one of their methods, and plain functions and subclasses beside ours."""
+
+import pandas as pd
+import pytest
+from ultralytics import YOLO
+
+import yolo_callbacks as ycb
+
+ARGUMENTS = {"imgsz": 64, "batch": 4, "nbs": 4, "device": "cpu", "plots": False, "verbose": False, "name": "run"}
+
+
+def constant(metrics):
+    return 1.0
+
+
+@pytest.mark.parametrize("event", ["on_fit_epoch_end", "on_train_start", "on_train_epoch_end", "on_pretrain_routine_start"])
+def test_one_method_is_enough(event, coco8, tmp_path):
+    model = YOLO("yolo26n.yaml", verbose=False)
+    stopping = ycb.EarlyStopping(monitor=constant, mode="max", patience=3)
+    model.add_callback(event, getattr(stopping, event))
+    model.train(data=str(coco8), epochs=9, project=str(tmp_path), **ARGUMENTS)
+    assert len(pd.read_csv(tmp_path / "run" / "results.csv")) == 4
+
+
+def test_several_of_them_share_one_run(coco8, tmp_path):
+    model = YOLO("yolo26n.yaml", verbose=False)
+    for callback in (ycb.CSVLogger(), ycb.EarlyStopping(monitor=constant, mode="max", patience=2), ycb.ModelCheckpoint()):
+        model.add_callback("on_fit_epoch_end", callback.on_fit_epoch_end)
+    model.train(data=str(coco8), epochs=9, project=str(tmp_path), **ARGUMENTS)
+    frame = pd.read_csv(tmp_path / "run" / "callbacks" / "epochs.csv")
+    assert frame["epoch"].tolist() == [1, 2, 3]
+    assert frame["EarlyStopping/wait"].tolist() == [0, 1, 2]
+    assert (tmp_path / "run" / "weights" / "best-fitness.pt").exists()
+
+
+def test_a_standalone_callback_on_every_training_of_a_model(coco8, tmp_path):
+    model = YOLO("yolo26n.yaml", verbose=False)
+    model.add_callback("on_fit_epoch_end", ycb.EarlyStopping(monitor=constant, mode="max", patience=2).on_fit_epoch_end)
+    for name in ("one", "two"):
+        model.train(data=str(coco8), epochs=9, project=str(tmp_path), **{**ARGUMENTS, "name": name})
+        assert len(pd.read_csv(tmp_path / name / "results.csv")) == 3
+
+
+class Recorder(ycb.Callback):
+    """Writes down every event that it gets."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_train_start(self, trainer):
+        self.seen.append("start")
+
+    def on_train_batch_end(self, trainer):
+        self.seen.append("batch")
+
+    def on_val_end(self, validator):
+        self.seen.append("val" if validator.training else "final val")
+
+    def on_fit_epoch_end(self, trainer):
+        self.seen.append(f"fit {trainer.epoch}")
+
+    def on_train_end(self, trainer):
+        self.seen.append("end")
+
+    def teardown(self, trainer):
+        self.seen.append("teardown")
+
+    def act(self, session):
+        self.seen.append(f"act {session.history.epoch}")
+
+
+def test_a_subclass_gets_its_events_but_not_the_final_evaluations(train):
+    recorder = Recorder()
+    train([recorder], epochs=2)
+    epoch = ["batch", "val"]
+    assert recorder.seen == [
+        "start", *epoch, "act 1", "fit 0", *epoch, "act 2", "fit 1", "final val", "end", "teardown",
+    ]
+
+
+def test_batch_events_are_only_registered_for_those_who_ask(train):
+    train([ycb.CSVLogger(), ycb.EarlyStopping()], epochs=1)
+    assert train.model.callbacks["on_train_batch_end"] == [
+        f for f in train.model.callbacks["on_train_batch_end"] if not isinstance(f, ycb.core.session.Hook)
+    ]
+
+
+def test_the_users_own_functions_are_left_alone(train):
+    calls = []
+
+    def mine(trainer):
+        calls.append(trainer.epoch)
+
+    def before(model):
+        model.add_callback("on_train_epoch_end", mine)
+
+    train([ycb.CSVLogger()], before=before, epochs=2)
+    ycb.detach(train.model)
+    assert calls == [0, 1]
+    assert mine in train.model.callbacks["on_train_epoch_end"]
