@@ -29,3 +29,13 @@ def test_every_public_name_is_there():
     for name in yolo_callbacks.__all__:
         assert getattr(yolo_callbacks, name) is not None
     assert set(dir(yolo_callbacks)) == set(yolo_callbacks.__all__)
+
+
+def test_no_public_name_is_hidden_by_a_module_of_its_name():
+    """Importing `package.name` as a module would put the module in the place of the lazily imported `name`."""
+    from pathlib import Path
+
+    import yolo_callbacks
+
+    modules = {path.stem for path in Path(yolo_callbacks.__file__).parent.iterdir()}
+    assert modules.isdisjoint(yolo_callbacks.__all__)

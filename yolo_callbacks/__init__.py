@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from yolo_callbacks.attach import Attachment, attach, detach
+    from yolo_callbacks.attachment import Attachment, attach, detach
     from yolo_callbacks.callback import Callback, Priority
     from yolo_callbacks.callbacks.csv_logger import CSVLogger
     from yolo_callbacks.callbacks.early_stopping import EarlyStopping
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "Attachment": "attach",
+    "Attachment": "attachment",
     "CSVLogger": "callbacks.csv_logger",
     "Callback": "callback",
     "ConfigError": "config",
@@ -53,9 +53,9 @@ _HOME = {
     "Stop": "core.record",
     "StopReason": "core.record",
     "UnknownMetricError": "core.metrics",
-    "attach": "attach",
+    "attach": "attachment",
     "default_callbacks": "defaults",
-    "detach": "attach",
+    "detach": "attachment",
     "load_config": "config",
 }
 

@@ -61,23 +61,38 @@ def _try_coco8() -> str | None:
     return None
 
 
-def find_model(name: str | None) -> tuple[str, str]:
+def load_model(name: str | None, task: str | None) -> tuple[Any, str]:
     """Return the model to train, and a note ("" for none).
+
+    Args:
+        name: What was asked for; None for `yolo26n.pt` where it can be had, else `yolo26n.yaml`.
+        task: The task, where the model's name does not tell.
 
     Raises:
         SourceError: If the model that was asked for cannot be had.
     """
+    from ultralytics import YOLO
+
+    wanted, note = name or DEFAULT_MODEL, ""
+    problem = _try_weights(wanted) if wanted.endswith(".pt") else None
+    if problem is not None:
+        if name is not None:
+            raise SourceError(f"model {name} cannot be had: {problem}")
+        note = f"{wanted} is not on this machine and cannot be downloaded: training {FALLBACK_MODEL} from scratch."
+        wanted = FALLBACK_MODEL
+    try:
+        return YOLO(wanted, task=task), note
+    except FileNotFoundError as error:
+        raise SourceError(f"model {wanted} cannot be had: {error}") from error
+
+
+def _try_weights(name: str) -> str | None:
+    """Let Ultralytics find or download weights; return what went wrong, None if they are there."""
     from ultralytics.utils.downloads import attempt_download_asset
 
-    wanted = name or DEFAULT_MODEL
-    if not wanted.endswith(".pt"):
-        return wanted, ""
     try:
-        if Path(found := attempt_download_asset(wanted)).exists():
-            return found, ""
-        problem = "there is no such file, and Ultralytics has none of this name to download"
+        if Path(attempt_download_asset(name)).exists():
+            return None
     except OSError as error:
-        problem = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
-    if name is not None:
-        raise SourceError(f"model {name} cannot be had: {problem}")
-    return FALLBACK_MODEL, f"{DEFAULT_MODEL} is not on this machine and cannot be downloaded: training {FALLBACK_MODEL} from scratch."
+        return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    return "there is no such file, and Ultralytics has none of this name to download"

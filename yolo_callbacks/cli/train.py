@@ -17,9 +17,9 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 
-from yolo_callbacks.attach import Attachment, attach
+from yolo_callbacks.attachment import Attachment, attach
 from yolo_callbacks.cli.arguments import UsageError, check_arguments, parse_arguments
-from yolo_callbacks.cli.sources import SourceError, find_data, find_model
+from yolo_callbacks.cli.sources import SourceError, find_data, load_model
 from yolo_callbacks.config import ConfigError, load_config
 from yolo_callbacks.core.manifest import read_manifest
 from yolo_callbacks.core.record import StopReason
@@ -82,15 +82,12 @@ def _arguments(request: TrainRequest) -> dict[str, Any]:
 
 
 def _train(arguments: dict[str, Any], callbacks: list[Any], standin: bool, console: Console) -> int:
-    from ultralytics import YOLO
-
-    model_name, note = find_model(arguments.pop("model", None))
+    model, note = load_model(arguments.pop("model", None), arguments.get("task"))
     data, facts, warning = find_data(arguments.pop("data", None), standin)
     if note:
         console.print(f"[bold yellow]Note:[/] {escape(note)}", soft_wrap=True)
     if warning:
         console.print(Panel(escape(warning), title="[bold]WARNING[/bold]", border_style="bold red"))
-    model = YOLO(model_name, task=arguments.get("task"))
     attachment = attach(model, callbacks)
     attachment.facts.update(facts, model_source=note or None)
     with _stop_on_interrupt(attachment, console):

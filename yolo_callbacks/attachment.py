@@ -224,6 +224,8 @@ def _resolve(callbacks: Callbacks) -> list[Callback]:
         check_events(item)
     if len({id(item) for item in chosen}) < len(chosen):
         raise ValueError("the same callback object is in the list twice")
+    if sum(bool(getattr(item, "restore_best_weights", False)) for item in chosen) > 1:
+        raise ValueError("only one callback can restore its best weights, and several have restore_best_weights=True")
     check_outputs(label(chosen))
     return chosen
 

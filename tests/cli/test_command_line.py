@@ -1,0 +1,194 @@
+"""The command as a user runs it: a process of its own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from yolo_callbacks.registry import public_callbacks
+
+SMALL = ["--imgsz", "64", "batch=4", "nbs=4", "--plots=False", "device=cpu", "model=yolo26n.yaml"]
+
+
+@pytest.fixture
+def command(tmp_path):
+    """Return a function that runs yolo-cb in a folder of its own, offline."""
+
+    def run(*words, **kwargs):
+        return subprocess.run(
+            [sys.executable, "-m", "yolo_callbacks", *words],
+            capture_output=True, text=True, cwd=tmp_path, env=environment(tmp_path), timeout=300, check=False, **kwargs,
+        )
+
+    return run
+
+
+def environment(folder):
+    nowhere = "http://127.0.0.1:9"
+    (folder / "config").mkdir(exist_ok=True)
+    # without pytest's mark in it: Ultralytics saves elsewhere when it is tested itself
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+    return {
+        **inherited, "YOLO_CONFIG_DIR": str(folder / "config"), "COLUMNS": "160",
+        **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), nowhere),
+    }
+
+
+def plain(text):
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+def run_json(folder, name="train"):
+    return json.loads((folder / "runs" / "detect" / name / "callbacks" / "run.json").read_text())
+
+
+def test_version_and_help(command):
+    from yolo_callbacks import __version__
+
+    assert command("--version").stdout.strip() == f"yolo-callbacks {__version__}"
+    shown = command("--help")
+    assert shown.returncode == 0
+    assert "train" in shown.stdout
+
+
+def test_callbacks_lists_every_parameter_with_its_default(command):
+    import inspect
+
+    shown = plain(command("callbacks").stdout)
+    for name, cls in public_callbacks().items():
+        assert name in shown
+        for parameter in inspect.signature(cls).parameters.values():
+            default = "(needed)" if parameter.default is parameter.empty else repr(parameter.default)
+            assert re.search(rf"^\s+{parameter.name}\s+{re.escape(default)}\s", shown, re.MULTILINE), parameter
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["epoch=3"], "'epoch' is not an argument of Ultralytics (did you mean 'epochs'?)"),
+        (["--imgs", "64"], "(did you mean 'imgsz'?)"),
+        (["--confg", "x.yaml"], "(did you mean 'config'?)"),
+        (["--epochs", "3", "epochs=4"], "'epochs' is given twice"),
+        (["coco8.yaml"], "'coco8.yaml' is not an argument: write key=value or --key value"),
+        (["lr0=fast"], "lr0"),
+        (["mode=predict"], "mode=predict cannot be used"),
+        (["--config", "none.yaml"], "none.yaml cannot be read"),
+        (["--epochs", "0"], "--epochs"),
+    ],
+)
+def test_bad_usage_fails_before_anything_is_loaded(command, tmp_path, words, message):
+    result = command("train", *words)
+    assert result.returncode == 2, result.stderr
+    assert message in plain(result.stderr)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_mistake_in_the_configuration(command, tmp_path):
+    (tmp_path / "callbacks.yaml").write_text("- EarlyStopping:\n    patiense: 3\n")
+    result = command("train", "--config", "callbacks.yaml")
+    assert result.returncode == 2
+    assert "callbacks.yaml, line 2: EarlyStopping has no parameter 'patiense' (did you mean 'patience'?)" in result.stderr
+
+
+def test_a_training_with_a_configuration(command, tmp_path, coco8):
+    (tmp_path / "callbacks.yaml").write_text(
+        "- EarlyStopping:\n    monitor: train_loss\n    mode: max\n    patience: 1\n    stopping_threshold: 0\n- CSVLogger\n"
+    )
+    result = command("train", "--data", str(coco8), "--epochs", "5", "--config", "callbacks.yaml", *SMALL)
+    assert result.returncode == 0, result.stderr
+    assert run_json(tmp_path)["stop"]["reason"] == "threshold"
+    summary = plain(result.stdout)
+    assert "Epochs  1 of 5" in summary
+    assert "has reached 0" in summary
+    assert str(tmp_path / "runs" / "detect" / "train") in summary
+    assert list(run_json(tmp_path)["callbacks"]) == ["EarlyStopping", "CSVLogger"]
+
+
+def test_offline_coco8_is_replaced_with_a_warning_nobody_can_miss(command, tmp_path):
+    words = [word for word in SMALL if not word.startswith("model=")]
+    result = command("train", "--data", "coco8.yaml", "--epochs", "2", *words)
+    assert result.returncode == 0, result.stderr
+    assert "This is NOT coco8." in plain(result.stderr)
+    assert "training yolo26n.yaml from scratch" in plain(result.stderr)
+    data = run_json(tmp_path)
+    assert (data["data_source"], data["data_asked_for"]) == ("stand-in", "coco8.yaml")
+    assert data["model"] == "yolo26n.yaml"
+    assert "yolo26n.pt is not on this machine" in data["model_source"]
+    images = tmp_path / "datasets" / "coco8-standin" / "images"
+    assert [len(list((images / split).iterdir())) for split in ("train", "val")] == [4, 4]
+
+
+def test_offline_coco8_without_a_standin_is_an_error(command, tmp_path):
+    result = command("train", "--data", "coco8.yaml", "--no-standin", *SMALL)
+    assert result.returncode == 1
+    assert "coco8 is not on this machine and cannot be downloaded" in plain(result.stderr)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("model", ["yolo26n.pt", "my-own.pt", "yolo26n-nonsense.yaml"])
+def test_a_model_that_cannot_be_had_is_an_error(command, coco8, model):
+    result = command("train", "--data", str(coco8), "--model", model, *SMALL[:-1])
+    assert result.returncode == 1
+    assert model in plain(result.stderr)
+
+
+def test_a_training_that_fails_is_told_and_recorded(command, tmp_path, coco8):
+    result = command("train", "--data", str(coco8), "--epochs", "2", "imgsz=64", "batch=4", "model=yolo26n-pose.yaml")
+    assert result.returncode == 1
+    assert "Training failed:" in plain(result.stderr)
+
+
+class Training:
+    """A training in the background, to be interrupted."""
+
+    def __init__(self, folder, coco8):
+        self.folder = folder
+        words = ["train", "--data", str(coco8), "--epochs", "500", *SMALL]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "yolo_callbacks", *words], cwd=folder, env=environment(folder), text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+        )
+
+    def wait_for_epochs(self, number):
+        journal = self.folder / "runs" / "detect" / "train" / "callbacks" / "journal.jsonl"
+        deadline = time.monotonic() + 120
+        while not journal.exists() or len(journal.read_text().splitlines()) <= number:
+            assert self.process.poll() is None, self.process.stdout.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def interrupt(self):
+        os.killpg(self.process.pid, signal.SIGINT)  # as a terminal does: the whole group gets it
+
+
+def test_one_ctrl_c_stops_after_the_epoch_with_everything_saved(tmp_path, coco8):
+    training = Training(tmp_path, coco8)
+    training.wait_for_epochs(2)
+    training.interrupt()
+    output, _ = training.process.communicate(timeout=120)
+    assert training.process.returncode == 130, output
+    assert "Stopping after this epoch" in plain(output)
+    data = run_json(tmp_path)
+    assert (data["status"], data["stop"]["reason"]) == ("stopped", "interrupted")
+    folder = tmp_path / "runs" / "detect" / "train"
+    rows = (folder / "callbacks" / "epochs.csv").read_text().splitlines()
+    assert len(rows) - 1 == data["epochs"] >= 2
+    assert (folder / "weights" / "best.pt").exists()
+    assert (folder / "callbacks" / "curves.png").exists()
+    assert "Ctrl-C was pressed" in plain(output)  # in the summary
+
+
+def test_a_second_ctrl_c_stops_at_once(tmp_path, coco8):
+    training = Training(tmp_path, coco8)
+    training.wait_for_epochs(2)
+    training.interrupt()
+    time.sleep(0.02)
+    training.interrupt()
+    output, _ = training.process.communicate(timeout=60)
+    assert training.process.returncode == 130, output
+    assert run_json(tmp_path)["status"] in ("interrupted", "stopped")  # the epoch may have ended in between

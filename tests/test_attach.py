@@ -1,0 +1,112 @@
+import pytest
+from ultralytics import YOLO
+
+import yolo_callbacks as ycb
+from yolo_callbacks.core.session import Hook
+
+
+@pytest.fixture(scope="module")
+def model():
+    return YOLO("yolo26n.yaml", verbose=False)
+
+
+def ours(model):
+    return {event: [f for f in functions if isinstance(f, Hook)] for event, functions in model.callbacks.items()}
+
+
+def test_attaching_twice_replaces(model):
+    ycb.attach(model, [ycb.CSVLogger()])
+    second = ycb.attach(model, [ycb.EarlyStopping()])
+    registered = [hooks for hooks in ours(model).values() if hooks]
+    assert registered
+    assert all(len(hooks) == 1 and hooks[0].attachment is second for hooks in registered)
+
+
+def test_detach_removes_ours_and_nothing_else(model):
+    before = {event: list(functions) for event, functions in model.callbacks.items()}
+    ycb.detach(model)
+    clean = {event: list(functions) for event, functions in model.callbacks.items()}
+    ycb.attach(model)
+    ycb.detach(model)
+    ycb.detach(model)  # nothing there: nothing happens
+    assert {event: list(functions) for event, functions in model.callbacks.items()} == clean
+    assert any(before[event] != clean[event] for event in before) or not any(ours(model).values())
+
+
+def test_without_a_training_there_is_nothing_to_read(model):
+    run = ycb.attach(model)
+    assert (len(run.history), run.decisions, run.stop_reason, run.stop_message, run.save_dir) == (0, [], None, None, None)
+    assert run.stop() is False
+    assert repr(run) == "Attachment(EarlyStopping, ReduceLROnPlateau, ModelCheckpoint, CSVLogger, PlotLogger)"
+
+
+@pytest.mark.parametrize("wrong", ["yolo26n.pt", None, 5, YOLO, object()])
+def test_a_wrong_thing_to_attach_to(wrong):
+    with pytest.raises(TypeError, match="cannot attach to .*, it must be an Ultralytics model such as YOLO"):
+        ycb.attach(wrong)
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "message"),
+    [
+        ([print], "is not a Callback; register a plain function with model.add_callback"),
+        ([ycb.EarlyStopping], r"is not a Callback: write EarlyStopping\(\)"),
+        (ycb.CSVLogger(), "must be a list of callbacks"),
+        (7, "must be a list of callbacks"),
+        (["CSVLogger"], "is not a Callback"),
+    ],
+)
+def test_a_wrong_list_of_callbacks(model, callbacks, message):
+    with pytest.raises(TypeError, match=message):
+        ycb.attach(model, callbacks)
+
+
+class Misspelt(ycb.Callback):
+    def on_val_epoch_end(self, trainer):
+        pass
+
+
+def test_a_misspelt_event(model):
+    with pytest.raises(ValueError, match=r"Misspelt.on_val_epoch_end is not an event of a training \(did you mean"):
+        ycb.attach(model, [Misspelt()])
+    assert not any(len(hooks) > 1 for hooks in ours(model).values())
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        (ycb.CSVLogger(), ycb.CSVLogger(separator=";")),
+        (ycb.PlotLogger("a.png"), ycb.PlotLogger("a.png")),
+        (ycb.ModelCheckpoint(), ycb.ModelCheckpoint(monitor="fitness", save_weights_only=True)),
+        (ycb.ModelCheckpoint("{epoch:03d}"), ycb.ModelCheckpoint("{epoch:03d}.pt", monitor="mAP50")),
+        (ycb.ModelCheckpoint("a", save_last=True), ycb.ModelCheckpoint("b", save_last=True)),
+    ],
+)
+def test_two_that_would_write_the_same_file(model, pair):
+    with pytest.raises(ValueError, match="would both write .*: give one of them another name"):
+        ycb.attach(model, list(pair))
+
+
+def test_two_that_would_restore_different_weights(model):
+    pair = [ycb.EarlyStopping(monitor=m, restore_best_weights=True) for m in ("fitness", "val_loss")]
+    with pytest.raises(ValueError, match="only one callback can restore its best weights"):
+        ycb.attach(model, pair)
+
+
+def test_the_same_object_twice(model):
+    logger = ycb.CSVLogger()
+    with pytest.raises(ValueError, match="the same callback object is in the list twice"):
+        ycb.attach(model, [logger, logger])
+
+
+def test_an_old_ultralytics_gives_one_clear_error(model, monkeypatch):
+    monkeypatch.setattr("ultralytics.__version__", "8.4.139")
+    with pytest.raises(ImportError, match=r"ultralytics 8.4.139 is too old.*pip install 'ultralytics>=8.4.140'"):
+        ycb.attach(model)
+
+
+def test_a_failed_attach_leaves_what_was_attached(model):
+    run = ycb.attach(model, [ycb.CSVLogger()])
+    with pytest.raises(TypeError):
+        ycb.attach(model, [print])
+    assert ours(model)["on_fit_epoch_end"][0].attachment is run
