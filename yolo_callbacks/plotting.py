@@ -23,6 +23,7 @@ _INCHES = (12.0, 7.6)
 _DPI = 110
 _COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#17becf", "#8c564b", "#e377c2", "#7f7f7f")
 _GOLD, _RED, _GREY = "#c99700", "#d62728", "#555555"
+_PAPER = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
 
 Curve = tuple[Sequence[int], Sequence[float]]
 
@@ -70,7 +71,7 @@ def _draw_metrics(axis: Axes, entries: Sequence[Entry]) -> None:
     if best is not None:
         epoch, value = best
         axis.plot([epoch], [value], marker="*", markersize=15, color=_GOLD, markeredgecolor="black", zorder=5)
-        axis.annotate(f"{value:.4g}", (epoch, value), textcoords="offset points", xytext=(0, 10), ha="center")
+        axis.annotate(f"{value:.4g}", (epoch, value), textcoords="offset points", xytext=(0, 10), ha="center", bbox=_PAPER)
     axis.set_ylim(bottom=0)
     axis.margins(y=0.12)
     _finish(axis, "Validation metrics")
@@ -97,8 +98,7 @@ def _draw_learning_rate(axis: Axes, entries: Sequence[Entry]) -> None:
         epochs = curves[f"lr/{names[0]}"][0]
         groups = names[0] if len(names) == 1 else f"{names[0]}..{names[-1]}" if len(names) > 2 else ", ".join(names)
         _line(axis, (epochs, values), groups, colour, width=1.8)
-    axis.set_ylim(bottom=0)
-    axis.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+    _log_scale(axis, [[value for value in values if value] for values in same])  # a warm-up may begin at 0
     _finish(axis, "Learning rate by parameter group")
 
 
@@ -144,6 +144,7 @@ def _name(axis: Axes, epoch: int, text: str, colour: str) -> None:
         va="top",
         fontsize=9,
         color=colour,
+        bbox=_PAPER,
     )
 
 

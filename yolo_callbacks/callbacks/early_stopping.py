@@ -140,7 +140,7 @@ class EarlyStopping(Callback):
             return Stop(f"stop, {name} {value:.5g} is worse than {limit:.5g}", epoch, reason=StopReason.DIVERGED)
         if patience and progress.wait >= patience:
             best = "none" if progress.best is None else f"{progress.best:.5g} in epoch {progress.best_epoch}"
-            message = f"stop, {name} has not improved for {progress.wait} epochs (best: {best})"
+            message = f"stop, {name} has not improved{self._monitor.margin} for {progress.wait} epochs (best: {best})"
             return Stop(message, epoch, reason=StopReason.PLATEAU)
         return None
 

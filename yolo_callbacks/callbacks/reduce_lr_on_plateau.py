@@ -43,6 +43,7 @@ class ReduceLROnPlateau(Callback):
             where the trainer's own schedule would; `"final"` is the rate that this schedule ends with (`lr0 * lrf`).
             Defaults to 0.0.
         min_delta_mode: `"abs"`, or `"rel"` for a share of the best value's size. Defaults to `"abs"`.
+        start_from_epoch: Number of epochs at the start that do not count. Defaults to 0.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -68,6 +69,7 @@ class ReduceLROnPlateau(Callback):
         min_lr: Union[float, str] = 0.0,
         *,
         min_delta_mode: str = "abs",
+        start_from_epoch: int = 0,
     ) -> None:
         self.monitor = monitor
         self.factor = check_number("factor", factor, minimum=0.0, maximum=1.0, exclusive=True)
@@ -80,8 +82,10 @@ class ReduceLROnPlateau(Callback):
             raise ValueError(f"min_lr={min_lr!r} must be a number >= 0 or '{FINAL}'")
         self.min_lr = min_lr if isinstance(min_lr, str) else check_number("min_lr", min_lr, minimum=0.0)
         self.min_delta_mode = min_delta_mode
+        self.start_from_epoch = check_int("start_from_epoch", start_from_epoch, minimum=0)
         self._monitor = Monitor.of(monitor, mode, min_delta=min_delta, min_delta_mode=min_delta_mode)
-        self._fold = ReductionFold(self._monitor, self.factor, self.patience, self.cooldown, self.min_lr)
+        progress = ProgressFold(self._monitor, self.start_from_epoch)
+        self._fold = ReductionFold(progress, self.factor, self.patience, self.cooldown, self.min_lr)
 
     def check(self, metrics: Mapping[str, float], losses_known: bool) -> None:
         """Make sure that the run has the monitored metric."""
@@ -98,7 +102,7 @@ class ReduceLROnPlateau(Callback):
         if not history or state.reduced_in != history.epoch:
             return None
         return SetLearningRate(
-            f"{self._monitor.name} has not improved for {state.waited} epochs, learning rate x {self.factor:g} "
+            f"{self._monitor.name} has not improved{self._monitor.margin} for {state.waited} epochs, learning rate x {self.factor:g} "
             f"(now x {state.factor:.3g} of the schedule)",
             history.epoch,
             factor=state.factor,
@@ -135,7 +139,7 @@ class ReductionFold:
     waiting this follows.
     """
 
-    monitor: Monitor
+    progress: ProgressFold
     factor: float
     patience: Patience
     cooldown: int
@@ -147,11 +151,11 @@ class ReductionFold:
 
     def step(self, state: Reductions, record: EpochRecord) -> Reductions:
         """Return the state after one more epoch."""
-        progress = ProgressFold(self.monitor).step(state.progress, record)
+        progress = self.progress.step(state.progress, record)
         if progress is state.progress:
             return state
         cooldown = max(0, state.cooldown - 1)
-        if self.monitor.mode == "max" and progress.best == 0:
+        if self.progress.monitor.mode == "max" and progress.best == 0:
             progress = replace(progress, wait=0)
         if state.cooldown:
             progress = replace(progress, wait=min(progress.wait, 0 if cooldown else 1))

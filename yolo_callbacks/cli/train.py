@@ -26,6 +26,8 @@ from yolo_callbacks.core.record import StopReason
 from yolo_callbacks.defaults import default_callbacks
 
 OK, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
+SHAPES_ARGUMENTS = {"imgsz": 96, "epochs": 50}
+"""Arguments that suit the built-in shapes, where the user gives no others: the pictures have 96 pixels."""
 _OWN_OPTIONS = ("data", "model", "epochs", "config", "standin")
 
 
@@ -82,6 +84,8 @@ def _arguments(request: TrainRequest) -> dict[str, Any]:
 
 
 def _train(arguments: dict[str, Any], callbacks: list[Any], standin: bool, console: Console) -> int:
+    if arguments.get("data") is None:
+        arguments = {**SHAPES_ARGUMENTS, **arguments}
     model, note = load_model(arguments.pop("model", None), arguments.get("task"))
     data, facts, warning = find_data(arguments.pop("data", None), standin)
     if note:

@@ -72,6 +72,13 @@ class Monitor:
         """The metric's name; for a function, the function's."""
         return self.metric if isinstance(self.metric, str) else _name_of(self.metric)
 
+    @property
+    def margin(self) -> str:
+        """What an improvement has to be, for a sentence: `""`, `" by 0.01"` or `" by 1 %"`."""
+        if not self.min_delta:
+            return ""
+        return f" by {100 * self.min_delta:g} %" if self.min_delta_mode == "rel" else f" by {self.min_delta:g}"
+
     def check(self, available: Mapping[str, float], losses_known: bool = True) -> None:
         """Make sure that the run has this metric.
 

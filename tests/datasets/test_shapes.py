@@ -1,0 +1,131 @@
+import hashlib
+import multiprocessing
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from yolo_callbacks.datasets import SHAPES, build_shapes
+from yolo_callbacks.datasets.scenes import CLASS_NAMES, draw_scene
+
+SMALL = {"train": 6, "val": 3, "size": 64}
+
+
+def digest(folder: Path) -> str:
+    content = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            content.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
+    return content.hexdigest()
+
+
+@given(st.integers(0, 10_000), st.integers(32, 200), st.integers(1, 6))
+@settings(max_examples=40, deadline=None)
+def test_geometry_is_in_the_picture_and_consistent(seed, size, max_objects):
+    scene = draw_scene(np.random.default_rng(seed), size=size, max_objects=max_objects)
+    assert scene.image.shape == (size, size, 3)
+    assert 1 <= len(scene.shapes) <= max_objects
+    for shape in scene.shapes:
+        x1, y1, x2, y2 = shape.box
+        assert 0 <= x1 < x2 < size
+        assert 0 <= y1 < y2 < size
+        assert shape.outline.min() >= 0
+        assert shape.outline.max() < size
+        assert np.allclose([*shape.outline.min(axis=0), *shape.outline.max(axis=0)], shape.box)
+        assert set(shape.keypoints[:, 2]) <= {0.0, 2.0}
+
+
+def test_the_label_is_where_the_shape_is():
+    """Without noise, the pixels that differ from the same scene without its shapes lie inside the box."""
+    for seed in range(20):
+        scene = draw_scene(np.random.default_rng(seed), size=96, max_objects=1, noise=0)
+        (shape,) = scene.shapes
+        x, y = shape.outline.mean(axis=0).astype(int)
+        inside = scene.image[y, x].astype(int)
+        x1, y1, x2, y2 = shape.box
+        outside = [
+            scene.image[r, c].astype(int)
+            for r, c in ((0, 0), (0, 95), (95, 0), (95, 95))
+            if not (x1 - 2 <= c <= x2 + 2 and y1 - 2 <= r <= y2 + 2)
+        ]
+        assert all(np.abs(inside - pixel).max() > 30 for pixel in outside)
+
+
+def test_the_same_seed_builds_the_same_bytes(tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        build_shapes(tmp_path / name, seed=seed, **SMALL)
+    assert digest(tmp_path / "a") == digest(tmp_path / "b") != digest(tmp_path / "c")
+
+
+@pytest.mark.parametrize(("task", "columns"), [("detect", 5), ("pose", 17), ("obb", 9)])
+def test_labels_have_the_columns_of_their_task(tmp_path, task, columns):
+    root = build_shapes(tmp_path / task, task, **SMALL)
+    assert len(list((root / "images" / "train").iterdir())) == 6
+    for label in (root / "labels").rglob("*.txt"):
+        for line in label.read_text().splitlines():
+            values = [float(word) for word in line.split()]
+            assert len(values) == columns
+            assert values[0] in range(4)
+            assert all(0 <= v <= 1 or v == 2 for v in values[1:])
+
+
+def test_classify_has_a_folder_a_class(tmp_path):
+    root = build_shapes(tmp_path / "cls", "classify", train=30, val=30, size=64)
+    for split in ("train", "val"):
+        assert {path.name for path in (root / split).iterdir()} == set(CLASS_NAMES)
+    crop = cv2.imread(str(next((root / "train" / "star").iterdir())))
+    assert min(crop.shape[:2]) >= 8
+
+
+def test_building_twice_leaves_it_alone_and_no_litter(tmp_path):
+    root = build_shapes(tmp_path / "shapes", **SMALL)
+    marker = root / "images" / "train" / "mine.jpg"
+    marker.write_bytes(b"")
+    build_shapes(root, **SMALL)
+    assert marker.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["shapes"]
+
+
+def _build(root):
+    build_shapes(root, **SMALL)
+
+
+def test_two_processes_may_build_it_at_once(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_build, args=(tmp_path / "shapes",)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert [path.name for path in tmp_path.iterdir()] == ["shapes"]
+    assert len(list((tmp_path / "shapes" / "images" / "train").iterdir())) == 6
+
+
+@pytest.mark.parametrize("task", SHAPES)
+def test_ultralytics_builds_it_by_itself_on_first_use(task):
+    from ultralytics.data.utils import check_det_dataset
+
+    data = check_det_dataset(str(SHAPES[task]))
+    assert list(data["names"].values()) == list(CLASS_NAMES)
+    assert len(list(Path(data["train"]).iterdir())) == 256
+    assert len(list(Path(data["val"]).iterdir())) == 64
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"task": "depth"}, "task='depth' is not one of 'detect', 'segment', 'pose', 'obb', 'classify'"),
+        ({"size": 8}, "size=8 must be >= 32"),
+        ({"train": 0}, "train=0 must be >= 1"),
+        ({"noise": -1}, "noise=-1 must be a finite number >= 0"),
+    ],
+)
+def test_wrong_arguments(tmp_path, arguments, message):
+    with pytest.raises(ValueError) as caught:
+        build_shapes(tmp_path / "x", **arguments)
+    assert message in str(caught.value)
+    assert not (tmp_path / "x").exists()

@@ -1,0 +1,84 @@
+"""One real learning curve on the generated shapes: from scratch, until the plateau ends it."""
+
+import json
+
+import pandas as pd
+import pytest
+from ultralytics import YOLO
+
+import yolo_callbacks as ycb
+from yolo_callbacks.datasets import SHAPES
+
+ARGUMENTS = {
+    "data": str(SHAPES["detect"]), "imgsz": 96, "batch": 16, "device": "cpu", "plots": False, "verbose": False,
+    "optimizer": "AdamW", "lr0": 0.003, "mosaic": 0.0, "seed": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shapes")
+    model = YOLO("yolo26n.yaml", verbose=False)
+    run = ycb.attach(
+        model,
+        [
+            ycb.EarlyStopping(
+                monitor="mAP50-95", patience=5, min_delta=0.05, start_from_epoch=20, restore_best_weights=True
+            ),
+
+            ycb.ReduceLROnPlateau(
+                monitor="mAP50-95", factor=0.05, patience=3, min_delta=0.05, cooldown=50, start_from_epoch=20
+            ),
+            ycb.ModelCheckpoint("{epoch:03d}-{mAP50-95:.4f}", monitor="mAP50-95", save_top_k=2),
+            ycb.CSVLogger(),
+            ycb.PlotLogger(),
+        ],
+    )
+    model.train(**ARGUMENTS, epochs=60, project=str(folder), name="run")
+    return model, run
+
+
+def test_fitness_really_rises(done):
+    _, run = done
+    fitness = run.history["fitness"]
+    assert fitness.iloc[:3].max() < 0.1
+    assert fitness.max() > 0.3
+
+
+def test_the_plateau_really_stops_it(done):
+    _, run = done
+    assert len(run.history) < 60
+    assert run.stop_reason is ycb.StopReason.PLATEAU
+    assert run.history["EarlyStopping/wait"].iloc[-1] == 5
+    assert "stop (plateau)" in run.history["event"].iloc[-1]
+
+
+def test_the_learning_rate_really_falls_and_stays_down(done):
+    _, run = done
+    (drop,) = (d for d in run.decisions if isinstance(d, ycb.SetLearningRate))
+    rates, factors = run.history["lr/pg0"], run.history["lr_factor"]
+    assert (factors.loc[: drop.epoch] == 1.0).all()
+    assert (factors.loc[drop.epoch + 1 :] == 0.05).all()
+    after = rates.loc[drop.epoch + 1 :]
+    assert len(after) >= 2
+    assert (after < 0.06 * rates.loc[drop.epoch]).all()
+
+
+def test_the_best_checkpoint_gives_the_best_metric(done):
+    _, run = done
+    data = json.loads((run.save_dir / "callbacks" / "run.json").read_text())
+    best = max((item for item in data["checkpoints"] if item["role"] == "best"), key=lambda item: item["value"])
+    series = run.history["metrics/mAP50-95(B)"]
+    assert best["value"] == series.max()
+    assert best["epoch"] == series.idxmax()
+    measured = YOLO(run.save_dir / best["file"]).val(
+        **{key: ARGUMENTS[key] for key in ("data", "imgsz", "device", "plots", "verbose")}, batch=32
+    )
+    assert measured.box.map == pytest.approx(best["value"], abs=0.01)
+
+
+def test_the_model_that_is_left_is_the_best(done):
+    model, run = done
+    measured = model.val(**{key: ARGUMENTS[key] for key in ("data", "imgsz", "device", "plots", "verbose")}, batch=32)
+    assert measured.box.map == pytest.approx(run.history["metrics/mAP50-95(B)"].max(), abs=0.01)
+    assert len(run.history) == len(pd.read_csv(run.save_dir / "callbacks" / "epochs.csv"))
