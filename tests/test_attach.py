@@ -35,14 +35,20 @@ def test_detach_removes_ours_and_nothing_else(model):
 
 def test_without_a_training_there_is_nothing_to_read(model):
     run = ycb.attach(model)
-    assert (len(run.history), run.decisions, run.stop_reason, run.stop_message, run.save_dir) == (0, [], None, None, None)
+    assert (len(run.history), run.decisions, run.stop_reason, run.stop_message, run.save_dir) == (
+        0,
+        [],
+        None,
+        None,
+        None,
+    )
     assert run.stop() is False
     assert repr(run) == "Attachment(EarlyStopping, ReduceLROnPlateau, ModelCheckpoint, CSVLogger, PlotLogger)"
 
 
 @pytest.mark.parametrize("wrong", ["yolo26n.pt", None, 5, YOLO, object()])
 def test_a_wrong_thing_to_attach_to(wrong):
-    with pytest.raises(TypeError, match="cannot attach to .*, it must be an Ultralytics model such as YOLO"):
+    with pytest.raises(TypeError, match=r"cannot attach to .*, it must be an Ultralytics model such as YOLO"):
         ycb.attach(wrong)
 
 
@@ -83,7 +89,7 @@ def test_a_misspelt_event(model):
     ],
 )
 def test_two_that_would_write_the_same_file(model, pair):
-    with pytest.raises(ValueError, match="would both write .*: give one of them another name"):
+    with pytest.raises(ValueError, match=r"would both write .*: give one of them another name"):
         ycb.attach(model, list(pair))
 
 

@@ -38,9 +38,18 @@ def test_no_parameters_at_all(config):
     ("text", "message"),
     [
         ("- EarlyStoping\n", "line 1: 'EarlyStoping' is not a callback (did you mean 'EarlyStopping'?)"),
-        ("- CSVLogger\n- EarlyStopping:\n    patiense: 3\n", "line 3: EarlyStopping has no parameter 'patiense' (did you"),
-        ("- EarlyStopping:\n    monitor: fitness\n    patience: many\n", "line 3: EarlyStopping: patience='many' must be"),
-        ("- EarlyStopping:\n    monitor: fitnes\n", "line 2: EarlyStopping: monitor='fitnes' is not the name of a metric"),
+        (
+            "- CSVLogger\n- EarlyStopping:\n    patiense: 3\n",
+            "line 3: EarlyStopping has no parameter 'patiense' (did you",
+        ),
+        (
+            "- EarlyStopping:\n    monitor: fitness\n    patience: many\n",
+            "line 3: EarlyStopping: patience='many' must be",
+        ),
+        (
+            "- EarlyStopping:\n    monitor: fitnes\n",
+            "line 2: EarlyStopping: monitor='fitnes' is not the name of a metric",
+        ),
         ("- ReduceLROnPlateau:\n    cooldown: 1\n    factor: 3\n", "line 3: ReduceLROnPlateau: factor=3 must be"),
         ("- ModelCheckpoint:\n    filepath: '{epok}'\n", "line 2: ModelCheckpoint: filepath='{epok}.pt': unknown key"),
         ("- EarlyStopping:\n    patience: 3\n    patience: 4\n", "line 3: EarlyStopping is given 'patience' twice"),
@@ -64,5 +73,5 @@ def test_every_mistake_is_named_with_file_and_line(config, text, message):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(ConfigError, match="none.yaml cannot be read: No such file"):
+    with pytest.raises(ConfigError, match=r"none\.yaml cannot be read: No such file"):
         load_config(tmp_path / "none.yaml")

@@ -18,17 +18,9 @@ if TYPE_CHECKING:
     from yolo_callbacks.callbacks.plot_logger import PlotLogger
     from yolo_callbacks.callbacks.reduce_lr_on_plateau import ReduceLROnPlateau
     from yolo_callbacks.config import ConfigError, load_config
+    from yolo_callbacks.core.decision import Decision, SaveCheckpoint, SetLearningRate, Stop, StopReason
     from yolo_callbacks.core.metrics import UnknownMetricError
-    from yolo_callbacks.core.record import (
-        Decision,
-        EpochRecord,
-        History,
-        Plan,
-        SaveCheckpoint,
-        SetLearningRate,
-        Stop,
-        StopReason,
-    )
+    from yolo_callbacks.core.record import EpochRecord, History, Plan
     from yolo_callbacks.defaults import default_callbacks
 
 __version__ = "0.1.0"
@@ -38,7 +30,7 @@ _HOME = {
     "CSVLogger": "callbacks.csv_logger",
     "Callback": "callback",
     "ConfigError": "config",
-    "Decision": "core.record",
+    "Decision": "core.decision",
     "EarlyStopping": "callbacks.early_stopping",
     "EpochRecord": "core.record",
     "History": "core.record",
@@ -48,10 +40,10 @@ _HOME = {
     "PlotLogger": "callbacks.plot_logger",
     "Priority": "callback",
     "ReduceLROnPlateau": "callbacks.reduce_lr_on_plateau",
-    "SaveCheckpoint": "core.record",
-    "SetLearningRate": "core.record",
-    "Stop": "core.record",
-    "StopReason": "core.record",
+    "SaveCheckpoint": "core.decision",
+    "SetLearningRate": "core.decision",
+    "Stop": "core.decision",
+    "StopReason": "core.decision",
     "UnknownMetricError": "core.metrics",
     "attach": "attachment",
     "default_callbacks": "defaults",

@@ -6,20 +6,19 @@ import os
 import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
-from yolo_callbacks.callback import EVENTS, VAL_EVENTS, Callback, check_events
+from yolo_callbacks.callback import EVENTS, VAL_EVENTS, Callback
+from yolo_callbacks.core.decision import Decision, Stop, StopReason
 from yolo_callbacks.core.journal import Entry, read_journal
-from yolo_callbacks.core.record import Decision, Stop, StopReason
-from yolo_callbacks.core.session import LIFECYCLE_EVENTS, Hook, Session, check_outputs, label
+from yolo_callbacks.core.lineup import Callbacks, label, resolve
+from yolo_callbacks.core.session import LIFECYCLE_EVENTS, Hook, Session
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MINIMUM_ULTRALYTICS = (8, 4, 140)
 """The first version that takes callbacks along to every GPU; older ones drop them without a word."""
-
-Callbacks = Union[Iterable[Callback], str, "os.PathLike[str]", None]
 
 
 def attach(model: Any, callbacks: Callbacks = None) -> Attachment:
@@ -53,7 +52,7 @@ def attach(model: Any, callbacks: Callbacks = None) -> Attachment:
     """
     _check_model(model)
     _check_version()
-    chosen = _resolve(callbacks)
+    chosen = resolve(callbacks)
     attachment = Attachment(model, chosen)
     detach(model)
     for event in attachment.events():
@@ -103,13 +102,14 @@ class Attachment:
         import pandas as pd
 
         rows = [entry.to_row() for entry in self._entries()]
-        return pd.DataFrame(rows, columns=None if rows else ["epoch"]).set_index("epoch")
+        frame: pd.DataFrame = pd.DataFrame(rows, columns=None if rows else ["epoch"]).set_index("epoch")
+        return frame
 
     @property
     def decisions(self) -> list[Decision]:
         """What was decided, at which epoch and why, oldest first."""
         if self._session is not None:
-            return list(self._session.decisions)
+            return list(self._session.ledger.decisions)
         return [decision for entry in self._entries() for decision in entry.decisions]
 
     @property
@@ -199,37 +199,6 @@ class _AttachedHook(Hook):
         self.attachment.enter(source).handle(self.event)
 
 
-def _resolve(callbacks: Callbacks) -> list[Callback]:
-    """Return the list of callbacks that was meant.
-
-    Raises:
-        TypeError: If it is no list of callbacks.
-        ValueError: If they do not go together.
-    """
-    if callbacks is None:
-        from yolo_callbacks.defaults import default_callbacks
-
-        return default_callbacks()
-    if isinstance(callbacks, (str, os.PathLike)):
-        from yolo_callbacks.config import load_config
-
-        return load_config(callbacks)
-    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
-        raise TypeError(f"callbacks={callbacks!r} must be a list of callbacks, the path of a YAML file, or None")
-    chosen = list(callbacks)
-    for item in chosen:
-        if not isinstance(item, Callback):
-            hint = f": write {item.__name__}()" if isinstance(item, type) and issubclass(item, Callback) else ""
-            raise TypeError(f"{item!r} is not a Callback{hint}; register a plain function with model.add_callback")
-        check_events(item)
-    if len({id(item) for item in chosen}) < len(chosen):
-        raise ValueError("the same callback object is in the list twice")
-    if sum(bool(getattr(item, "restore_best_weights", False)) for item in chosen) > 1:
-        raise ValueError("only one callback can restore its best weights, and several have restore_best_weights=True")
-    check_outputs(label(chosen))
-    return chosen
-
-
 def _check_model(model: Any) -> None:
     if isinstance(model, type) or not callable(getattr(model, "add_callback", None)):
         hint = ": load it first, YOLO(path)" if isinstance(model, (str, os.PathLike)) else ""
@@ -243,5 +212,6 @@ def _check_version() -> None:
     if parse_version(__version__) < MINIMUM_ULTRALYTICS:
         needed = ".".join(map(str, MINIMUM_ULTRALYTICS))
         raise ImportError(
-            f"ultralytics {__version__} is too old, it drops callbacks on several GPUs: pip install 'ultralytics>={needed}'"
+            f"ultralytics {__version__} is too old, it drops callbacks on several GPUs: "
+            f"pip install 'ultralytics>={needed}'"
         )

@@ -8,7 +8,8 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Union
 
 from yolo_callbacks.core.checks import nearest
-from yolo_callbacks.core.record import Decision, History
+from yolo_callbacks.core.decision import Decision
+from yolo_callbacks.core.record import History
 
 if TYPE_CHECKING:
     from yolo_callbacks.core.session import Session

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolo_callbacks.core import storage
+from yolo_callbacks.core.decision import SetLearningRate, Stop
 from yolo_callbacks.core.journal import Entry, read_journal
 from yolo_callbacks.core.metrics import direction
-from yolo_callbacks.core.record import Plan, SetLearningRate, Stop
+from yolo_callbacks.core.record import Plan
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,7 +72,9 @@ def _draw_metrics(axis: Axes, entries: Sequence[Entry]) -> None:
     if best is not None:
         epoch, value = best
         axis.plot([epoch], [value], marker="*", markersize=15, color=_GOLD, markeredgecolor="black", zorder=5)
-        axis.annotate(f"{value:.4g}", (epoch, value), textcoords="offset points", xytext=(0, 10), ha="center", bbox=_PAPER)
+        axis.annotate(
+            f"{value:.4g}", (epoch, value), textcoords="offset points", xytext=(0, 10), ha="center", bbox=_PAPER
+        )
     axis.set_ylim(bottom=0)
     axis.margins(y=0.12)
     _finish(axis, "Validation metrics")

@@ -50,7 +50,8 @@ def test_a_list_with_one_rate_an_epoch_is_enough():
 
 
 @pytest.mark.parametrize(
-    ("returned", "error"), [(None, TypeError), ("0.1", TypeError), (True, TypeError), (-1.0, ValueError), (math.nan, ValueError)]
+    ("returned", "error"),
+    [(None, TypeError), ("0.1", TypeError), (True, TypeError), (-1.0, ValueError), (math.nan, ValueError)],
 )
 def test_a_bad_rate(returned, error):
     with pytest.raises(error, match=r"schedule\(epoch=0, lr\) returned"):

@@ -22,7 +22,13 @@ def command(tmp_path):
     def run(*words, **kwargs):
         return subprocess.run(
             [sys.executable, "-m", "yolo_callbacks", *words],
-            capture_output=True, text=True, cwd=tmp_path, env=environment(tmp_path), timeout=300, check=False, **kwargs,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=environment(tmp_path),
+            timeout=300,
+            check=False,
+            **kwargs,
         )
 
     return run
@@ -34,7 +40,9 @@ def environment(folder):
     # without pytest's mark in it: Ultralytics saves elsewhere when it is tested itself
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     return {
-        **inherited, "YOLO_CONFIG_DIR": str(folder / "config"), "COLUMNS": "160",
+        **inherited,
+        "YOLO_CONFIG_DIR": str(folder / "config"),
+        "COLUMNS": "160",
         **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), nowhere),
     }
 
@@ -92,12 +100,15 @@ def test_a_mistake_in_the_configuration(command, tmp_path):
     (tmp_path / "callbacks.yaml").write_text("- EarlyStopping:\n    patiense: 3\n")
     result = command("train", "--config", "callbacks.yaml")
     assert result.returncode == 2
-    assert "callbacks.yaml, line 2: EarlyStopping has no parameter 'patiense' (did you mean 'patience'?)" in result.stderr
+    assert (
+        "callbacks.yaml, line 2: EarlyStopping has no parameter 'patiense' (did you mean 'patience'?)" in result.stderr
+    )
 
 
 def test_a_training_with_a_configuration(command, tmp_path, coco8):
     (tmp_path / "callbacks.yaml").write_text(
-        "- EarlyStopping:\n    monitor: train_loss\n    mode: max\n    patience: 1\n    stopping_threshold: 0\n- CSVLogger\n"
+        "- EarlyStopping:\n    monitor: train_loss\n    mode: max\n    patience: 1\n    stopping_threshold: 0\n"
+        "- CSVLogger\n"
     )
     result = command("train", "--data", str(coco8), "--epochs", "5", "--config", "callbacks.yaml", *SMALL)
     assert result.returncode == 0, result.stderr
@@ -150,8 +161,13 @@ class Training:
         self.folder = folder
         words = ["train", "--data", str(coco8), "--epochs", "500", *SMALL]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "yolo_callbacks", *words], cwd=folder, env=environment(folder), text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+            [sys.executable, "-m", "yolo_callbacks", *words],
+            cwd=folder,
+            env=environment(folder),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
 
     def wait_for_epochs(self, number):

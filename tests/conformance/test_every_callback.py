@@ -134,7 +134,9 @@ def test_the_docstring_tells_every_parameter_its_default_and_an_example(name):
 def _spelt(default):
     if isinstance(default, str):
         return f'`"{default}"`'
-    return {1e-4: "1e-4", 30.0: "30", 0.0: "0"}.get(default, str(default)) if isinstance(default, float) else str(default)
+    return (
+        {1e-4: "1e-4", 30.0: "30", 0.0: "0"}.get(default, str(default)) if isinstance(default, float) else str(default)
+    )
 
 
 @every

@@ -110,5 +110,5 @@ def test_a_row_names_the_decisions():
     assert row["event"] == (
         "ModelCheckpoint: best -> a.pt; ReduceLROnPlateau: lr factor 0.1; EarlyStopping: stop (plateau)"
     )
-    assert list(row)[0] == "epoch"
+    assert next(iter(row)) == "epoch"
     assert dataclasses.replace(entry(4), decisions=()).to_row()["event"] == ""

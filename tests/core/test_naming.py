@@ -3,7 +3,9 @@ import pytest
 from yolo_callbacks import EpochRecord
 from yolo_callbacks.core.naming import FileTemplate, slug
 
-RECORD = EpochRecord(7, {"metrics/mAP50-95(B)": 0.51234, "metrics/mAP50(B)": 0.75, "val/box_loss": 1.25, "fitness": 0.5})
+RECORD = EpochRecord(
+    7, {"metrics/mAP50-95(B)": 0.51234, "metrics/mAP50(B)": 0.75, "val/box_loss": 1.25, "fitness": 0.5}
+)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def test_copy_is_a_copy_of_its_own_with_its_fingerprint(tmp_path):
     source.write_bytes(b"x" * 3_000_000)
     stored = storage.copy(source, target)
     assert (stored.size, stored.sha256) == (3_000_000, hashlib.sha256(b"x" * 3_000_000).hexdigest())
-    assert os.stat(target).st_nlink == 1
+    assert target.stat().st_nlink == 1
     source.write_bytes(b"overwritten in place")
     assert target.read_bytes() == b"x" * 3_000_000
 

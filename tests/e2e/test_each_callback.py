@@ -65,7 +65,9 @@ def test_model_checkpoint_keeps_the_epoch_that_was_validated(train):
     def remember(model):
         model.add_callback(
             "on_fit_epoch_end",
-            lambda t: weights.setdefault(t.epoch + 1, {k: v.clone() for k, v in t.ema.ema.half().float().state_dict().items()}),
+            lambda t: weights.setdefault(
+                t.epoch + 1, {k: v.clone() for k, v in t.ema.ema.half().float().state_dict().items()}
+            ),
         )
 
     run = train([ModelCheckpoint("e{epoch}", save_best_only=False)], before=remember, epochs=3)
@@ -73,7 +75,10 @@ def test_model_checkpoint_keeps_the_epoch_that_was_validated(train):
         checkpoint = torch.load(run.save_dir / "weights" / f"e{epoch}.pt", weights_only=False)
         assert checkpoint["epoch"] == epoch - 1
         kept = checkpoint["ema"].float().state_dict()
-        assert all(torch.equal(kept[k], weights[epoch][k].half().float() if kept[k].is_floating_point() else weights[epoch][k]) for k in kept)
+        assert all(
+            torch.equal(kept[k], weights[epoch][k].half().float() if kept[k].is_floating_point() else weights[epoch][k])
+            for k in kept
+        )
 
 
 def test_model_checkpoint_of_every_kind(train):
@@ -81,7 +86,15 @@ def test_model_checkpoint_of_every_kind(train):
         [ModelCheckpoint("{epoch:03d}-{mAP50-95:.4f}", save_top_k=2, every_n_epochs=2, save_last=True)], epochs=4
     )
     names = sorted(path.name for path in (run.save_dir / "weights").iterdir())
-    assert names == ["001-0.0000.pt", "002-0.0000.pt", "best.pt", "epoch-0002.pt", "epoch-0004.pt", "last.pt", "latest.pt"]
+    assert names == [
+        "001-0.0000.pt",
+        "002-0.0000.pt",
+        "best.pt",
+        "epoch-0002.pt",
+        "epoch-0004.pt",
+        "last.pt",
+        "latest.pt",
+    ]
     assert {item["role"] for item in run_json(run)["checkpoints"]} == {"best", "periodic", "latest"}
 
 
@@ -174,7 +187,9 @@ def test_plot_logger_draws_while_training_goes_on(train):
             time.sleep(0.05)
         drawn.append(picture.exists())
 
-    train([PlotLogger(refresh_seconds=0)], before=lambda model: model.add_callback("on_train_epoch_start", look), epochs=3)
+    train(
+        [PlotLogger(refresh_seconds=0)], before=lambda model: model.add_callback("on_train_epoch_start", look), epochs=3
+    )
     assert drawn == [False, True, True]
 
 
@@ -205,7 +220,12 @@ def test_a_wrong_decision_raises(train):
 
 @pytest.mark.parametrize(
     "callback",
-    [EarlyStopping(monitor="top1"), ReduceLROnPlateau(monitor="metrics/mAP50-95(M)"), ModelCheckpoint(monitor="val/bx_loss"), ModelCheckpoint("{epoch}-{train/box_los:.2f}", save_top_k=2)],
+    [
+        EarlyStopping(monitor="top1"),
+        ReduceLROnPlateau(monitor="metrics/mAP50-95(M)"),
+        ModelCheckpoint(monitor="val/bx_loss"),
+        ModelCheckpoint("{epoch}-{train/box_los:.2f}", save_top_k=2),
+    ],
     ids=["short", "other head", "loss", "template"],
 )
 def test_an_unknown_metric_fails_before_the_first_epoch(train, callback, tmp_path):
@@ -226,7 +246,7 @@ def test_learning_rate_scheduler_error_fails_before_the_first_epoch(train):
 
 
 def test_an_attachment_travels_by_cloudpickle(train):
-    run = train([EarlyStopping(monitor=lambda m: m["recall"], mode="max"), CSVLogger(), PlotLogger(), ModelCheckpoint()])
+    train([EarlyStopping(monitor=lambda m: m["recall"], mode="max"), CSVLogger(), PlotLogger(), ModelCheckpoint()])
     hooks = {event: functions for event, functions in train.model.callbacks.items() if functions}
     copies = cloudpickle.loads(cloudpickle.dumps(hooks))
     assert set(copies) == set(hooks)

@@ -10,8 +10,16 @@ import yolo_callbacks as ycb
 from yolo_callbacks.datasets import SHAPES
 
 ARGUMENTS = {
-    "data": str(SHAPES["detect"]), "imgsz": 96, "batch": 16, "device": "cpu", "plots": False, "verbose": False,
-    "optimizer": "AdamW", "lr0": 0.003, "mosaic": 0.0, "seed": 1,
+    "data": str(SHAPES["detect"]),
+    "imgsz": 96,
+    "batch": 16,
+    "device": "cpu",
+    "plots": False,
+    "verbose": False,
+    "optimizer": "AdamW",
+    "lr0": 0.003,
+    "mosaic": 0.0,
+    "seed": 1,
 }
 
 
@@ -25,7 +33,6 @@ def done(tmp_path_factory):
             ycb.EarlyStopping(
                 monitor="mAP50-95", patience=5, min_delta=0.05, start_from_epoch=20, restore_best_weights=True
             ),
-
             ycb.ReduceLROnPlateau(
                 monitor="mAP50-95", factor=0.05, patience=3, min_delta=0.05, cooldown=50, start_from_epoch=20
             ),

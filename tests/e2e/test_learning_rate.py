@@ -24,8 +24,16 @@ def untouched(coco8, tmp_path_factory):
             model, rates = YOLO("yolo26n.yaml", verbose=False), []
             trace(model, rates)
             model.train(
-                data=str(coco8), epochs=EPOCHS, imgsz=64, batch=4, nbs=4, device="cpu", plots=False, verbose=False,
-                project=str(tmp_path_factory.mktemp("plain")), **arguments,
+                data=str(coco8),
+                epochs=EPOCHS,
+                imgsz=64,
+                batch=4,
+                nbs=4,
+                device="cpu",
+                plots=False,
+                verbose=False,
+                project=str(tmp_path_factory.mktemp("plain")),
+                **arguments,
             )
             known[key] = rates
         return known[key]
@@ -71,7 +79,9 @@ def test_controllers_multiply_and_keep_to_the_floor(train, untouched):
     for epoch in range(2, EPOCHS):
         scheduled = plain[epoch][0] * (0.5 if epoch >= 4 else 1.0)
         reduced = scheduled * (0.2 if epoch >= 6 else 1.0) * (0.2 if epoch >= 11 else 1.0)
-        assert rates[epoch][0] == pytest.approx(max(reduced, floor) if epoch >= 6 else reduced, rel=1e-9), f"epoch {epoch}"
+        assert rates[epoch][0] == pytest.approx(max(reduced, floor) if epoch >= 6 else reduced, rel=1e-9), (
+            f"epoch {epoch}"
+        )
     assert min(rate for groups in rates[2:] for rate in groups) >= floor * (1 - 1e-12)
     assert run.history["event"].str.contains("ReduceLROnPlateau: lr factor").sum() >= 1
 
@@ -80,7 +90,10 @@ def test_a_schedule_of_ones_own_is_followed_to_the_digit(train):
     rates = []
     train(
         [LearningRateScheduler(lambda epoch, lr: 0.001 / (epoch + 1))],
-        before=lambda m: trace(m, rates), epochs=5, optimizer="AdamW", warmup_epochs=0,
+        before=lambda m: trace(m, rates),
+        epochs=5,
+        optimizer="AdamW",
+        warmup_epochs=0,
     )
     assert [groups[0] for groups in rates] == pytest.approx([0.001 / e for e in range(1, 6)], rel=1e-12)
 
@@ -89,6 +102,7 @@ def test_without_a_decision_the_trainers_own_schedule_is_not_even_wrapped(train,
     seen = []
     train(
         [ReduceLROnPlateau(patience=500)],
-        before=lambda m: m.add_callback("on_train_end", lambda t: seen.append(type(t.lf).__name__)), epochs=2,
+        before=lambda m: m.add_callback("on_train_end", lambda t: seen.append(type(t.lf).__name__)),
+        epochs=2,
     )
     assert seen == ["function"]

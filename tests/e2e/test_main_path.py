@@ -21,7 +21,15 @@ def done(coco8, tmp_path_factory):
     seen = []
     model.add_callback("on_fit_epoch_end", lambda trainer: seen.append(trainer.epoch))
     run = ycb.attach(model)
-    arguments = {"data": str(coco8), "imgsz": 64, "batch": 4, "nbs": 4, "device": "cpu", "plots": False, "verbose": False}
+    arguments = {
+        "data": str(coco8),
+        "imgsz": 64,
+        "batch": 4,
+        "nbs": 4,
+        "device": "cpu",
+        "plots": False,
+        "verbose": False,
+    }
     model.train(**arguments, epochs=4, project=str(folder), name="run")
     return model, run, folder / "run", seen
 
@@ -67,7 +75,13 @@ def test_run_json(done):
     assert (data["status"], data["stop"], data["epochs"], data["error"]) == ("finished", None, 4, None)
     assert data["args"]["imgsz"] == 64
     assert set(data["versions"]) == {"python", "yolo_callbacks", "ultralytics", "torch"}
-    assert list(data["callbacks"]) == ["EarlyStopping", "ReduceLROnPlateau", "ModelCheckpoint", "CSVLogger", "PlotLogger"]
+    assert list(data["callbacks"]) == [
+        "EarlyStopping",
+        "ReduceLROnPlateau",
+        "ModelCheckpoint",
+        "CSVLogger",
+        "PlotLogger",
+    ]
     (best,) = data["checkpoints"]
     content = (folder / best["file"]).read_bytes()
     assert (best["bytes"], best["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())

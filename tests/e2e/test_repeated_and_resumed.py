@@ -16,8 +16,15 @@ def test_each_training_starts_afresh(train, tmp_path):
     first = run.save_dir
     assert len(run.history) == 3
     model.train(
-        data=model.trainer.args.data, epochs=8, imgsz=64, batch=4, device="cpu", plots=False, verbose=False,
-        project=str(tmp_path), name="second",
+        data=model.trainer.args.data,
+        epochs=8,
+        imgsz=64,
+        batch=4,
+        device="cpu",
+        plots=False,
+        verbose=False,
+        project=str(tmp_path),
+        name="second",
     )
     assert run.save_dir == tmp_path / "second" != first
     assert len(run.history) == 3  # not 1, as it would be had the wait gone on
@@ -89,7 +96,10 @@ def test_a_resumed_run_decides_as_if_it_had_never_stopped(train, coco8, tmp_path
 
     with pytest.raises(Crash):
         train(
-            callbacks(), before=lambda m: m.add_callback("on_train_epoch_start", crash), epochs=12, name="cut",
+            callbacks(),
+            before=lambda m: m.add_callback("on_train_epoch_start", crash),
+            epochs=12,
+            name="cut",
             optimizer="AdamW",
         )
     folder = tmp_path / "cut"

@@ -13,7 +13,9 @@ def constant(metrics):
     return 1.0
 
 
-@pytest.mark.parametrize("event", ["on_fit_epoch_end", "on_train_start", "on_train_epoch_end", "on_pretrain_routine_start"])
+@pytest.mark.parametrize(
+    "event", ["on_fit_epoch_end", "on_train_start", "on_train_epoch_end", "on_pretrain_routine_start"]
+)
 def test_one_method_is_enough(event, coco8, tmp_path):
     model = YOLO("yolo26n.yaml", verbose=False)
     stopping = ycb.EarlyStopping(monitor=constant, mode="max", patience=3)
@@ -24,7 +26,11 @@ def test_one_method_is_enough(event, coco8, tmp_path):
 
 def test_several_of_them_share_one_run(coco8, tmp_path):
     model = YOLO("yolo26n.yaml", verbose=False)
-    for callback in (ycb.CSVLogger(), ycb.EarlyStopping(monitor=constant, mode="max", patience=2), ycb.ModelCheckpoint()):
+    for callback in (
+        ycb.CSVLogger(),
+        ycb.EarlyStopping(monitor=constant, mode="max", patience=2),
+        ycb.ModelCheckpoint(),
+    ):
         model.add_callback("on_fit_epoch_end", callback.on_fit_epoch_end)
     model.train(data=str(coco8), epochs=9, project=str(tmp_path), **ARGUMENTS)
     frame = pd.read_csv(tmp_path / "run" / "callbacks" / "epochs.csv")
@@ -74,7 +80,16 @@ def test_a_subclass_gets_its_events_but_not_the_final_evaluations(train):
     train([recorder], epochs=2)
     epoch = ["batch", "val"]
     assert recorder.seen == [
-        "start", *epoch, "act 1", "fit 0", *epoch, "act 2", "fit 1", "final val", "end", "teardown",
+        "start",
+        *epoch,
+        "act 1",
+        "fit 0",
+        *epoch,
+        "act 2",
+        "fit 1",
+        "final val",
+        "end",
+        "teardown",
     ]
 
 

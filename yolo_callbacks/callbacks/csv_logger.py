@@ -83,7 +83,7 @@ class CSVLogger(Callback):
 
     def _write(self, session: Session) -> None:
         path = session.run.callbacks_dir / self.filename
-        session.background("files").submit(self.filename, self._table.writer(path))
+        session.files.background("files").submit(self.filename, self._table.writer(path))
 
 
 class _Table:

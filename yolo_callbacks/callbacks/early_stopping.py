@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from yolo_callbacks.callback import Callback, Priority
 from yolo_callbacks.core.checks import check_bool, check_int, check_number, check_verbose
+from yolo_callbacks.core.decision import Decision, SaveCheckpoint, Stop, StopReason
 from yolo_callbacks.core.monitor import (
     Metric,
     Monitor,
@@ -17,7 +18,7 @@ from yolo_callbacks.core.monitor import (
     patience_in_epochs,
 )
 from yolo_callbacks.core.naming import WEIGHTS, slug
-from yolo_callbacks.core.record import Decision, History, SaveCheckpoint, Stop, StopReason
+from yolo_callbacks.core.record import History
 
 
 class EarlyStopping(Callback):
@@ -132,9 +133,7 @@ class EarlyStopping(Callback):
             return Stop(f"stop, {name} is {value}", epoch, reason=StopReason.NOT_FINITE)
         threshold = self.stopping_threshold
         if threshold is not None and (value == threshold or self._monitor.is_better(value, threshold)):
-            return Stop(
-                f"stop, {name} {value:.5g} has reached {threshold:.5g}", epoch, reason=StopReason.THRESHOLD
-            )
+            return Stop(f"stop, {name} {value:.5g} has reached {threshold:.5g}", epoch, reason=StopReason.THRESHOLD)
         limit = self.divergence_threshold
         if limit is not None and self._monitor.is_better(limit, value):
             return Stop(f"stop, {name} {value:.5g} is worse than {limit:.5g}", epoch, reason=StopReason.DIVERGED)

@@ -9,7 +9,8 @@ from numbers import Real
 
 from yolo_callbacks.callback import Callback, Priority
 from yolo_callbacks.core.checks import check_verbose
-from yolo_callbacks.core.record import EpochRecord, History, Plan, SetLearningRate
+from yolo_callbacks.core.decision import SetLearningRate
+from yolo_callbacks.core.record import EpochRecord, History, Plan
 
 ScheduleFunction = Callable[[int, float], float]
 

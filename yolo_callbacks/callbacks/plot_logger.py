@@ -67,8 +67,8 @@ class PlotLogger(Callback):
 
     def _draw(self, session: Session) -> None:
         self._due = time.monotonic() + self.refresh_seconds
-        journal, picture = session.journal.path, session.run.callbacks_dir / self.filename
-        session.background("plots").submit(self.filename, lambda: render_in_process(journal, picture))
+        journal, picture = session.files.journal.path, session.run.callbacks_dir / self.filename
+        session.files.background("plots").submit(self.filename, lambda: render_in_process(journal, picture))
 
 
 def render_in_process(journal: Path, picture: Path) -> None:
@@ -81,6 +81,7 @@ def render_in_process(journal: Path, picture: Path) -> None:
     # its own session: a Ctrl-C in the terminal is meant for the training
     done = subprocess.run(
         command,
+        check=False,
         capture_output=True,
         text=True,
         timeout=_RENDER_TIMEOUT,

@@ -8,6 +8,7 @@ from typing import Union
 
 from yolo_callbacks.callback import Callback, Priority
 from yolo_callbacks.core.checks import check_int, check_number, check_verbose
+from yolo_callbacks.core.decision import SetLearningRate
 from yolo_callbacks.core.monitor import (
     Metric,
     Monitor,
@@ -17,7 +18,7 @@ from yolo_callbacks.core.monitor import (
     check_patience,
     patience_in_epochs,
 )
-from yolo_callbacks.core.record import EpochRecord, History, Plan, SetLearningRate
+from yolo_callbacks.core.record import EpochRecord, History, Plan
 
 FINAL = "final"
 
@@ -102,8 +103,8 @@ class ReduceLROnPlateau(Callback):
         if not history or state.reduced_in != history.epoch:
             return None
         return SetLearningRate(
-            f"{self._monitor.name} has not improved{self._monitor.margin} for {state.waited} epochs, learning rate x {self.factor:g} "
-            f"(now x {state.factor:.3g} of the schedule)",
+            f"{self._monitor.name} has not improved{self._monitor.margin} for {state.waited} epochs, "
+            f"learning rate x {self.factor:g} (now x {state.factor:.3g} of the schedule)",
             history.epoch,
             factor=state.factor,
             min_lr=state.min_lr,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -37,16 +37,16 @@ def _main(
 def train(
     context: typer.Context,
     data: Annotated[
-        Optional[str],
+        str | None,
         typer.Option(help="Data set: a YAML's name or path, as Ultralytics takes it. Without it, the built-in shapes."),
     ] = None,
     model: Annotated[
-        Optional[str],
+        str | None,
         typer.Option(help="Model: .pt or .yaml. Without it, yolo26n.pt where it can be had, else yolo26n.yaml."),
     ] = None,
-    epochs: Annotated[Optional[int], typer.Option(min=1, help="Number of epochs.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs.")] = None,
     config: Annotated[
-        Optional[Path], typer.Option(help="YAML file that lists the callbacks. Without it, the default five.")
+        Path | None, typer.Option(help="YAML file that lists the callbacks. Without it, the default five.")
     ] = None,
     standin: Annotated[
         bool,

@@ -21,8 +21,8 @@ from yolo_callbacks.attachment import Attachment, attach
 from yolo_callbacks.cli.arguments import UsageError, check_arguments, parse_arguments
 from yolo_callbacks.cli.sources import SourceError, find_data, load_model
 from yolo_callbacks.config import ConfigError, load_config
+from yolo_callbacks.core.decision import StopReason
 from yolo_callbacks.core.manifest import read_manifest
-from yolo_callbacks.core.record import StopReason
 from yolo_callbacks.defaults import default_callbacks
 
 OK, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -111,7 +111,9 @@ def _stop_on_interrupt(attachment: Attachment, console: Console) -> Iterator[Non
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if not attachment.stop("Ctrl-C was pressed", StopReason.INTERRUPTED):
             raise KeyboardInterrupt
-        console.print("\n[bold]Stopping after this epoch, with everything saved. Press Ctrl-C again to stop now.[/bold]")
+        console.print(
+            "\n[bold]Stopping after this epoch, with everything saved. Press Ctrl-C again to stop now.[/bold]"
+        )
 
     before = signal.signal(signal.SIGINT, handle)
     try:
@@ -132,13 +134,14 @@ def _summarize(attachment: Attachment, console: Console) -> None:
     epochs, planned = int(history.index[-1]), manifest.get("args", {}).get("epochs")
     table.add_row("Epochs", f"{epochs}" + (f" of {planned}" if planned else ""))
     if "fitness" in history and history["fitness"].notna().any():
-        best = int(history["fitness"].idxmax())
-        table.add_row("Best", f"fitness {history['fitness'].max():.4f} in epoch {best}")
+        table.add_row("Best", f"fitness {history['fitness'].max():.4f} in epoch {history['fitness'].idxmax()}")
     table.add_row("Ended", attachment.stop_message or "all planned epochs are done")
     table.add_row("Run", str(folder))
     for item in manifest.get("checkpoints", []):
         if item.get("role") in ("best", "restore"):
-            table.add_row("Checkpoint", f"{item['file']}  ({item['monitor']} {item['value']:.5g}, epoch {item['epoch']})")
+            table.add_row(
+                "Checkpoint", f"{item['file']}  ({item['monitor']} {item['value']:.5g}, epoch {item['epoch']})"
+            )
     for item in manifest.get("exports", []):
         table.add_row("Export", f"export/{item['file']}" if "file" in item else item["error"])
     for name in ("epochs.csv", "curves.png", "run.json"):

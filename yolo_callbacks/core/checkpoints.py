@@ -8,8 +8,8 @@ from typing import Any
 
 from yolo_callbacks.core import storage
 from yolo_callbacks.core.background import Background
+from yolo_callbacks.core.decision import SaveCheckpoint
 from yolo_callbacks.core.log import LOGGER
-from yolo_callbacks.core.record import SaveCheckpoint
 from yolo_callbacks.core.run import Run
 
 
@@ -93,7 +93,9 @@ class CheckpointStore:
         """Make a stored checkpoint a finished model, as Ultralytics does with `best.pt`, and return its path."""
         path = self.path(decision.file)
         if not self.has(decision):
-            LOGGER.warning(f"{path} of epoch {decision.epoch} is not there, so the weights of best.pt stay in the model")
+            LOGGER.warning(
+                f"{path} of epoch {decision.epoch} is not there, so the weights of best.pt stay in the model"
+            )
             return None
         with storage.replacing(path) as temporary:
             strip(path, temporary)

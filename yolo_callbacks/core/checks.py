@@ -1,4 +1,4 @@
-"""Checks of arguments: each failure is one sentence that names the bad value, the allowed ones and the nearest match."""
+"""Checks of arguments: a failure is one sentence that names the bad value, the allowed ones and the nearest match."""
 
 from __future__ import annotations
 

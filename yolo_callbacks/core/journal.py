@@ -10,15 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from yolo_callbacks.core import storage
+from yolo_callbacks.core.decision import Decision, decision_from_json
 from yolo_callbacks.core.log import LOGGER
-from yolo_callbacks.core.record import (
-    Decision,
-    EpochRecord,
-    Plan,
-    decision_from_json,
-    record_from_json,
-    record_to_json,
-)
+from yolo_callbacks.core.record import EpochRecord, Plan, record_from_json, record_to_json
 
 FORMAT = 1
 """Version of the journal's lines; a reader refuses a higher one."""

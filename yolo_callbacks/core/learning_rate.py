@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from yolo_callbacks.core.record import Decision, SetLearningRate
+from yolo_callbacks.core.decision import Decision, SetLearningRate
 
 Schedule = Callable[[int], float]
 """Ultralytics' `lf`: index of the epoch, counted from 0 -> what the initial learning rate is multiplied with."""

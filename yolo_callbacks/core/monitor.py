@@ -35,9 +35,7 @@ class Monitor:
     min_delta_mode: str = "abs"
 
     @classmethod
-    def of(
-        cls, metric: Metric, mode: str = "auto", *, min_delta: float = 0.0, min_delta_mode: str = "abs"
-    ) -> Monitor:
+    def of(cls, metric: Metric, mode: str = "auto", *, min_delta: float = 0.0, min_delta_mode: str = "abs") -> Monitor:
         """Check the arguments and find the direction of `mode="auto"`.
 
         Raises:
@@ -53,7 +51,9 @@ class Monitor:
         delta = check_number("min_delta", min_delta, minimum=0.0)
         if isinstance(metric, str):
             if not could_be_metric(metric):
-                raise ValueError(f"monitor='{metric}' is not the name of a metric{nearest(metric, SHORT_NAMES)}{_FORMS}")
+                raise ValueError(
+                    f"monitor='{metric}' is not the name of a metric{nearest(metric, SHORT_NAMES)}{_FORMS}"
+                )
             known = direction(metric)
         elif callable(metric):
             known = None

@@ -1,15 +1,15 @@
-"""What is known of a run: its plan, a record an epoch, the decisions taken, and the history that holds the records.
+"""What is known of a run: its plan, a record an epoch, and the history that holds the records.
 
 Everything here is plain data and pure functions: no trainer, no torch, no files.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from enum import Enum
 from typing import Any, Protocol, TypeVar, overload
+
+from yolo_callbacks.core.numbers import decode_number, encode_number
 
 S = TypeVar("S")
 
@@ -60,148 +60,9 @@ class EpochRecord:
     measures: Mapping[str, float] = field(default_factory=dict)
 
 
-class StopReason(str, Enum):
-    """Why a run ended before its last planned epoch."""
-
-    PLATEAU = "plateau"
-    """The monitored metric stopped improving."""
-    THRESHOLD = "threshold"
-    """The monitored metric reached `stopping_threshold`."""
-    DIVERGED = "diverged"
-    """The monitored metric passed `divergence_threshold`."""
-    NOT_FINITE = "not_finite"
-    """The monitored metric was NaN or infinite."""
-    REQUESTED = "requested"
-    """Code called `Attachment.stop()`."""
-    INTERRUPTED = "interrupted"
-    """A person pressed Ctrl-C."""
-    TRAINER_PATIENCE = "trainer_patience"
-    """Ultralytics' own `patience` ran out."""
-    TIME_LIMIT = "time_limit"
-    """Ultralytics' own `time` limit was reached."""
-    EXTERNAL = "external"
-    """Something else set `trainer.stop`: another callback, or a cancel from the Ultralytics Platform."""
-
-    def __str__(self) -> str:
-        return self.value
-
-
-@dataclass(frozen=True)
-class Decision:
-    """Something decided after an epoch. Use one of the subclasses.
-
-    Attributes:
-        message: One sentence for people.
-        epoch: The finished epoch after which it was decided, counted from 1; 0 means before the first.
-        source: Label of the callback that decided; filled in by the run.
-    """
-
-    message: str
-    epoch: int = 0
-    source: str = ""
-
-    @property
-    def kind(self) -> str:
-        """Machine-readable name of the decision, as in the journal."""
-        return _KIND_OF[type(self)]
-
-    @property
-    def label(self) -> str:
-        """A few words for a table or a plot; empty where the decision is not worth a mark."""
-        return self.kind
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data that `decision_from_json` reads back."""
-        return {"kind": self.kind, **{key: _encode(value) for key, value in asdict(self).items()}}
-
-
-@dataclass(frozen=True)
-class Stop(Decision):
-    """End the training after this epoch."""
-
-    reason: StopReason = StopReason.REQUESTED
-
-    @property
-    def label(self) -> str:
-        return f"stop ({self.reason})"
-
-
-@dataclass(frozen=True)
-class SetLearningRate(Decision):
-    """Multiply the trainer's own schedule from the next epoch on.
-
-    Attributes:
-        factor: This source's factor from now on; it replaces the source's last one and multiplies everybody else's.
-        min_lr: Lower bound of the learning rate of every group from now on; 0 for none.
-        announce: Whether it is worth a line in the log and a mark in the plot.
-    """
-
-    factor: float = 1.0
-    min_lr: float = 0.0
-    announce: bool = True
-
-    @property
-    def label(self) -> str:
-        return f"lr factor {self.factor:.3g}" if self.announce else ""
-
-
-@dataclass(frozen=True)
-class SaveCheckpoint(Decision):
-    """Keep the checkpoint of this epoch under a name of its own.
-
-    Attributes:
-        file: Where, relative to the run directory (or absolute, where the user asked for that).
-        role: `best`, `periodic`, `latest` or `restore`.
-        value: What the monitor saw, None for a role that looks at none.
-        monitor: Name of the monitored metric.
-        drop: Files that this one replaces; they go only after this one is safe.
-        weights_only: Whether to drop the optimizer, as Ultralytics does with its own at the end.
-        announce: Whether it is worth a line in the log.
-    """
-
-    file: str = ""
-    role: str = "best"
-    value: float | None = None
-    monitor: str = ""
-    drop: tuple[str, ...] = ()
-    weights_only: bool = False
-    announce: bool = True
-
-    @property
-    def label(self) -> str:
-        return f"{self.role} -> {self.file.rsplit('/', 1)[-1]}" if self.role == "best" else ""
-
-
-_KINDS: dict[str, type[Decision]] = {
-    "stop": Stop,
-    "set_learning_rate": SetLearningRate,
-    "save_checkpoint": SaveCheckpoint,
-}
-_KIND_OF: dict[type[Decision], str] = {cls: kind for kind, cls in _KINDS.items()}
-
-
-def decision_from_json(data: Mapping[str, Any]) -> Decision:
-    """Read back what `Decision.to_json` wrote.
-
-    Raises:
-        ValueError: If the kind is unknown (a journal of a newer version).
-    """
-    fields = dict(data)
-    kind = fields.pop("kind", None)
-    if kind not in _KINDS:
-        raise ValueError(f"unknown decision kind {kind!r}, known are {', '.join(_KINDS)}")
-    if "reason" in fields:
-        fields["reason"] = StopReason(fields["reason"])
-    if "drop" in fields:
-        fields["drop"] = tuple(fields["drop"])
-    if "value" in fields:
-        fields["value"] = decode_number(fields["value"])
-    return _KINDS[kind](**fields)
-
-
 def record_to_json(record: EpochRecord) -> dict[str, Any]:
     """Return plain data that `record_from_json` reads back without loss."""
-    return {key: _encode(value) for key, value in asdict(record).items()}
+    return {key: encode_number(value) for key, value in asdict(record).items()}
 
 
 def record_from_json(data: Mapping[str, Any]) -> EpochRecord:
@@ -212,22 +73,6 @@ def record_from_json(data: Mapping[str, Any]) -> EpochRecord:
     for key in ("base_lr", "next_base_lr"):
         fields[key] = decode_number(fields.get(key))
     return EpochRecord(**fields)
-
-
-def _encode(value: Any) -> Any:
-    """Spell NaN and infinity as strings, since strict JSON has no number for them."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {key: _encode(item) for key, item in value.items()}
-    if isinstance(value, StopReason):
-        return value.value
-    return value
-
-
-def decode_number(value: Any) -> Any:
-    """Read back a number that may have been spelt as a string."""
-    return float(value) if isinstance(value, str) else value
 
 
 class Fold(Protocol[S]):

@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import yolo_callbacks
+from yolo_callbacks.core.decision import Stop, StopReason
 from yolo_callbacks.core.learning_rate import LearningRateState, arm, own_schedule
-from yolo_callbacks.core.record import EpochRecord, Plan, Stop, StopReason
+from yolo_callbacks.core.record import EpochRecord, Plan
 
 # What these losses are called, for the tasks whose criterion does not tell before its first batch.
 _LOSSES_BY_TASK = {"classify": ("loss",), "semantic": ("ce_loss", "dice_loss", "aux_loss")}
+
+TRAINER = "trainer"
+"""Source of what the trainer itself decided."""
 
 
 class Run:
@@ -181,11 +185,9 @@ class Run:
         self.epoch_is_open = False
         self._train_started = self._train_seconds = None
 
-    def is_final_evaluation(self) -> bool:
-        """Whether the on_fit_epoch_end that runs is the extra one that follows the last epoch.
-
-        For a callback that was registered for that event alone and saw no epoch begin.
-        """
+    @property
+    def evaluates_finally(self) -> bool:
+        """Whether the trainer is past its last epoch and has validated the finished model."""
         return not bool(getattr(self._trainer.validator, "training", True))
 
     def continue_clock(self, elapsed: float) -> None:
@@ -207,11 +209,15 @@ class Run:
             return None
         args, stopper = self._trainer.args, self._trainer.stopper
         if args.time:
-            return Stop(f"the time limit of {args.time:g} h was reached", reason=StopReason.TIME_LIMIT)
+            message = f"the time limit of {args.time:g} h was reached"
+            return Stop(message, source=TRAINER, reason=StopReason.TIME_LIMIT)
         if args.patience and self.epoch - stopper.best_epoch >= args.patience:
             message = f"Ultralytics' own patience={args.patience} ran out (best epoch {stopper.best_epoch})"
-            return Stop(message, reason=StopReason.TRAINER_PATIENCE)
-        return Stop("something else set trainer.stop", reason=StopReason.EXTERNAL)
+            return Stop(message, source=TRAINER, reason=StopReason.TRAINER_PATIENCE)
+        return self.external_stop
+
+    external_stop = Stop("something else set trainer.stop", source=TRAINER, reason=StopReason.EXTERNAL)
+    """What is noted when neither a callback here nor the trainer's own rules ended the run."""
 
     def checkpoint_bytes(self) -> bytes | None:
         """Return the checkpoint of this epoch, or None where `last.pt` holds it already.
@@ -240,7 +246,7 @@ class Run:
             registered.append(function)
 
     def release(self) -> None:
-        """Let go of the trainer, and with it of the model's and the optimizer's memory. Nothing but `save_dir` is left."""
+        """Let go of the trainer, and with it of the model's and the optimizer's memory; only `save_dir` is left."""
         self._trainer = None
 
     # ---------------------------------------------------------------- inside

@@ -16,7 +16,7 @@ SHAPES: dict[str, Path] = {
     "pose": _HERE / "shapes-pose.yaml",
     "obb": _HERE / "shapes-obb.yaml",
 }
-"""The data set YAML of each task. Classification has none: Ultralytics takes a folder there, `build_shapes` makes one."""
+"""The data set YAML of each task. Classification has none: Ultralytics takes a folder, which `build_shapes` makes."""
 
 
 def build_shapes(
@@ -56,6 +56,4 @@ def build_shapes(
     """
     from yolo_callbacks.datasets.build import build
 
-    return build(
-        Path(root), task, train=train, val=val, size=size, seed=seed, max_objects=max_objects, noise=noise
-    )
+    return build(Path(root), task, train=train, val=val, size=size, seed=seed, max_objects=max_objects, noise=noise)

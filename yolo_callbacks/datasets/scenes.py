@@ -132,7 +132,7 @@ def _shape(rng: np.random.Generator, cls: int, size: int, x: float, y: float, ra
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
     def to_pixels(points: NDArray[np.float64]) -> NDArray[np.float64]:
-        return points @ turn.T * radius + (x, y)
+        return np.asarray(points @ turn.T * radius + (x, y), dtype=np.float64)
 
     outline = np.clip(to_pixels(unit), 0, size - 1)
     (left, top), (right, bottom) = unit.min(axis=0), unit.max(axis=0)

@@ -1,0 +1,104 @@
+"""The line-up: which callbacks take part, under which labels, and whether they go together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any, Union
+
+from yolo_callbacks.callback import Callback, check_events
+from yolo_callbacks.core.metrics import UnknownMetricError
+
+Callbacks = Union[Iterable[Callback], str, "os.PathLike[str]", None]
+"""What `attach` takes: a list of callbacks, the path of a file that lists them, or None for the default ones."""
+
+
+def resolve(callbacks: Callbacks) -> list[Callback]:
+    """Return the list of callbacks that was meant.
+
+    Raises:
+        TypeError: If it is no list of callbacks.
+        ValueError: If they do not go together.
+    """
+    if callbacks is None:
+        from yolo_callbacks.defaults import default_callbacks
+
+        return default_callbacks()
+    if isinstance(callbacks, (str, os.PathLike)):
+        from yolo_callbacks.config import load_config
+
+        return load_config(callbacks)
+    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks={callbacks!r} must be a list of callbacks, the path of a YAML file, or None")
+    chosen = list(callbacks)
+    for item in chosen:
+        if not isinstance(item, Callback):
+            hint = f": write {item.__name__}()" if isinstance(item, type) and issubclass(item, Callback) else ""
+            raise TypeError(f"{item!r} is not a Callback{hint}; register a plain function with model.add_callback")
+        check_events(item)
+    if len({id(item) for item in chosen}) < len(chosen):
+        raise ValueError("the same callback object is in the list twice")
+    if sum(bool(getattr(item, "restore_best_weights", False)) for item in chosen) > 1:
+        raise ValueError("only one callback can restore its best weights, and several have restore_best_weights=True")
+    check_outputs(label(chosen))
+    return chosen
+
+
+def label(callbacks: Iterable[Callback]) -> dict[str, Callback]:
+    """Name callbacks by their class; a second one of a class is `Name-2`, and so on."""
+    labelled: dict[str, Callback] = {}
+    for callback in callbacks:
+        name, number = type(callback).__name__, 1
+        while (key := name if number == 1 else f"{name}-{number}") in labelled:
+            number += 1
+        labelled[key] = callback
+    return labelled
+
+
+def check_outputs(callbacks: Mapping[str, Callback], save_period: int = 0) -> None:
+    """Make sure that no two callbacks write the same file, nor one that Ultralytics writes.
+
+    Raises:
+        ValueError: If they do.
+    """
+    writers: dict[str, str] = {}
+    for name, callback in callbacks.items():
+        for file in callback.outputs():
+            if file in writers:
+                raise ValueError(f"{writers[file]} and {name} would both write {file}: give one of them another name")
+            writers[file] = name
+            number = file.removeprefix("weights/epoch").removesuffix(".pt")
+            if save_period > 0 and number.isdigit():
+                raise ValueError(f"{name} would write {file}, and so does Ultralytics with save_period={save_period}")
+
+
+def check_metrics(callbacks: Mapping[str, Callback], metrics: Mapping[str, float], losses_known: bool) -> None:
+    """Make sure that the run has every metric that a callback asks for.
+
+    Raises:
+        UnknownMetricError: If it has not; the message names the callback.
+    """
+    for name, callback in callbacks.items():
+        try:
+            callback.check(metrics, losses_known)
+        except UnknownMetricError as error:
+            raise UnknownMetricError(f"{name}: {error}") from None
+
+
+def configuration(callbacks: Mapping[str, Callback]) -> dict[str, Any]:
+    """Return how the callbacks are set, as JSON can hold it."""
+    return {
+        name: {"class": type(callback).__name__, **_jsonable(callback.get_config())}
+        for name, callback in callbacks.items()
+    }
+
+
+def _jsonable(value: Any) -> Any:
+    """Return a callback's configuration as JSON can hold it; a function becomes its name."""
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, (str, int, float, bool)) or value is None:
+        return value
+    return getattr(value, "__name__", str(value))

@@ -1,0 +1,83 @@
+"""Which epochs are worth keeping: the best so many, and one whenever so much time has passed. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from yolo_callbacks.core.monitor import Monitor
+from yolo_callbacks.core.naming import FileTemplate
+from yolo_callbacks.core.record import EpochRecord, Plan
+
+ALL = -1
+"""As a number of files: no limit."""
+
+
+@dataclass(frozen=True)
+class Top:
+    """The best checkpoints so far.
+
+    Attributes:
+        kept: (value, epoch, file), best first; of equal values the earlier first.
+        newest: The one that came last.
+        dropped: Files that it pushed out.
+        changed_in: The epoch it came in, 0 before the first.
+    """
+
+    kept: tuple[tuple[float, int, str], ...] = ()
+    newest: tuple[float, int, str] = (math.nan, 0, "")
+    dropped: tuple[str, ...] = ()
+    changed_in: int = 0
+
+
+@dataclass(frozen=True)
+class TopFold:
+    """Decides which epochs are among the best `size`; `ALL` keeps each one that was validated."""
+
+    monitor: Monitor
+    size: int
+    template: FileTemplate
+
+    def initial(self, plan: Plan) -> Top:
+        """Return the state before the first epoch."""
+        return Top()
+
+    def step(self, state: Top, record: EpochRecord) -> Top:
+        """Return the state after one more epoch."""
+        value = self.monitor.value(record)
+        if value is None or not math.isfinite(value) or self.size == 0:
+            return state
+        full = self.size != ALL and len(state.kept) >= self.size
+        if full and not self.monitor.is_better(value, state.kept[-1][0]):
+            return state
+        newest = (value, record.epoch, self.template.render_record(record, value))
+        sign = -1 if self.monitor.mode == "max" else 1
+        ranked = sorted([*state.kept, newest], key=lambda item: (sign * item[0], item[1]))
+        kept = tuple(ranked if self.size == ALL else ranked[: self.size])
+        files = {file for _, _, file in kept}
+        dropped = tuple(file for _, _, file in state.kept if file not in files)
+        # keeping all of 10,000 epochs needs no list of them: only the best is ever asked for
+        return Top(kept[:1] if self.size == ALL else kept, newest, () if self.size == ALL else dropped, record.epoch)
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """When the clock rang last: seconds of training, and the epoch."""
+
+    at: float = 0.0
+    rang_in: int = 0
+
+
+@dataclass(frozen=True)
+class ClockFold:
+    """Rings in the first epoch that ends so many seconds of training after it last rang."""
+
+    seconds: float
+
+    def initial(self, plan: Plan) -> Alarm:
+        """Return the state before the first epoch."""
+        return Alarm()
+
+    def step(self, state: Alarm, record: EpochRecord) -> Alarm:
+        """Return the state after one more epoch."""
+        return Alarm(record.elapsed, record.epoch) if record.elapsed - state.at >= self.seconds else state
