@@ -68,3 +68,26 @@ def test_after_the_end_a_task_runs_at_once():
     worker.close(5)
     worker.submit("b", lambda: seen.append("b"))
     assert seen == ["a", "b"]
+
+
+def test_a_share_bounds_the_time_it_takes_unless_somebody_waits():
+    worker, seen = Background("test", share=0.1), []
+
+    def work(number):
+        time.sleep(0.02)
+        seen.append(number)
+
+    start = time.monotonic()
+    for number in range(100):
+        worker.submit("view", lambda number=number: work(number))
+        time.sleep(0.004)
+    elapsed = time.monotonic() - start
+    ran = len(seen)
+    assert ran <= 1 + elapsed / 0.2 + 1  # 0.02 s of work, then 0.18 s of rest
+    assert worker.wait(5)
+    assert seen[-1] == 99
+    hurried = time.monotonic()
+    worker.submit("view", lambda: work(100))
+    worker.close(5)
+    assert seen[-1] == 100
+    assert time.monotonic() - hurried < 0.15

@@ -144,6 +144,18 @@ def test_export_of_the_best(train):
     assert len(item["sha256"]) == 64
 
 
+def test_export_to_onnx_gives_a_file_that_runs(train):
+    import numpy as np
+    import onnxruntime
+
+    run = train([ModelCheckpoint(export="onnx", export_args={"imgsz": 96})], epochs=2)
+    session = onnxruntime.InferenceSession(str(run.save_dir / "export" / "best-fitness.onnx"))
+    (given,) = session.get_inputs()
+    assert given.shape == [1, 3, 96, 96]
+    (result,) = session.run(None, {given.name: np.zeros((1, 3, 96, 96), np.float32)})
+    assert np.isfinite(result).all()
+
+
 def test_a_missing_package_gives_one_line_and_loses_nothing(train, monkeypatch, caplog):
     import importlib.util
     import sys

@@ -83,7 +83,8 @@ class CSVLogger(Callback):
 
     def _write(self, session: Session) -> None:
         path = session.run.callbacks_dir / self.filename
-        session.files.background("files").submit(self.filename, self._table.writer(path))
+        # the whole file each time, so that it is never half there; bounded, since it takes longer the longer it gets
+        session.files.background("views", share=0.02).submit(self.filename, self._table.writer(path))
 
 
 class _Table:

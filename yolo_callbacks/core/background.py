@@ -22,6 +22,8 @@ class Background:
     Args:
         name: Shown in log lines and as the thread's name.
         limit: The most tasks that may wait; a further one makes `submit` wait for room, so that nothing is lost.
+        share: The most of the time that the tasks may take, in (0, 1]: after a task the thread rests accordingly,
+            unless somebody waits. For tasks that take longer the longer a run gets.
 
     Example:
         >>> worker = Background("demo")
@@ -31,9 +33,11 @@ class Background:
         (True, ['hello'])
     """
 
-    def __init__(self, name: str, limit: int = 64) -> None:
+    def __init__(self, name: str, limit: int = 64, share: float = 1.0) -> None:
         self._name = name
         self._limit = limit
+        self._share = share
+        self._hurried = 0
         self._tasks: OrderedDict[str, Task] = OrderedDict()
         self._change = threading.Condition()
         self._busy = False
@@ -63,7 +67,12 @@ class Background:
         if self._thread is None:
             return True
         with self._change:
-            return self._change.wait_for(lambda: not self._tasks and not self._busy, timeout)
+            self._hurried += 1
+            self._change.notify_all()
+            try:
+                return self._change.wait_for(lambda: not self._tasks and not self._busy, timeout)
+            finally:
+                self._hurried -= 1
 
     def close(self, timeout: float | None = None) -> bool:
         """Finish what is queued and end the thread.
@@ -89,12 +98,15 @@ class Background:
                 key, task = self._tasks.popitem(last=False)
                 self._busy = True
                 self._change.notify_all()
+            start = time.monotonic()
             try:
                 self._run(key, task)
             finally:
+                took = time.monotonic() - start
                 with self._change:
                     self._busy = False
                     self._change.notify_all()
+                    self._change.wait_for(lambda: self._hurried or self._closed, took * (1 / self._share - 1))
 
     def _run(self, key: str, task: Task) -> None:
         try:

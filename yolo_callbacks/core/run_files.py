@@ -44,10 +44,15 @@ class RunFiles:
         known = read_manifest(self.manifest.path).get("checkpoints", ()) if run.epochs_before else ()
         self.checkpoints = CheckpointStore(run, files, known, self._list_checkpoints)
 
-    def background(self, name: str) -> Background:
-        """Return the run's worker of this name: `files` for short writes, another one for anything slower."""
+    def background(self, name: str, share: float = 1.0) -> Background:
+        """Return the run's worker of this name: `files` for short writes, another one for anything slower.
+
+        Args:
+            name: Its name.
+            share: The most of the time that its tasks may take; counts when it is asked for first.
+        """
         if name not in self._workers:
-            self._workers[name] = Background(name)
+            self._workers[name] = Background(name, share=share)
         return self._workers[name]
 
     def earlier_epochs(self) -> list[EpochRecord]:
@@ -71,8 +76,8 @@ class RunFiles:
         return [records[epoch] for epoch in sorted(records) if epoch <= done]
 
     def list_decisions(self, decisions: Iterable[Decision]) -> None:
-        """Add decisions worth a mark to `run.json`."""
-        worth = [decision.to_json() for decision in decisions if decision.label]
+        """Add what changed the course of the run to `run.json`; the journal has all decisions."""
+        worth = [d.to_json() for d in decisions if d.label and not isinstance(d, SaveCheckpoint)]
         if worth:
             self._listed = [*self._listed, *worth]
             self.manifest.update(decisions=self._listed)

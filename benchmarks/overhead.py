@@ -1,0 +1,177 @@
+"""What attach(model) costs: trains with and without it in alternation and prints the ratio; then 10,000 epochs alone.
+
+    python benchmarks/overhead.py [--epochs 30] [--rounds 3]
+
+The trainings are the built-in shapes from scratch on the CPU. The time on the training thread is measured around our
+registered functions themselves; the ratio is of the medians of all epochs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+EPOCH_EVENTS = (
+    "on_train_epoch_start",
+    "on_train_epoch_end",
+    "on_model_save",
+    "on_fit_epoch_end",
+)
+
+
+def import_milliseconds(statement: str) -> float:
+    """Return the least of five times of a statement in a new process, without the interpreter's own start."""
+    code = f"import time; start = time.perf_counter(); {statement}; print(1e3 * (time.perf_counter() - start))"
+    return min(float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(5))
+
+
+def help_milliseconds() -> float:
+    """Return the least of five times of `yolo-cb --help`, whole process."""
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "yolo_callbacks", "--help"], stdout=subprocess.DEVNULL, check=True)
+        times.append(1e3 * (time.perf_counter() - start))
+    return min(times)
+
+
+class Stopwatch:
+    """Adds up the time spent in our registered functions, by event."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, list[float]] = {}
+
+    def wrap(self, model) -> None:
+        """Put a watch around each of our functions on a model."""
+        from yolo_callbacks.core.session import Hook
+
+        for event, functions in model.callbacks.items():
+            model.callbacks[event] = [self._timed(event, f) if isinstance(f, Hook) else f for f in functions]
+
+    def _timed(self, event, function):
+        def timed(trainer):
+            start = time.perf_counter()
+            function(trainer)
+            self.seconds.setdefault(event, []).append(time.perf_counter() - start)
+
+        return timed
+
+
+def train(folder: Path, attached: bool, epochs: int) -> tuple[list[float], Stopwatch, int]:
+    """Train once; return the seconds of each epoch, what our functions took, and the number of batch functions."""
+    from ultralytics import YOLO
+
+    import yolo_callbacks as ycb
+    from yolo_callbacks.core.session import Hook
+    from yolo_callbacks.datasets import SHAPES
+
+    model, watch, seconds, per_batch = YOLO("yolo26n.yaml", verbose=False), Stopwatch(), [], 0
+    if attached:
+        ycb.attach(model)
+        per_batch = sum(isinstance(f, Hook) for e in model.callbacks if "batch" in e for f in model.callbacks[e])
+        watch.wrap(model)
+    model.add_callback("on_train_epoch_start", lambda trainer: seconds.append(time.perf_counter()))
+    model.add_callback("on_train_end", lambda trainer: None)
+    model.train(
+        data=str(SHAPES["detect"]),
+        epochs=epochs,
+        imgsz=96,
+        batch=16,
+        fraction=0.25,
+        device="cpu",
+        plots=False,
+        verbose=False,
+        project=str(folder),
+        name="run",
+    )
+    return [after - before for before, after in zip(seconds[1:], seconds[2:])], watch, per_batch
+
+
+def compare(epochs: int, rounds: int) -> None:
+    """Train in alternation and print the ratio and the cost."""
+    with_us, without_us, cost, batch_functions = [], [], [], 0
+    for _ in range(rounds):
+        for attached in (False, True):
+            with tempfile.TemporaryDirectory() as folder:
+                seconds, watch, batch_functions = train(Path(folder), attached, epochs)
+            (with_us if attached else without_us).extend(seconds)
+            if attached:
+                per_event = [watch.seconds[event][1 : epochs - 1] for event in EPOCH_EVENTS]
+                cost += [1e3 * sum(times) for times in zip(*per_event)]
+    ratio = statistics.median(with_us) / statistics.median(without_us)
+    print(f"epochs measured            {len(with_us)} with, {len(without_us)} without attach(model)")
+    print(f"median epoch, without      {1e3 * statistics.median(without_us):.1f} ms")
+    print(f"median epoch, with         {1e3 * statistics.median(with_us):.1f} ms")
+    print(f"ratio                      {ratio:.4f}")
+    print(f"on the training thread     {statistics.median(cost):.2f} ms an epoch (median), {max(cost):.2f} ms (worst)")
+    print(f"functions called a batch   {batch_functions} (0 us a batch)")
+
+
+def grow(epochs: int) -> None:
+    """Drive ledger, journal and CSV without a trainer and print the cost of an epoch at several lengths."""
+    import yolo_callbacks as ycb
+    from yolo_callbacks.core.background import Background
+    from yolo_callbacks.core.journal import Journal
+    from yolo_callbacks.core.ledger import Ledger
+    from yolo_callbacks.core.lineup import label
+
+    names = ["train/box_loss", "train/cls_loss", "train/l1_loss", "lr/pg0", "lr/pg1", "lr/pg2", "metrics/precision(B)"]
+    names += ["metrics/recall(B)", "metrics/mAP50(B)", "metrics/mAP50-95(B)", "val/box_loss", "val/cls_loss", "fitness"]
+    callbacks = label([*(c for c in ycb.default_callbacks() if not isinstance(c, ycb.PlotLogger))])
+    callbacks["EarlyStopping"] = ycb.EarlyStopping(patience=epochs + 1)
+    plan = ycb.Plan(planned_epochs=epochs + 1, base_lr=0.01, final_lr=1e-4, trainer_patience=100)
+    with tempfile.TemporaryDirectory() as folder:
+        ledger, journal = Ledger(callbacks, plan), Journal(Path(folder) / "journal.jsonl")
+        worker = Background("views", share=0.02)
+        session = SimpleNamespace(
+            entries=ledger.entries,
+            run=SimpleNamespace(callbacks_dir=Path(folder)),
+            files=SimpleNamespace(background=lambda name, share: worker),
+        )
+        logger = callbacks["CSVLogger"]
+        logger.setup(session)
+        journal.begin(plan, [])
+        ledger.begin()
+        took = []
+        for epoch in range(1, epochs + 1):
+            value = 0.5 + 0.1 * ((epoch * 7919) % 1000) / 1000
+            record = ycb.EpochRecord(epoch, dict.fromkeys(names, value), planned_epochs=epochs + 1)
+            start = time.perf_counter()
+            entry = ledger.add(record)
+            journal.append(entry)
+            logger.act(session)
+            took.append(1e3 * (time.perf_counter() - start))
+        worker.close()
+    windows = [e for e in (10, 100, 1_000, 10_000) if e <= epochs]
+    for end in windows:
+        window = took[max(0, end - 50) : end] if end > 10 else took[1:10]
+        print(f"epochs up to {end:>6,}        {statistics.median(window):.3f} ms an epoch (median)")
+
+
+def main() -> None:
+    """Print all figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    print(f"import yolo_callbacks      {import_milliseconds('import yolo_callbacks'):.1f} ms")
+    print(f"yolo-cb --help             {help_milliseconds():.0f} ms, whole process")
+    grow(10_000)
+    compare(options.epochs, options.rounds)
+    import torch
+    import ultralytics
+
+    machine = f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, {platform.system()}"
+    print(f"machine                    {machine}, Python {platform.python_version()}", end=", ")
+    print(f"torch {torch.__version__}, ultralytics {ultralytics.__version__}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""A callback of your own: a decision as a pure function of the history, and an effect after each epoch."""
+
+from ultralytics import YOLO
+
+import yolo_callbacks as ycb
+
+
+class StopWhenGoodEnough(ycb.Callback):
+    """Stop when precision and recall have both been good for some epochs in a row."""
+
+    priority = ycb.Priority.DECIDE
+
+    def __init__(self, at_least=0.9, epochs=3):
+        self.at_least = at_least
+        self.epochs = epochs
+
+    def decide(self, history):
+        """Look at the last epochs only; a resumed run decides the same, because nothing is remembered elsewhere."""
+        last = history[-self.epochs :]
+        good = [
+            record.validated
+            and record.metrics["metrics/precision(B)"] >= self.at_least
+            and record.metrics["metrics/recall(B)"] >= self.at_least
+            for record in last
+        ]
+        if len(good) == self.epochs and all(good):
+            message = f"precision and recall were at least {self.at_least} for {self.epochs} epochs"
+            return ycb.Stop(message, history.epoch, reason=ycb.StopReason.THRESHOLD)
+        return None
+
+
+class PrintProgress(ycb.Callback):
+    """Print one line an epoch. An error in it would be logged once, and the training would go on."""
+
+    def act(self, session):
+        """Print the newest epoch."""
+        record = session.history[-1]
+        print(f"{record.epoch:>4} of {record.planned_epochs}: fitness {record.metrics.get('fitness', float('nan')):.4f}")
+
+
+def main(data="coco8.yaml", **arguments):
+    """Train with both."""
+    model = YOLO("yolo26n.yaml")
+    run = ycb.attach(model, [StopWhenGoodEnough(), PrintProgress(), ycb.CSVLogger()])
+    model.train(data=data, **{"epochs": 100, "imgsz": 320, **arguments})
+    return run
+
+
+if __name__ == "__main__":
+    main()

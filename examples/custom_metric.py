@@ -1,0 +1,30 @@
+"""Stop on, and keep the best by, a metric of your own: F2, which weighs recall above precision."""
+
+from ultralytics import YOLO
+
+import yolo_callbacks as ycb
+
+
+def f2(metrics):
+    """Return F2 of an epoch; short names of metrics work as keys."""
+    precision, recall = metrics["precision"], metrics["recall"]
+    return 5 * precision * recall / (4 * precision + recall + 1e-9)
+
+
+def main(data="coco8.yaml", **arguments):
+    """Train until F2 has not improved for 20 epochs; the model is left with the weights of its best F2."""
+    model = YOLO("yolo26n.yaml")
+    run = ycb.attach(
+        model,
+        [
+            ycb.EarlyStopping(monitor=f2, mode="max", patience=20, restore_best_weights=True),
+            ycb.ModelCheckpoint("f2-{epoch:03d}-{monitor:.4f}", monitor=f2, mode="max", save_top_k=3),
+            ycb.CSVLogger(),
+        ],
+    )
+    model.train(data=data, **{"epochs": 100, "imgsz": 320, **arguments})
+    return run
+
+
+if __name__ == "__main__":
+    main()

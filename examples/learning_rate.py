@@ -1,0 +1,31 @@
+"""Two controllers over the trainer's own schedule: a step of your own, and a reduction on a plateau."""
+
+from ultralytics import YOLO
+
+import yolo_callbacks as ycb
+
+
+def half_from_epoch_50(epoch, lr):
+    """Return the rate for an epoch, counted from 0; what is changed once stays changed."""
+    return lr * 0.5 if epoch == 50 else lr
+
+
+def main(data="coco8.yaml", **arguments):
+    """Train, and print the learning rate of each epoch with what it was multiplied with."""
+    model = YOLO("yolo26n.yaml")
+    run = ycb.attach(
+        model,
+        [
+            ycb.LearningRateScheduler(half_from_epoch_50),
+            ycb.ReduceLROnPlateau(monitor="val_loss", factor=0.2, patience=8, min_lr=1e-6),
+            ycb.CSVLogger(),
+            ycb.PlotLogger(),
+        ],
+    )
+    model.train(data=data, **{"epochs": 100, "imgsz": 320, **arguments})
+    print(run.history[["lr/pg0", "lr_factor", "event"]])
+    return run
+
+
+if __name__ == "__main__":
+    main()
