@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -83,5 +84,7 @@ class Ledger:
             answer = callback.decide(self.history) or ()
             decided += [replace(d, source=name) for d in ((answer,) if isinstance(answer, Decision) else answer)]
         # after the last epoch there is nothing left to stop or to slow down
-        at_end = bool(self.history) and self.history.epoch >= (self.history[-1].planned_epochs or float("inf"))
-        return tuple(d for d in decided if not (at_end and isinstance(d, (Stop, SetLearningRate))))
+        at_end = bool(self.history) and self.history.epoch >= (self.history[-1].planned_epochs or math.inf)
+        stops = not at_end and any(isinstance(decision, Stop) for decision in decided)
+        moot = (Stop, SetLearningRate) if at_end else SetLearningRate if stops else ()
+        return tuple(decision for decision in decided if not isinstance(decision, moot))
