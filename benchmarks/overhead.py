@@ -9,6 +9,7 @@ registered functions themselves; the ratio is of the medians of all epochs.
 from __future__ import annotations
 
 import argparse
+import itertools
 import platform
 import statistics
 import subprocess
@@ -91,7 +92,7 @@ def train(folder: Path, attached: bool, epochs: int) -> tuple[list[float], Stopw
         project=str(folder),
         name="run",
     )
-    return [after - before for before, after in zip(seconds[1:], seconds[2:])], watch, per_batch
+    return [after - before for before, after in itertools.pairwise(seconds[1:])], watch, per_batch
 
 
 def compare(epochs: int, rounds: int) -> None:
@@ -133,12 +134,12 @@ def grow(epochs: int) -> None:
         session = SimpleNamespace(
             entries=ledger.entries,
             run=SimpleNamespace(callbacks_dir=Path(folder)),
-            files=SimpleNamespace(background=lambda name, share: worker),
+            files=SimpleNamespace(background=lambda name: worker),
         )
         logger = callbacks["CSVLogger"]
         logger.setup(session)
-        journal.begin(plan, [])
         ledger.begin()
+        journal.begin(ledger.content)
         took = []
         for epoch in range(1, epochs + 1):
             value = 0.5 + 0.1 * ((epoch * 7919) % 1000) / 1000

@@ -35,7 +35,8 @@ class PrintProgress(ycb.Callback):
     def act(self, session):
         """Print the newest epoch."""
         record = session.history[-1]
-        print(f"{record.epoch:>4} of {record.planned_epochs}: fitness {record.metrics.get('fitness', float('nan')):.4f}")
+        fitness = record.metrics.get("fitness", float("nan"))
+        print(f"{record.epoch:>4} of {record.planned_epochs}: fitness {fitness:.4f}")
 
 
 def main(data="coco8.yaml", **arguments):

@@ -29,7 +29,7 @@ def _find_coco8() -> tuple[Path, str]:
         return Path(named), f"the real one, named by ${COCO8_VARIABLE}"
     from yolo_callbacks.cli.sources import find_data
 
-    file, facts, _ = find_data("coco8.yaml", standin=True)
+    file, facts, _ = find_data("coco8.yaml", "detect", standin=True)
     if facts:
         return Path(file).parent, "a generated stand-in (offline)"
     return _PRIVATE / "datasets" / "coco8", "the real one, downloaded by Ultralytics"

@@ -14,7 +14,9 @@ def record(epoch: int, value: float | None, *, key: str = "fitness", planned: in
     """Return a record with one validated metric, or of an epoch without validation."""
     metrics = {"train/box_loss": 1.0} if value is None else {"train/box_loss": 1.0, key: value}
     fields.setdefault("elapsed", 10.0 * epoch)
-    return EpochRecord(epoch, metrics, validated=value is not None, planned_epochs=planned, **fields)
+    return EpochRecord(
+        epoch, metrics, validated=value is not None, planned_epochs=planned, last=epoch == planned, **fields
+    )
 
 
 def decisions_of(

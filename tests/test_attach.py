@@ -1,7 +1,10 @@
+from types import SimpleNamespace
+
 import pytest
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
+from yolo_callbacks.core.journal import Entry, Journal, JournalContent
 from yolo_callbacks.core.session import Hook
 
 
@@ -85,6 +88,8 @@ def test_a_misspelt_event(model):
         (ycb.PlotLogger("a.png"), ycb.PlotLogger("a.png")),
         (ycb.ModelCheckpoint(), ycb.ModelCheckpoint(monitor="fitness", save_weights_only=True)),
         (ycb.ModelCheckpoint("{epoch:03d}"), ycb.ModelCheckpoint("{epoch:03d}.pt", monitor="mAP50")),
+        (ycb.ModelCheckpoint("{epoch:04d}"), ycb.ModelCheckpoint("{epoch}", monitor="mAP50")),  # from epoch 1000 on
+        (ycb.ModelCheckpoint("a", every_n_epochs=3), ycb.ModelCheckpoint("epoch-{epoch:04d}", save_top_k=2)),
         (ycb.ModelCheckpoint("a", save_last=True), ycb.ModelCheckpoint("b", save_last=True)),
     ],
 )
@@ -116,3 +121,26 @@ def test_a_failed_attach_leaves_what_was_attached(model):
     with pytest.raises(TypeError):
         ycb.attach(model, [print])
     assert ours(model)["on_fit_epoch_end"][0].attachment is run
+
+
+def test_one_that_would_drop_its_own_periodic_files(model):
+    with pytest.raises(ValueError, match=r"would both write weights/epoch-12345\.pt"):
+        ycb.attach(model, [ycb.ModelCheckpoint("epoch-{epoch:04d}", every_n_epochs=1)])
+
+
+def test_a_training_in_other_processes_is_read_from_its_folder(model, tmp_path):
+    """After a launch on several GPUs the parent's own state, if any, is of an older run."""
+    run = ycb.attach(model, [ycb.CSVLogger()])
+    stop = ycb.Stop("enough", 2, "EarlyStopping", reason=ycb.StopReason.PLATEAU)
+    entries = [Entry(ycb.EpochRecord(1, {"fitness": 0.1})), Entry(ycb.EpochRecord(2, {"fitness": 0.2}), (stop,))]
+    before = (ycb.SetLearningRate("slow", 0, "LearningRateScheduler", factor=0.5),)
+    Journal(tmp_path / "callbacks" / "journal.jsonl").begin(JournalContent(ycb.Plan(), before, entries))
+    model.trainer = SimpleNamespace(ddp=True, save_dir=str(tmp_path))
+    try:
+        assert run.save_dir == tmp_path
+        assert run.history["fitness"].tolist() == [0.1, 0.2]
+        assert run.decisions == [*before, stop]
+        assert run.stop_reason is ycb.StopReason.PLATEAU
+        assert run.stop_message == "enough"
+    finally:
+        model.trainer = None

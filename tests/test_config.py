@@ -60,6 +60,10 @@ def test_no_parameters_at_all(config):
         ("- - CSVLogger\n", "line 1: an item must be 'Name'"),
         ("- !!python/object/apply:os.system ['true']\n", "line 1: an item must be"),
         ("- EarlyStopping:\n    monitor: !!python/name:os.system\n", "line 2:"),
+        (
+            "- CSVLogger\n- CSVLogger\n",
+            "callbacks.yaml: CSVLogger and CSVLogger-2 would both write callbacks/epochs.csv",
+        ),
         ("", "callbacks.yaml: the file must be a list of callbacks"),
     ],
 )

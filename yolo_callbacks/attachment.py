@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from yolo_callbacks.callback import EVENTS, VAL_EVENTS, Callback
 from yolo_callbacks.core.decision import Decision, Stop, StopReason
-from yolo_callbacks.core.journal import Entry, read_journal
+from yolo_callbacks.core.journal import Entry, JournalContent, read_journal
 from yolo_callbacks.core.lineup import Callbacks, label, resolve
+from yolo_callbacks.core.record import Plan
+from yolo_callbacks.core.run import works_elsewhere
 from yolo_callbacks.core.session import LIFECYCLE_EVENTS, Hook, Session
 
 if TYPE_CHECKING:
@@ -108,9 +110,8 @@ class Attachment:
     @property
     def decisions(self) -> list[Decision]:
         """What was decided, at which epoch and why, oldest first."""
-        if self._session is not None:
-            return list(self._session.ledger.decisions)
-        return [decision for entry in self._entries() for decision in entry.decisions]
+        session = self._newest()
+        return self._journal().decisions if session is None else list(session.ledger.decisions)
 
     @property
     def stop_reason(self) -> StopReason | None:
@@ -127,11 +128,11 @@ class Attachment:
     @property
     def save_dir(self) -> Path | None:
         """The newest run's directory; None before the first training."""
-        if self._session is not None:
-            return self._session.run.save_dir
-        model = self._model() if self._model is not None else None
-        trainer = getattr(model, "trainer", None)
-        return Path(trainer.save_dir) if trainer is not None else None
+        session = self._newest()
+        if session is not None:
+            return session.run.save_dir
+        folder = getattr(self._trainer(), "save_dir", None)
+        return Path(folder) if folder is not None else None
 
     def stop(self, message: str = "the program asked for it", reason: StopReason = StopReason.REQUESTED) -> bool:
         """End the run that goes on in this process after its current epoch, with everything saved.
@@ -163,17 +164,28 @@ class Attachment:
             session.join(self.callbacks, self.facts)
         return session
 
+    def _trainer(self) -> Any:
+        model = self._model() if self._model is not None else None
+        return getattr(model, "trainer", None)
+
+    def _newest(self) -> Session | None:
+        """Return the newest run if it was, or is, in this process; None if other processes do the work."""
+        return None if works_elsewhere(self._trainer()) else self._session
+
     def _stop(self) -> Stop | None:
-        if self._session is not None:
-            return self._session.stop_decision
+        session = self._newest()
+        if session is not None:
+            return session.stop_decision
         last = [entry.decisions for entry in self._entries()][-1:]
         return next((d for decisions in last for d in decisions if isinstance(d, Stop)), None)
 
     def _entries(self) -> list[Entry]:
-        if self._session is not None:
-            return self._session.entries
+        session = self._newest()
+        return self._journal().entries if session is None else session.entries
+
+    def _journal(self) -> JournalContent:
         path = self.save_dir / "callbacks" / "journal.jsonl" if self.save_dir else None
-        return read_journal(path)[1] if path is not None and path.exists() else []
+        return read_journal(path) if path is not None and path.exists() else JournalContent(Plan(), (), [])
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the model and the live run behind: what travels to another process is the configuration."""

@@ -12,6 +12,7 @@ import yaml
 
 from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.checks import nearest
+from yolo_callbacks.core.lineup import check_together
 from yolo_callbacks.registry import public_callbacks
 
 
@@ -59,7 +60,12 @@ def load_config(path: str | os.PathLike[str]) -> list[Callback]:
         raise ConfigError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
     if not isinstance(node, yaml.SequenceNode):
         raise ConfigError(f"{_at(file, node)}: the file must be a list of callbacks, such as '- EarlyStopping'")
-    return [_build(file, item) for item in node.value]
+    callbacks = [_build(file, item) for item in node.value]
+    try:
+        check_together(callbacks)
+    except ValueError as error:
+        raise ConfigError(f"{file}: {error}") from error
+    return callbacks
 
 
 def _build(file: Path, item: yaml.Node) -> Callback:

@@ -125,7 +125,7 @@ def _mark_decisions(axis: Axes, entries: Sequence[Entry], named: bool) -> None:
     if best is not None:
         axis.axvline(best[0], color=_GOLD, linestyle="-", linewidth=1, alpha=0.7)
     for decision in (decision for entry in entries for decision in entry.decisions):
-        if isinstance(decision, SetLearningRate) and decision.announce:
+        if isinstance(decision, SetLearningRate) and decision.label:
             axis.axvline(decision.epoch, color=_GREY, linestyle=":", linewidth=1.2)
             if named:
                 _name(axis, decision.epoch, f"x {decision.factor:.3g}", _GREY)
@@ -229,10 +229,10 @@ def render(journal: Path, picture: Path) -> None:
         ValueError: If the journal has no epoch.
         OSError: If it cannot be read, or the picture not be written.
     """
-    plan, entries = read_journal(journal)
-    if not entries:
+    content = read_journal(journal)
+    if not content.entries:
         raise ValueError(f"{journal} has no epoch to draw")
-    figure = draw_curves(entries, plan, journal.parent.parent.name)
+    figure = draw_curves(content.entries, content.plan, journal.parent.parent.name)
     with storage.replacing(picture) as temporary:
         figure.savefig(temporary, format="png")
 

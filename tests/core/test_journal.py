@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from yolo_callbacks import EpochRecord, Plan, SaveCheckpoint, SetLearningRate, Stop, StopReason
 from yolo_callbacks.core import storage
-from yolo_callbacks.core.journal import Entry, Journal, read_journal, read_results_csv
+from yolo_callbacks.core.journal import Entry, Journal, JournalContent, read_journal, read_results_csv
 
 numbers = st.one_of(st.floats(allow_nan=False), st.sampled_from([math.inf, -math.inf]))
 PLAN = Plan(planned_epochs=10, base_lr=0.01, final_lr=0.0001, trainer_patience=100)
+BEFORE = (SetLearningRate("slow start", 0, "LearningRateScheduler", factor=0.5),)
 
 
 def entry(epoch: int, fitness: float = 0.5) -> Entry:
@@ -25,7 +26,7 @@ def entry(epoch: int, fitness: float = 0.5) -> Entry:
 
 def write(path, entries):
     journal = Journal(path)
-    journal.begin(PLAN, [])
+    journal.begin(JournalContent(PLAN, BEFORE, []))
     for item in entries:
         journal.append(item)
 
@@ -33,7 +34,9 @@ def write(path, entries):
 def test_what_is_written_is_read_back(tmp_path):
     entries = [entry(1), entry(2), entry(3)]
     write(tmp_path / "journal.jsonl", entries)
-    assert read_journal(tmp_path / "journal.jsonl") == (PLAN, entries)
+    content = read_journal(tmp_path / "journal.jsonl")
+    assert content == JournalContent(PLAN, BEFORE, entries)
+    assert [d.epoch for d in content.decisions] == [0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
 
 
 @given(st.dictionaries(st.text(max_size=8), numbers, max_size=5), numbers)
@@ -41,7 +44,7 @@ def test_every_number_survives(tmp_path_factory, metrics, value):
     path = tmp_path_factory.mktemp("journal") / "journal.jsonl"
     item = Entry(EpochRecord(1, metrics, base_lr=value), (SaveCheckpoint("", 1, value=value),), {})
     write(path, [item])
-    assert read_journal(path)[1] == [item]
+    assert read_journal(path).entries == [item]
 
 
 def test_nan_survives_and_the_lines_are_strict_json(tmp_path):
@@ -49,7 +52,7 @@ def test_nan_survives_and_the_lines_are_strict_json(tmp_path):
     write(path, [entry(1, math.nan)])
     for line in path.read_text().splitlines():
         json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
-    assert math.isnan(read_journal(path)[1][0].record.metrics["fitness"])
+    assert math.isnan(read_journal(path).entries[0].record.metrics["fitness"])
 
 
 def test_a_journal_cut_anywhere_gives_the_whole_lines_before(tmp_path):
@@ -60,13 +63,13 @@ def test_a_journal_cut_anywhere_gives_the_whole_lines_before(tmp_path):
     for cut in range(len(data)):
         path.write_bytes(data[:cut])
         expected = sum(end <= cut for end in ends[1:])  # a line is whole even before its line break is there
-        assert len(read_journal(path)[1]) == expected
+        assert len(read_journal(path).entries) == expected
 
 
 def test_a_repeated_epoch_counts_as_the_last_time(tmp_path):
     path = tmp_path / "journal.jsonl"
     write(path, [entry(1, 0.1), entry(2, 0.2), entry(2, 0.3)])
-    assert [item.record.metrics["fitness"] for item in read_journal(path)[1]] == [0.1, 0.3]
+    assert [item.record.metrics["fitness"] for item in read_journal(path).entries] == [0.1, 0.3]
 
 
 def test_a_newer_format_is_refused(tmp_path):
@@ -79,7 +82,7 @@ def test_a_newer_format_is_refused(tmp_path):
 def test_a_full_disk_loses_no_line(tmp_path, monkeypatch, caplog):
     path = tmp_path / "journal.jsonl"
     journal = Journal(path)
-    journal.begin(PLAN, [])
+    journal.begin(JournalContent(PLAN, BEFORE, []))
     whole = storage.append_lines
 
     def full(path, text):
@@ -90,7 +93,7 @@ def test_a_full_disk_loses_no_line(tmp_path, monkeypatch, caplog):
     journal.append(entry(2))
     monkeypatch.setattr(storage, "append_lines", whole)
     journal.append(entry(3))
-    assert [item.record.epoch for item in read_journal(path)[1]] == [1, 2, 3]
+    assert [item.record.epoch for item in read_journal(path).entries] == [1, 2, 3]
 
 
 def test_results_csv(tmp_path):
@@ -103,6 +106,34 @@ def test_results_csv(tmp_path):
     assert [r.epoch for r in records] == [1, 2, 3]
     assert records[1].metrics == {"train/box_loss": 1.5, "metrics/mAP50-95(B)": 0.3, "fitness": 0.3}
     assert records[0].elapsed == 1.5
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "fitness", "validated"),
+    [
+        ("metrics/mAP50-95(B),metrics/mAP50-95(M),val/box_loss", "0.5,0.25,1.0", 0.75, True),
+        ("metrics/accuracy_top1,metrics/accuracy_top5,val/loss", "0.5,1.0,2.0", 0.75, True),
+        ("metrics/mIoU,metrics/pixel_acc,val/ce_loss", "0.4,0.9,1.0", 0.4, True),
+        ("metrics/delta1,metrics/abs_rel,val/dlog_loss", "0.3,0.2,1.0", 0.3, True),
+        ("metrics/mAP50-95(B),val/box_loss", "0,3.5", 0.0, True),  # found nothing, but was validated
+        ("metrics/mAP50-95(B),val/box_loss", "0,0", None, False),  # val=False
+    ],
+)
+def test_results_csv_of_every_task(tmp_path, header, row, fitness, validated):
+    path = tmp_path / "results.csv"
+    path.write_text(f"epoch,time,train/loss,{header},lr/pg0\n1,2.5,9.0,{row},0.01\n")
+    (item,) = read_results_csv(path)
+    assert item.metrics.get("fitness") == fitness
+    assert item.validated is validated
+    assert ("val/box_loss" in item.metrics) <= validated
+    assert item.metrics["train/loss"] == 9.0
+    assert item.metrics["lr/pg0"] == 0.01
+
+
+def test_counters_may_be_anything_a_float_can(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    write(path, [dataclasses.replace(entry(1), counters={"x/gap": math.inf})])
+    assert read_journal(path).entries[0].counters == {"x/gap": math.inf}
 
 
 def test_a_row_names_the_decisions():

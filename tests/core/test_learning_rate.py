@@ -23,6 +23,10 @@ def test_sources_multiply_and_each_replaces_its_own():
     assert state.apply(1.0, 0.01) == pytest.approx(0.025)
 
 
+def test_a_source_may_give_up_its_floor():
+    assert state_of(("a", 0.5, 1e-4), ("a", 0.25, 0.0)).apply(1.0, 0.01) == pytest.approx(0.25)
+
+
 def test_other_decisions_change_nothing():
     state = state_of(("a", 0.5, 0.0))
     assert state.after(Stop("", 1)) is state

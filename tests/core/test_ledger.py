@@ -30,7 +30,8 @@ def test_decisions_carry_their_epoch_and_source():
 
 def test_after_the_last_epoch_there_is_nothing_to_stop_or_to_slow_down():
     callbacks = [ReduceLROnPlateau(patience=2), EarlyStopping(patience=2)]
-    assert ledger_of(callbacks, [0.5] * 3, planned=3).decisions == []
+    asked = [Stop("Ctrl-C", source="request")]
+    assert ledger_of(callbacks, [0.5] * 3, planned=3, stops=asked).decisions == []
     assert len(ledger_of(callbacks, [0.5] * 3, planned=4).decisions) == 1
 
 
@@ -48,7 +49,9 @@ def test_a_stop_from_outside_is_noted_where_no_callback_stops_anyway():
 
 
 def test_two_of_a_class_have_labels_of_their_own():
-    ledger = ledger_of([EarlyStopping(patience=3), EarlyStopping(monitor="train/box_loss", patience=2)], [0.1, 0.2, 0.3])
+    ledger = ledger_of(
+        [EarlyStopping(patience=3), EarlyStopping(monitor="train/box_loss", patience=2)], [0.1, 0.2, 0.3]
+    )
     assert [d.source for d in ledger.decisions] == ["EarlyStopping-2"]
     assert set(ledger.entries[0].counters) == {"EarlyStopping/wait", "EarlyStopping-2/wait"}
 

@@ -16,6 +16,11 @@ def test_secrets_are_taken_out_wherever_they_are():
     assert without_secrets(data)["args"]["lr0"] == 0.01
 
 
+def test_tokens_in_urls_are_taken_out():
+    text = "failed at https://h/x.zip?token=abc&X-Amz-Signature=zz#top twice"
+    assert without_secrets({"error": text})["error"] == "failed at https://h/x.zip?***#top twice"
+
+
 def test_updates_add_up(tmp_path):
     worker = Background("test")
     manifest = Manifest(tmp_path / "callbacks" / "run.json", worker)

@@ -72,3 +72,9 @@ def test_a_view_has_short_names_and_sums():
     assert "mAP75" not in view
     assert dict(view)["val_loss"] == 3.5
     assert len(view) == len(list(view))
+
+
+def test_a_view_has_defaults():
+    view = MetricView(EpochRecord(1, {"metrics/recall(B)": 0.5}))
+    assert view.get("recall", 0.0) == 0.5
+    assert view.get("precision", 0.25) == 0.25

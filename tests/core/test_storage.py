@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -39,6 +40,31 @@ def test_an_edit_is_part_of_what_is_stored(tmp_path):
     assert target.read_bytes() == b"slim"
     assert stored.sha256 == hashlib.sha256(b"slim").hexdigest()
     assert source.read_bytes() == b"full"
+
+
+def test_a_source_that_changes_while_it_is_copied_is_no_copy(tmp_path, monkeypatch):
+    source, target = tmp_path / "last.pt", tmp_path / "best.pt"
+    source.write_bytes(b"whole")
+    target.write_bytes(b"old")
+
+    copyfile = shutil.copyfile
+
+    def racing(*paths):
+        copyfile(*paths)
+        source.write_bytes(b"stripped in place")
+
+    monkeypatch.setattr(shutil, "copyfile", racing)
+    with pytest.raises(OSError, match="changed while it was copied"):
+        storage.copy(source, target)
+    assert target.read_bytes() == b"old"
+
+
+def test_leftovers_of_a_killed_process_are_removed(tmp_path):
+    (tmp_path / ".best.pt.abc123.tmp").write_bytes(b"half")
+    (tmp_path / "mine.tmp").write_bytes(b"")
+    storage.remove_leftovers(tmp_path)
+    storage.remove_leftovers(tmp_path / "not there")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.tmp"]
 
 
 def test_new_files_have_ordinary_permissions(tmp_path):

@@ -38,7 +38,12 @@ def test_one_row_an_epoch_and_none_for_the_final_evaluation(done):
     _, run, folder, seen = done
     assert seen == [0, 1, 2, 3, 4]  # Ultralytics sends one more, for the final evaluation
     assert list(run.history.index) == [1, 2, 3, 4]
-    assert [entry.record.epoch for entry in read_journal(folder / "callbacks" / "journal.jsonl")[1]] == [1, 2, 3, 4]
+    assert [entry.record.epoch for entry in read_journal(folder / "callbacks" / "journal.jsonl").entries] == [
+        1,
+        2,
+        3,
+        4,
+    ]
     assert len(pd.read_csv(folder / "callbacks" / "epochs.csv")) == 4
 
 

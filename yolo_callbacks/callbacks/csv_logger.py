@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from yolo_callbacks.callback import Callback, Priority
 from yolo_callbacks.core import storage
 from yolo_callbacks.core.checks import check_file_name
+from yolo_callbacks.core.run_files import VIEWS
 
 if TYPE_CHECKING:
     from yolo_callbacks.core.session import Session
@@ -83,8 +84,7 @@ class CSVLogger(Callback):
 
     def _write(self, session: Session) -> None:
         path = session.run.callbacks_dir / self.filename
-        # the whole file each time, so that it is never half there; bounded, since it takes longer the longer it gets
-        session.files.background("views", share=0.02).submit(self.filename, self._table.writer(path))
+        session.files.background(VIEWS).submit(self.filename, self._table.writer(path))
 
 
 class _Table:

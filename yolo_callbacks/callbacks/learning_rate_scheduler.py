@@ -65,6 +65,7 @@ class LearningRateScheduler(Callback):
             history.epoch,
             factor=state.factor,
             announce=bool(self.verbose),
+            routine=True,
         )
 
 
@@ -85,7 +86,7 @@ class _ScheduleFold:
         return self._next(_ScheduleState(), 0, plan.base_lr)
 
     def step(self, state: _ScheduleState, record: EpochRecord) -> _ScheduleState:
-        if record.epoch == record.planned_epochs:  # there is no next epoch that the function could be asked for
+        if record.last:  # there is no next epoch that the function could be asked for
             return replace(state, changed=False)
         return self._next(state, record.epoch, record.next_base_lr)
 

@@ -11,12 +11,14 @@ from yolo_callbacks.core.decision import SaveCheckpoint
 from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.metrics import keys_of
 from yolo_callbacks.core.monitor import Metric, Monitor
-from yolo_callbacks.core.naming import FileTemplate, slug
+from yolo_callbacks.core.naming import EXAMPLE_EPOCH, FileTemplate, slug
 from yolo_callbacks.core.record import History
 from yolo_callbacks.core.selection import ALL, ClockFold, Top, TopFold
 
 if TYPE_CHECKING:
     from yolo_callbacks.core.session import Session
+
+PERIODIC, LATEST, EXCEPTION = "epoch-{epoch:04d}.pt", "latest.pt", "exception.pt"
 
 
 class ModelCheckpoint(Callback):
@@ -141,8 +143,8 @@ class ModelCheckpoint(Callback):
         """Return examples of the files that are kept."""
         names = [self._template.example()] if self._top_k else []
         periodic = self.every_n_epochs is not None or self.every_n_minutes is not None
-        optional = (("epoch-{}.pt", periodic), ("latest.pt", self.save_last), ("exception.pt", self.save_on_exception))
-        return names + [self._beside(name) for name, wanted in optional if wanted]
+        optional = ((PERIODIC, periodic), (LATEST, self.save_last), (EXCEPTION, self.save_on_exception))
+        return names + [self._beside(name.format(epoch=EXAMPLE_EPOCH)) for name, wanted in optional if wanted]
 
     def decide(self, history: History) -> list[SaveCheckpoint]:
         """Keep this epoch's checkpoint where it is among the best, or its turn has come."""
@@ -156,9 +158,9 @@ class ModelCheckpoint(Callback):
         if self._clock is not None:
             due = history.fold(self._clock).rang_in == record.epoch or due
         if due:
-            decisions.append(self._save(record.epoch, f"epoch-{record.epoch:04d}.pt", "periodic"))
+            decisions.append(self._save(record.epoch, PERIODIC.format(epoch=record.epoch), "periodic"))
         if self.save_last:
-            decisions.append(self._save(record.epoch, "latest.pt", "latest"))
+            decisions.append(self._save(record.epoch, LATEST, "latest"))
         return decisions
 
     def _save_best(self, best: Top) -> SaveCheckpoint:
@@ -200,7 +202,7 @@ class ModelCheckpoint(Callback):
         """Save what an exception would lose, or export the best."""
         if error is not None:
             if self.save_on_exception:
-                session.files.save_interrupted(self._beside("exception.pt"))
+                session.files.save_interrupted(self._beside(EXCEPTION))
             return
         best = self.best_file(session.history)
         if self.export and best is not None:

@@ -63,3 +63,17 @@ def check_arguments(values: dict[str, Any], own: Sequence[str]) -> None:
         get_cfg(overrides=dict(values))
     except (TypeError, ValueError, SyntaxError, AssertionError) as error:
         raise UsageError(str(error).strip()) from error
+
+
+def read_cfg(file: str) -> dict[str, Any]:
+    """Return the arguments of an Ultralytics configuration file.
+
+    Raises:
+        UsageError: If it cannot be read.
+    """
+    from ultralytics.utils import YAML
+
+    try:
+        return dict(YAML.load(file))
+    except (OSError, ValueError, AssertionError) as error:
+        raise UsageError(f"cfg={file} cannot be read: {error}") from error

@@ -5,31 +5,43 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-DEFAULT_MODEL = "yolo26n.pt"
-FALLBACK_MODEL = "yolo26n.yaml"
+SHAPES_SOURCE = "built-in shapes"
+_MODEL = "yolo26n"
+_MODEL_SUFFIX = {
+    "segment": "-seg",
+    "pose": "-pose",
+    "obb": "-obb",
+    "classify": "-cls",
+    "semantic": "-sem",
+    "depth": "-depth",
+}
 
 
 class SourceError(Exception):
     """Data or model cannot be had; the message is one sentence."""
 
 
-def find_data(name: str | None, standin: bool) -> tuple[str, dict[str, Any], str]:
+def find_data(name: str | None, task: str, standin: bool) -> tuple[str, dict[str, Any], str]:
     """Return what to train on.
 
     Args:
         name: What was asked for; None for the built-in shapes.
+        task: The model's task.
         standin: Whether generated pictures may take coco8's place.
 
     Returns:
         The value for Ultralytics' `data`, what `run.json` should say of it, and a warning ("" for none).
 
     Raises:
-        SourceError: If coco8 can be neither found nor downloaded, and nothing may take its place.
+        SourceError: If coco8 can be neither found nor downloaded, and nothing may take its place; or if there are no
+            built-in shapes for the task.
     """
     if name is None:
         from yolo_callbacks.datasets import SHAPES
 
-        return str(SHAPES["detect"]), {"data_source": "built-in shapes"}, ""
+        if task not in SHAPES:
+            raise SourceError(f"there are no built-in shapes for task={task}: say what to train on with --data")
+        return str(SHAPES[task]), {"data_source": SHAPES_SOURCE}, ""
     if name not in ("coco8.yaml", "coco8"):
         return name, {}, ""
     problem = _try_coco8()
@@ -61,25 +73,29 @@ def _try_coco8() -> str | None:
     return None
 
 
-def load_model(name: str | None, task: str | None) -> tuple[Any, str]:
+def load_model(name: str | None, task: str | None, resume: Any = None) -> tuple[Any, str]:
     """Return the model to train, and a note ("" for none).
 
     Args:
-        name: What was asked for; None for `yolo26n.pt` where it can be had, else `yolo26n.yaml`.
+        name: What was asked for; None for `yolo26n.pt`, or its like for the task, where it can be had, else the YAML.
         task: The task, where the model's name does not tell.
+        resume: Ultralytics' `resume`; a path of a checkpoint is the model.
 
     Raises:
         SourceError: If the model that was asked for cannot be had.
     """
     from ultralytics import YOLO
 
-    wanted, note = name or DEFAULT_MODEL, ""
+    if name is None and isinstance(resume, str):
+        name = resume
+    default = _MODEL + _MODEL_SUFFIX.get(task or "", "")
+    wanted, note = name or f"{default}.pt", ""
     problem = _try_weights(wanted) if wanted.endswith(".pt") else None
     if problem is not None:
         if name is not None:
             raise SourceError(f"model {name} cannot be had: {problem}")
-        note = f"{wanted} is not on this machine and cannot be downloaded: training {FALLBACK_MODEL} from scratch."
-        wanted = FALLBACK_MODEL
+        note = f"{wanted} is not on this machine and cannot be downloaded: training {default}.yaml from scratch."
+        wanted = f"{default}.yaml"
     try:
         return YOLO(wanted, task=task), note
     except FileNotFoundError as error:

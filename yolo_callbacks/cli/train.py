@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import traceback
@@ -18,8 +19,8 @@ from rich.panel import Panel
 from rich.table import Table
 
 from yolo_callbacks.attachment import Attachment, attach
-from yolo_callbacks.cli.arguments import UsageError, check_arguments, parse_arguments
-from yolo_callbacks.cli.sources import SourceError, find_data, load_model
+from yolo_callbacks.cli.arguments import UsageError, check_arguments, parse_arguments, read_cfg
+from yolo_callbacks.cli.sources import SHAPES_SOURCE, SourceError, find_data, load_model
 from yolo_callbacks.config import ConfigError, load_config
 from yolo_callbacks.core.decision import StopReason
 from yolo_callbacks.core.manifest import read_manifest
@@ -80,14 +81,23 @@ def _arguments(request: TrainRequest) -> dict[str, Any]:
         if value is not None:
             arguments[key] = value
     check_arguments(arguments, _OWN_OPTIONS)
+    if arguments.get("cfg"):
+        arguments = {**read_cfg(str(arguments.pop("cfg"))), **arguments}
+        check_arguments(arguments, _OWN_OPTIONS)
     return arguments
 
 
 def _train(arguments: dict[str, Any], callbacks: list[Any], standin: bool, console: Console) -> int:
-    if arguments.get("data") is None:
-        arguments = {**SHAPES_ARGUMENTS, **arguments}
-    model, note = load_model(arguments.pop("model", None), arguments.get("task"))
-    data, facts, warning = find_data(arguments.pop("data", None), standin)
+    model, note = load_model(arguments.pop("model", None), arguments.get("task"), arguments.get("resume"))
+    if not arguments.get("resume"):
+        data, facts, warning = find_data(arguments.pop("data", None), model.task, standin)
+        arguments = {
+            **(SHAPES_ARGUMENTS if facts.get("data_source") == SHAPES_SOURCE else {}),
+            **arguments,
+            "data": data,
+        }
+    else:  # the checkpoint knows its data
+        facts, warning = {}, ""
     if note:
         console.print(f"[bold yellow]Note:[/] {escape(note)}", soft_wrap=True)
     if warning:
@@ -95,7 +105,7 @@ def _train(arguments: dict[str, Any], callbacks: list[Any], standin: bool, conso
     attachment = attach(model, callbacks)
     attachment.facts.update(facts, model_source=note or None)
     with _stop_on_interrupt(attachment, console):
-        model.train(data=data, **{key: value for key, value in arguments.items() if key not in ("mode", "task")})
+        model.train(**{key: value for key, value in arguments.items() if key not in ("mode", "task")})
     _summarize(attachment, Console())
     return INTERRUPTED if attachment.stop_reason is StopReason.INTERRUPTED else OK
 
@@ -107,7 +117,11 @@ def _stop_on_interrupt(attachment: Attachment, console: Console) -> Iterator[Non
         yield
         return
 
+    owner = os.getpid()
+
     def handle(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != owner:  # a data loader's worker, forked with this handler: the training stops it
+            return
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if not attachment.stop("Ctrl-C was pressed", StopReason.INTERRUPTED):
             raise KeyboardInterrupt

@@ -32,6 +32,7 @@ class CheckpointStore:
         self._run = run
         self._worker = worker
         self._changed = changed
+        self._error: Exception | None = None
         self._stored: dict[str, dict[str, Any]] = {str(item["file"]): dict(item) for item in known}
 
     @property
@@ -47,13 +48,37 @@ class CheckpointStore:
         """Return whether the checkpoint of a decision is there."""
         return self._stored.get(decision.file, {}).get("epoch") == decision.epoch and self.path(decision.file).exists()
 
-    def keep(self, decision: SaveCheckpoint) -> None:
-        """Start to store the checkpoint of the epoch that has just ended."""
-        data = self._run.checkpoint_bytes()
-        source = self._run.last_checkpoint
-        self._worker.submit(
-            f"checkpoint {decision.file} of epoch {decision.epoch}", lambda: self._store(decision, data, source)
-        )
+    def keep(self, decision: SaveCheckpoint, source: Path | None = None) -> None:
+        """Start to store the checkpoint of the epoch that has just ended.
+
+        Args:
+            decision: What to keep and where.
+            source: A file that holds it; None for what the trainer has just saved.
+        """
+        data = self._run.checkpoint_bytes() if source is None else None
+        origin = source or self._run.last_checkpoint
+        key = f"checkpoint {decision.file} of epoch {decision.epoch}"
+        self._worker.submit(key, lambda: self._attempt(decision, data, origin))
+
+    def wait(self) -> None:
+        """Wait until everything is on disk.
+
+        Raises:
+            Exception: What went wrong while a checkpoint was stored, unless it was the disk.
+        """
+        self._worker.wait()
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+    def _attempt(self, decision: SaveCheckpoint, data: bytes | None, source: Path) -> None:
+        """Store a checkpoint. A disk that fails must not end the training; anything else is a mistake of ours."""
+        try:
+            self._store(decision, data, source)
+        except OSError as error:
+            LOGGER.warning(f"{self.path(decision.file)} of epoch {decision.epoch} could not be stored: {error}")
+        except Exception as error:
+            self._error = error
 
     def keep_interrupted(self, file: str) -> None:
         """Store the weights as they are in the middle of an epoch, at once; nothing if there are none yet."""
@@ -63,10 +88,6 @@ class CheckpointStore:
         stored = storage.write_bytes(data, self.path(file))
         self._list(SaveCheckpoint("", self._run.epoch, file=file, role="exception"), stored)
         LOGGER.info(f"The weights as they were in epoch {self._run.epoch} are saved as {self.path(file)}")
-
-    def wait(self) -> None:
-        """Wait until everything is on disk."""
-        self._worker.wait()
 
     def _store(self, decision: SaveCheckpoint, data: bytes | None, source: Path) -> None:
         target = self.path(decision.file)

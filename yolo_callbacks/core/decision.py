@@ -84,17 +84,19 @@ class SetLearningRate(Decision):
     Attributes:
         factor: This source's factor from now on; it replaces the source's last one and multiplies everybody else's.
         min_lr: Lower bound of the learning rate of every group from now on; 0 for none.
-        announce: Whether it is worth a line in the log and a mark in the plot.
+        announce: Whether it is worth a line in the log.
+        routine: Whether it is one of many, which are not worth a mark in plots and tables.
     """
 
     factor: float = 1.0
     min_lr: float = 0.0
     announce: bool = True
+    routine: bool = False
 
     @property
     def label(self) -> str:
-        """Name the factor, where it is to be announced."""
-        return f"lr factor {self.factor:.3g}" if self.announce else ""
+        """Name the factor, unless it is routine."""
+        return "" if self.routine else f"lr factor {self.factor:.3g}"
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from typing import Any
 from yolo_callbacks.core import storage
 from yolo_callbacks.core.decision import Decision, decision_from_json
 from yolo_callbacks.core.log import LOGGER
+from yolo_callbacks.core.metrics import fitness_of
+from yolo_callbacks.core.numbers import decode_number, encode_number
 from yolo_callbacks.core.record import EpochRecord, Plan, record_from_json, record_to_json
 
 FORMAT = 1
@@ -46,9 +48,23 @@ class Entry:
             "format": FORMAT,
             "record": record_to_json(self.record),
             "decisions": [decision.to_json() for decision in self.decisions],
-            "counters": dict(self.counters or {}),
+            "counters": encode_number(dict(self.counters or {})),
         }
         return json.dumps(data, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+@dataclass(frozen=True)
+class JournalContent:
+    """What a journal holds: the plan, what was decided before the first epoch, and the epochs in order."""
+
+    plan: Plan
+    before: tuple[Decision, ...]
+    entries: list[Entry]
+
+    @property
+    def decisions(self) -> list[Decision]:
+        """All decisions, in order."""
+        return [*self.before, *(decision for entry in self.entries for decision in entry.decisions)]
 
 
 class Journal:
@@ -63,10 +79,11 @@ class Journal:
         self._waiting = ""
         self._told = False
 
-    def begin(self, plan: Plan, entries: Iterable[Entry]) -> None:
+    def begin(self, content: JournalContent) -> None:
         """Write the journal anew: the plan, and the entries of the epochs that are kept on a resume."""
-        header = json.dumps({"format": FORMAT, "plan": asdict(plan)}) + "\n"
-        self._try(lambda: storage.write_text(self.path, header + "".join(entry.to_line() for entry in entries)))
+        before = [decision.to_json() for decision in content.before]
+        header = json.dumps({"format": FORMAT, "plan": asdict(content.plan), "decisions": before}) + "\n"
+        self._try(lambda: storage.write_text(self.path, header + "".join(e.to_line() for e in content.entries)))
 
     def append(self, entry: Entry) -> None:
         """Add an epoch, and wait until it is on disk."""
@@ -88,7 +105,7 @@ class Journal:
             self._told = False
 
 
-def read_journal(path: Path) -> tuple[Plan, list[Entry]]:
+def read_journal(path: Path) -> JournalContent:
     """Read a journal back.
 
     A last line that a crash cut short is left out. An epoch that stands there twice (it ran again after a resume)
@@ -98,13 +115,15 @@ def read_journal(path: Path) -> tuple[Plan, list[Entry]]:
         path: A `journal.jsonl`.
 
     Returns:
-        The plan, and the entries in order of their epochs, up to the first line that cannot be read.
+        The plan, the decisions before the first epoch, and the entries in order of their epochs, up to the first line
+        that cannot be read.
 
     Raises:
         ValueError: If a newer version wrote it.
         OSError: If it cannot be read.
     """
     plan, entries = Plan(), dict[int, Entry]()
+    before: tuple[Decision, ...] = ()
     # not splitlines: a metric's name may hold one of the other characters that it takes for the end of a line
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), start=1):
         if not line:
@@ -118,26 +137,26 @@ def read_journal(path: Path) -> tuple[Plan, list[Entry]]:
             raise ValueError(f"{path} has format {data['format']}, this version reads up to {FORMAT}: update it")
         if "plan" in data:
             plan = Plan(**data["plan"])
+            before = tuple(decision_from_json(item) for item in data.get("decisions", ()))
             continue
         entry = _entry(data)
         entries[entry.record.epoch] = entry
-    return plan, [entries[epoch] for epoch in sorted(entries)]
+    return JournalContent(plan, before, [entries[epoch] for epoch in sorted(entries)])
 
 
 def _entry(data: Mapping[str, Any]) -> Entry:
     return Entry(
         record=record_from_json(data["record"]),
         decisions=tuple(decision_from_json(item) for item in data.get("decisions", ())),
-        counters=data.get("counters", {}),
+        counters={name: decode_number(value) for name, value in data.get("counters", {}).items()},
     )
 
 
 def read_results_csv(path: Path) -> list[EpochRecord]:
     """Read Ultralytics' `results.csv` as records: metrics only, as it knows no more.
 
-    An epoch that stands there twice counts as it was the last time. `fitness` is filled in where the task's metric is
-    the fitness itself (detection, oriented boxes: mAP50-95); a row whose metrics are all 0 was not validated, or
-    found nothing, which is the same to every rule here but to a count of validated epochs.
+    An epoch that stands there twice counts as it was the last time. `fitness` is computed as Ultralytics does for
+    each task. A row whose metrics and validation losses are all 0 was not validated.
 
     Args:
         path: A `results.csv`.
@@ -154,9 +173,16 @@ def read_results_csv(path: Path) -> list[EpochRecord]:
                 epoch = int(numbers.pop("epoch"))
             except (KeyError, ValueError):
                 continue
-            elapsed = numbers.pop("time", 0.0)
-            scores = [value for key, value in numbers.items() if key.startswith("metrics/mAP50-95")]
-            if scores:
-                numbers["fitness"] = sum(scores)
-            records[epoch] = EpochRecord(epoch=epoch, metrics=numbers, elapsed=elapsed)
+            records[epoch] = _record(epoch, numbers)
     return [records[epoch] for epoch in sorted(records)]
+
+
+def _record(epoch: int, numbers: dict[str, float]) -> EpochRecord:
+    """Return the record of a row of results.csv."""
+    elapsed = numbers.pop("time", 0.0)
+    measured = {key: value for key, value in numbers.items() if key.startswith(("metrics/", "val/"))}
+    if not any(measured.values()):
+        rest = {key: value for key, value in numbers.items() if key not in measured}
+        return EpochRecord(epoch, rest, validated=False, elapsed=elapsed)
+    fitness = fitness_of(numbers)
+    return EpochRecord(epoch, numbers if fitness is None else {**numbers, "fitness": fitness}, elapsed=elapsed)

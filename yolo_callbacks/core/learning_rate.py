@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from yolo_callbacks.core.decision import Decision, SetLearningRate
@@ -22,25 +22,21 @@ class LearningRateState:
     """The factors in force, one a source. Pure: the same decisions in the same order give the same state.
 
     Attributes:
-        free: Factors without a floor, by source.
-        floored: Factors with their `min_lr`, by source.
+        factors: Factor and `min_lr` by source.
     """
 
-    free: dict[str, float] = field(default_factory=dict)
-    floored: dict[str, tuple[float, float]] = field(default_factory=dict)
+    factors: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def after(self, decision: Decision) -> LearningRateState:
         """Return the state after a decision; other kinds than `SetLearningRate` change nothing."""
         if not isinstance(decision, SetLearningRate):
             return self
-        if decision.min_lr > 0:
-            return replace(self, floored={**self.floored, decision.source: (decision.factor, decision.min_lr)})
-        return replace(self, free={**self.free, decision.source: decision.factor})
+        return LearningRateState({**self.factors, decision.source: (decision.factor, decision.min_lr)})
 
     @property
     def touched(self) -> bool:
         """Whether anybody has ever asked for a factor; if not, the trainer's schedule is left alone."""
-        return bool(self.free or self.floored)
+        return bool(self.factors)
 
     def apply(self, value: float, lowest_initial_lr: float) -> float:
         """Return the schedule's `value` times every factor, not below the floors of those who have reduced it.
@@ -52,8 +48,8 @@ class LearningRateState:
             value: What the trainer's own schedule says for this epoch.
             lowest_initial_lr: The lowest `initial_lr` of all parameter groups.
         """
-        factor = math.prod(self.free.values()) * math.prod(factor for factor, _ in self.floored.values())
-        floor = max((min_lr for _, min_lr in self.floored.values()), default=0.0)
+        factor = math.prod(factor for factor, _ in self.factors.values())
+        floor = max((min_lr for _, min_lr in self.factors.values()), default=0.0)
         return max(value * factor, floor / lowest_initial_lr) if floor and lowest_initial_lr > 0 else value * factor
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.decision import Decision, SetLearningRate, Stop
-from yolo_callbacks.core.journal import Entry
+from yolo_callbacks.core.journal import Entry, JournalContent
 from yolo_callbacks.core.learning_rate import LearningRateState
 from yolo_callbacks.core.record import EpochRecord, History, Plan
 
@@ -60,7 +59,7 @@ class Ledger:
         """
         self.history.append(record)
         decisions = self._ask()
-        if not any(isinstance(decision, Stop) for decision in decisions):
+        if not record.last and not any(isinstance(decision, Stop) for decision in decisions):
             decisions += tuple(replace(stop, epoch=record.epoch) for stop in stops)[:1]
         counters = {
             f"{name}/{key}": value
@@ -70,6 +69,12 @@ class Ledger:
         self.entries.append(Entry(record, decisions, counters))
         self.hear(decisions)
         return self.entries[-1]
+
+    @property
+    def content(self) -> JournalContent:
+        """What the journal has to hold."""
+        before = tuple(decision for decision in self.decisions if decision.epoch == 0)
+        return JournalContent(self.history.plan, before, self.entries)
 
     def hear(self, decisions: Iterable[Decision]) -> None:
         """Take note of decisions; a rank that does not decide itself hears of them from the one that does."""
@@ -84,7 +89,7 @@ class Ledger:
             answer = callback.decide(self.history) or ()
             decided += [replace(d, source=name) for d in ((answer,) if isinstance(answer, Decision) else answer)]
         # after the last epoch there is nothing left to stop or to slow down
-        at_end = bool(self.history) and self.history.epoch >= (self.history[-1].planned_epochs or math.inf)
+        at_end = bool(self.history) and self.history[-1].last
         stops = not at_end and any(isinstance(decision, Stop) for decision in decided)
         moot = (Stop, SetLearningRate) if at_end else SetLearningRate if stops else ()
         return tuple(decision for decision in decided if not isinstance(decision, moot))

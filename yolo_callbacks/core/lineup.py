@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Union
 
 from yolo_callbacks.callback import Callback, check_events
@@ -36,12 +36,21 @@ def resolve(callbacks: Callbacks) -> list[Callback]:
             hint = f": write {item.__name__}()" if isinstance(item, type) and issubclass(item, Callback) else ""
             raise TypeError(f"{item!r} is not a Callback{hint}; register a plain function with model.add_callback")
         check_events(item)
-    if len({id(item) for item in chosen}) < len(chosen):
-        raise ValueError("the same callback object is in the list twice")
-    if sum(bool(getattr(item, "restore_best_weights", False)) for item in chosen) > 1:
-        raise ValueError("only one callback can restore its best weights, and several have restore_best_weights=True")
-    check_outputs(label(chosen))
+    check_together(chosen)
     return chosen
+
+
+def check_together(callbacks: Sequence[Callback]) -> None:
+    """Make sure that callbacks go together.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    if len({id(item) for item in callbacks}) < len(callbacks):
+        raise ValueError("the same callback object is in the list twice")
+    if sum(bool(getattr(item, "restore_best_weights", False)) for item in callbacks) > 1:
+        raise ValueError("only one callback can restore its best weights, and several have restore_best_weights=True")
+    check_outputs(label(callbacks))
 
 
 def label(callbacks: Iterable[Callback]) -> dict[str, Callback]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from yolo_callbacks.core.background import Background
 FORMAT = 1
 _SECRET_NAME = re.compile(r"key|token|secret|passw|credential|auth", re.IGNORECASE)
 _URL_LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
+_URL_QUERY = re.compile(r"(://[^\s?#]*\?)[^\s#]+")
 _HIDDEN = "***"
 
 
@@ -29,13 +31,19 @@ class Manifest:
     def __init__(self, path: Path, worker: Background) -> None:
         self.path = path
         self._worker = worker
+        self._lock = threading.Lock()
         self._data: dict[str, Any] = {"format": FORMAT, "status": "running", "started": now()}
 
     def update(self, **fields: Any) -> None:
         """Set fields and write the file, with secrets taken out. What is given must not be changed afterwards."""
-        self._data.update(fields, updated=now())
-        snapshot = dict(self._data)
-        self._worker.submit("run.json", lambda: storage.write_json(self.path, without_secrets(snapshot)))
+        with self._lock:
+            self._data.update(fields, updated=now())
+        self._worker.submit("run.json", self._write)
+
+    def _write(self) -> None:
+        with self._lock:
+            data = dict(self._data)
+        storage.write_json(self.path, without_secrets(data))
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
@@ -48,7 +56,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def without_secrets(value: Any, name: str = "") -> Any:
-    """Return a copy with the values of secret-looking names, and logins in URLs, taken out.
+    """Return a copy with the values of secret-looking names, and logins and queries in URLs, taken out.
 
     Example:
         >>> without_secrets({"api_key": "abc", "url": "https://me:pw@host/x", "lr0": 0.01})
@@ -59,7 +67,9 @@ def without_secrets(value: Any, name: str = "") -> Any:
     if isinstance(value, (list, tuple)):
         return [without_secrets(item, name) for item in value]
     if isinstance(value, str):
-        return _HIDDEN if value and _SECRET_NAME.search(name) else _URL_LOGIN.sub(f"{_HIDDEN}@", value)
+        if value and _SECRET_NAME.search(name):
+            return _HIDDEN
+        return _URL_QUERY.sub(rf"\g<1>{_HIDDEN}", _URL_LOGIN.sub(f"{_HIDDEN}@", value))
     return value
 
 

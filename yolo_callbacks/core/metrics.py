@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
 
 from yolo_callbacks.core.checks import nearest
 from yolo_callbacks.core.record import EpochRecord
@@ -101,6 +102,24 @@ def could_be_metric(name: str) -> bool:
     return name.startswith(_PREFIXES) or _stem(name) in SHORT_NAMES
 
 
+def fitness_of(metrics: Mapping[str, float]) -> float | None:
+    """Return the fitness that belongs to these metrics, None if it cannot be told.
+
+    Source: the `fitness` properties of `ultralytics.utils.metrics`: the sum of the heads' mAP50-95 for detection,
+    segmentation, pose and oriented boxes; the mean of top-1 and top-5 accuracy; mIoU; delta1.
+
+    Example:
+        >>> fitness_of({"metrics/mAP50-95(B)": 0.5, "metrics/mAP50-95(M)": 0.25})
+        0.75
+    """
+    scores = [value for key, value in metrics.items() if key.startswith("metrics/mAP50-95")]
+    if scores:
+        return sum(scores)
+    if "metrics/accuracy_top1" in metrics:
+        return (metrics["metrics/accuracy_top1"] + metrics["metrics/accuracy_top5"]) / 2
+    return metrics.get("metrics/mIoU", metrics.get("metrics/delta1"))
+
+
 def is_loss(name: str) -> bool:
     """Return whether `name` is a loss or a sum of losses."""
     return name in _LOSS_SUMS or name.startswith(("train/", "val/"))
@@ -120,6 +139,11 @@ class MetricView(Mapping[str, float]):
 
     def __getitem__(self, name: str) -> float:
         return sum(self._metrics[key] for key in keys_of(name, self._metrics))
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a metric, or `default` if it is not there."""
+        found = _find(name, self._metrics)
+        return sum(self._metrics[key] for key in found) if found else default
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and bool(_find(name, self._metrics))

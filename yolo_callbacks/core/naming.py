@@ -13,6 +13,8 @@ from yolo_callbacks.core.metrics import SHORT_NAMES, MetricView, could_be_metric
 from yolo_callbacks.core.record import EpochRecord
 
 WEIGHTS = "weights"
+EXAMPLE_EPOCH = 12345
+"""The epoch of example names: longer than any padding, so that names which may be the same one day are the same."""
 _OWNED_BY_ULTRALYTICS = ("last", "best")
 
 
@@ -60,7 +62,13 @@ class FileTemplate:
 
     def example(self) -> str:
         """Return a path such as it may write; two templates with the same example write the same files."""
-        return self.render(1, dict.fromkeys(self.keys, 0.5), 0.5)
+        return self.render(EXAMPLE_EPOCH, dict.fromkeys(self.keys, 0.5), 0.5)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FileTemplate) and self._template == other._template
+
+    def __hash__(self) -> int:
+        return hash(self._template)
 
 
 def slug(name: str) -> str:

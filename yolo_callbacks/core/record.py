@@ -42,6 +42,7 @@ class EpochRecord:
             Keys of an epoch that was not validated hold only what that epoch measured.
         validated: Whether validation really ran in this epoch.
         planned_epochs: Number of epochs planned when this one ended (it moves with the trainer's `time` argument).
+        last: Whether the run ended with it because all that was planned is done.
         base_lr: Learning rate that the trainer's own schedule gave this epoch (lowest group, end of warm-up).
         next_base_lr: The same for the next epoch.
         lr_factor: What the learning rate was multiplied with in this epoch, 1.0 where nobody changed it.
@@ -53,6 +54,7 @@ class EpochRecord:
     metrics: Mapping[str, float]
     validated: bool = True
     planned_epochs: int = 0
+    last: bool = False
     base_lr: float | None = None
     next_base_lr: float | None = None
     lr_factor: float = 1.0

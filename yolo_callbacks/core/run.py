@@ -43,6 +43,7 @@ class Run:
         self._train_seconds: float | None = None
         self._metrics_before: object = None
         self._saved_epoch = 0
+        self._serialized: bytes | None = None
         self.epoch_is_open = False
 
     # ---------------------------------------------------------------- where the run stands
@@ -71,8 +72,8 @@ class Run:
 
     @property
     def epoch(self) -> int:
-        """Number of the epoch that runs or has just ended, counted from 1."""
-        return int(getattr(self._trainer, "epoch", self.epochs_before)) + 1
+        """Number of the epoch that runs or has just ended, counted from 1; before the first, the last one's."""
+        return int(vars(self._trainer).get("epoch", self.epochs_before - 1)) + 1
 
     @property
     def epochs_before(self) -> int:
@@ -93,6 +94,11 @@ class Run:
     def last_checkpoint(self) -> Path:
         """Ultralytics' `last.pt`."""
         return Path(self._trainer.last)
+
+    @property
+    def resumed_from(self) -> Path:
+        """The checkpoint that a resumed run was loaded from: the one of the epoch before."""
+        return Path(self._trainer.args.resume)
 
     @property
     def stopping(self) -> bool:
@@ -173,6 +179,7 @@ class Run:
             metrics=metrics,
             validated=validated,
             planned_epochs=self.planned_epochs,
+            last=self.stopping and self.foreign_stop() is None,
             base_lr=lowest * own,
             next_base_lr=lowest * float(schedule(index + 1)),
             lr_factor=learning_rate.apply(own, lowest) / own if own else 1.0,
@@ -183,7 +190,7 @@ class Run:
     def close_epoch(self) -> None:
         """The epoch is dealt with: a further on_fit_epoch_end without training is the final evaluation's."""
         self.epoch_is_open = False
-        self._train_started = self._train_seconds = None
+        self._train_started = self._train_seconds = self._serialized = None
 
     @property
     def evaluates_finally(self) -> bool:
@@ -207,13 +214,13 @@ class Run:
         """Return why the trainer ends before its time although nobody here asked for it; None if it does not."""
         if not self.stopping or self.epoch >= self.planned_epochs:
             return None
-        args, stopper = self._trainer.args, self._trainer.stopper
-        if args.time:
+        trainer, args, best = self._trainer, self._trainer.args, self._trainer.stopper.best_epoch
+        if args.patience and trainer.fitness is not None and self.epoch - best >= args.patience:
+            message = f"Ultralytics' own patience={args.patience} ran out (best epoch {best})"
+            return Stop(message, source=TRAINER, reason=StopReason.TRAINER_PATIENCE)
+        if args.time and time.time() - trainer.train_time_start > 3600 * args.time:
             message = f"the time limit of {args.time:g} h was reached"
             return Stop(message, source=TRAINER, reason=StopReason.TIME_LIMIT)
-        if args.patience and self.epoch - stopper.best_epoch >= args.patience:
-            message = f"Ultralytics' own patience={args.patience} ran out (best epoch {stopper.best_epoch})"
-            return Stop(message, source=TRAINER, reason=StopReason.TRAINER_PATIENCE)
         return self.external_stop
 
     external_stop = Stop("something else set trainer.stop", source=TRAINER, reason=StopReason.EXTERNAL)
@@ -222,9 +229,13 @@ class Run:
     def checkpoint_bytes(self) -> bytes | None:
         """Return the checkpoint of this epoch, or None where `last.pt` holds it already.
 
-        The trainer serializes its EMA itself; only where the bytes go is changed for the moment.
+        The trainer serializes its EMA itself, once an epoch; only where the bytes go is changed for the moment.
         """
-        return None if self._saved_epoch == self.epoch else self._serialize(self._trainer.epoch)
+        if self._saved_epoch == self.epoch:
+            return None
+        if self._serialized is None:
+            self._serialized = self._serialize(self.epoch - 1)
+        return self._serialized
 
     def interrupted_checkpoint(self) -> bytes | None:
         """Return a checkpoint of the weights as they are in the middle of an epoch; resuming it repeats that epoch.
@@ -239,11 +250,14 @@ class Run:
         """Make `model.train()` load this checkpoint when it returns; Ultralytics' own `best.pt` stays as it is."""
         self._trainer.best = checkpoint
 
+    def listens(self, event: str, function: Callable[[Any], None]) -> bool:
+        """Return whether a function is registered for an event of this run."""
+        return function in self._trainer.callbacks[event]
+
     def listen(self, event: str, function: Callable[[Any], None]) -> None:
-        """Register a function for the rest of this run, unless one like it is there."""
-        registered = self._trainer.callbacks[event]
-        if function not in registered:
-            registered.append(function)
+        """Register a function for the rest of this run, after all others, unless one like it is there."""
+        if not self.listens(event, function):
+            self._trainer.callbacks[event].append(function)
 
     def release(self) -> None:
         """Let go of the trainer, and with it of the model's and the optimizer's memory; only `save_dir` is left."""
@@ -328,3 +342,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return str(value)
+
+
+def works_elsewhere(trainer: Any) -> bool:
+    """Return whether a trainer only launches other processes, so that no event ever comes here."""
+    return bool(getattr(trainer, "ddp", False))
+
+
+def launched() -> bool:
+    """Return whether this process was launched by another one that waits for it."""
+    from ultralytics.utils import RANK
+
+    return bool(RANK != -1)

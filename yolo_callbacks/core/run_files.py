@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from yolo_callbacks.core import storage
@@ -14,9 +15,14 @@ from yolo_callbacks.core.export import export_checkpoint
 from yolo_callbacks.core.journal import Journal, read_journal, read_results_csv
 from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.manifest import Manifest, read_manifest
+from yolo_callbacks.core.naming import WEIGHTS
 from yolo_callbacks.core.record import EpochRecord
 from yolo_callbacks.core.run import Run
 
+VIEWS = "views"
+"""The worker for files that are written whole each time: a bounded share of the time, however long they get."""
+
+_VIEWS_SHARE = 0.02
 _CLOSE_TIMEOUT = 120.0  # seconds that the end of a training waits for the last files and pictures
 
 
@@ -38,22 +44,29 @@ class RunFiles:
         self._told: set[str] = set()
         self._exports: list[dict[str, Any]] = []
         self._listed: list[dict[str, Any]] = []
-        files = self.background("files")
-        self.manifest = Manifest(run.callbacks_dir / "run.json", files)
+        self.manifest = Manifest(run.callbacks_dir / "run.json", self.background(VIEWS))
         self.journal = Journal(run.callbacks_dir / "journal.jsonl")
-        known = read_manifest(self.manifest.path).get("checkpoints", ()) if run.epochs_before else ()
-        self.checkpoints = CheckpointStore(run, files, known, self._list_checkpoints)
+        self.checkpoints = CheckpointStore(run, self.background("checkpoints"), self._known(), self._list_checkpoints)
+        for folder in (run.callbacks_dir, run.save_dir / WEIGHTS):
+            storage.remove_leftovers(folder)
 
-    def background(self, name: str, share: float = 1.0) -> Background:
-        """Return the run's worker of this name: `files` for short writes, another one for anything slower.
+    def background(self, name: str) -> Background:
+        """Return the run's worker of this name; work that may take long should have a worker of its own.
 
-        Args:
-            name: Its name.
-            share: The most of the time that its tasks may take; counts when it is asked for first.
+        `VIEWS` writes whole files that grow with the run, so it is bounded to a share of the time.
         """
         if name not in self._workers:
-            self._workers[name] = Background(name, share=share)
+            self._workers[name] = Background(name, share=_VIEWS_SHARE if name == VIEWS else 1.0)
         return self._workers[name]
+
+    def _known(self) -> list[dict[str, Any]]:
+        """Return the checkpoints that an earlier part of this run has kept, up to where it is resumed."""
+        done = self._run.epochs_before
+        listed = read_manifest(self.manifest.path).get("checkpoints", []) if done else []
+        later = [item["file"] for item in listed if item["epoch"] > done]
+        if later:
+            LOGGER.warning(f"Kept checkpoints of epochs after {done}, which now run again: {', '.join(later)}")
+        return [item for item in listed if item["epoch"] <= done]
 
     def earlier_epochs(self) -> list[EpochRecord]:
         """Return the epochs before this start: from the journal, and from results.csv where the journal lacks one.
@@ -61,10 +74,11 @@ class RunFiles:
         The journal of another run in the same folder is set aside.
         """
         done, path = self._run.epochs_before, self.journal.path
-        written = [entry.record for entry in read_journal(path)[1]] if path.exists() else []
+        written = [entry.record for entry in read_journal(path).entries] if path.exists() else []
+        if written and written[-1].epoch > done:
+            whose = f"epochs after {done}, which now run again," if done else "an earlier run"
+            LOGGER.warning(f"The journal of {whose} is kept as {storage.set_aside(path)}")
         if not done:
-            if written:
-                LOGGER.warning(f"An earlier run's journal is kept as {storage.set_aside(path)}")
             return []
         results = self._run.save_dir / "results.csv"
         planned = self._run.planned_epochs
@@ -76,7 +90,7 @@ class RunFiles:
         return [records[epoch] for epoch in sorted(records) if epoch <= done]
 
     def list_decisions(self, decisions: Iterable[Decision]) -> None:
-        """Add what changed the course of the run to `run.json`; the journal has all decisions."""
+        """Add what changed the course of the run to `run.json`; the journal has every decision."""
         worth = [d.to_json() for d in decisions if d.label and not isinstance(d, SaveCheckpoint)]
         if worth:
             self._listed = [*self._listed, *worth]
@@ -88,6 +102,7 @@ class RunFiles:
     def export(self, file: str, formats: Iterable[str], arguments: Mapping[str, Any]) -> None:
         """Export a checkpoint of this run into `export/`, one format after the other; failures are told and noted."""
         checkpoint, folder = self.checkpoints.path(file), self._run.save_dir / "export"
+        self.wait()
         for name in formats:
             self._exports.append(export_checkpoint(checkpoint, folder, name, arguments))
             self.manifest.update(exports=list(self._exports))
@@ -120,7 +135,7 @@ class RunFiles:
         for worker in self._workers.values():
             worker.close(_CLOSE_TIMEOUT)
 
-    def restored(self, decisions: Iterable[Decision]) -> tuple[SaveCheckpoint, Any] | None:
+    def restored(self, decisions: Iterable[Decision]) -> tuple[SaveCheckpoint, Path] | None:
         """Return the checkpoint that the model is to be left with, made a finished model; None if there is none."""
         wanted = [d for d in decisions if isinstance(d, SaveCheckpoint) and d.role == "restore"]
         path = self.checkpoints.finalize(wanted[-1]) if wanted else None

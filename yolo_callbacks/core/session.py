@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from yolo_callbacks.callback import Callback, Priority, check_events
@@ -16,7 +17,7 @@ from yolo_callbacks.core.ledger import Ledger
 from yolo_callbacks.core.lineup import check_metrics, check_outputs, configuration, label
 from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.record import History, Plan
-from yolo_callbacks.core.run import TRAINER, Run
+from yolo_callbacks.core.run import TRAINER, Run, launched
 from yolo_callbacks.core.run_files import RunFiles
 
 LIFECYCLE_EVENTS = (
@@ -92,6 +93,8 @@ class Session:
         self._facts.update(facts or {})
         known = list(self._callbacks.values())
         new = [callback for callback in callbacks if all(callback is not item for item in known)]
+        if not new:
+            return
         together = label(sorted([*known, *new], key=lambda callback: callback.priority))
         self._callbacks.clear()
         self._callbacks.update(together)
@@ -101,6 +104,8 @@ class Session:
 
     def enlist(self, callback: Callback) -> None:
         """Let a callback take part that was registered by one of its methods alone, and listen to all it needs."""
+        if any(callback is known for known in self._callbacks.values()):
+            return
         check_events(callback)
         self.join([callback])
         for event in LIFECYCLE_EVENTS:
@@ -140,7 +145,8 @@ class Session:
         if not (event == "on_fit_epoch_end" and self._is_final_evaluation()):
             getattr(self, f"_{event}", _nothing)()
             for callback in list(self._callbacks.values()):
-                if callback.overrides(event):
+                # one that was registered by this very method gets the event from the trainer itself
+                if callback.overrides(event) and not self.run.listens(event, getattr(callback, event)):
                     getattr(callback, event)(self.run.trainer)
         if event == "teardown":
             self._close(None if self._finished else sys.exc_info()[1])
@@ -176,9 +182,12 @@ class Session:
         if self.run.is_main:
             self._carry_out(decisions)
             self._guarded("act")
-            if self.run.stopping:
-                self.files.checkpoints.wait()  # the trainer is about to strip last.pt
         self.run.close_epoch()
+
+    def _before_final_evaluation(self, _: Any) -> None:
+        """Comes after every other function for on_fit_epoch_end, any of which may have stopped the run."""
+        if self.run.is_main and self.run.stopping:
+            self.files.checkpoints.wait()  # the trainer is about to strip last.pt
 
     def _on_train_end(self) -> None:
         self._finished = True
@@ -195,6 +204,7 @@ class Session:
             self.files = RunFiles(self.run)
             self._take_up()
         self.ledger.learning_rate = broadcast(self.ledger.learning_rate, self.run.world_size)
+        self.run.listen("on_fit_epoch_end", self._before_final_evaluation)
         self._opened = True
         if self.run.is_main:
             self._guarded("setup")
@@ -207,25 +217,28 @@ class Session:
         """Fold the epochs of an interrupted run into decisions as they would have been taken live."""
         ledger = self.ledger = Ledger(self._callbacks, self.run.plan())
         ledger.begin()
-        for record in self.files.earlier_epochs():
+        earlier = self.files.earlier_epochs()
+        if not earlier:
+            self._carry_out(ledger.decisions)
+        for record in earlier:
             ledger.add(record)
         if ledger.entries:
             self.run.continue_clock(ledger.history[-1].elapsed)
             self._carry_out_missed(ledger.entries[-1])
-        self.files.journal.begin(ledger.history.plan, ledger.entries)
+        self.files.journal.begin(ledger.content)
         self.files.manifest.update(
             **self.run.describe(),
             **self._facts,
             callbacks=configuration(self._callbacks),
             checkpoints=self.files.checkpoints.stored,
         )
-        self.files.list_decisions(ledger.decisions)
+        self.files.list_decisions(decision for entry in ledger.entries for decision in entry.decisions)
 
     def _carry_out_missed(self, entry: Entry) -> None:
-        """Keep the checkpoints that a crash right after the decision left undone; last.pt still is that epoch's."""
+        """Keep the checkpoints that a crash right after the decision left undone: the run was resumed from them."""
         for decision in entry.decisions:
             if isinstance(decision, SaveCheckpoint) and not self.files.checkpoints.has(decision):
-                self.files.checkpoints.keep(decision)
+                self.files.checkpoints.keep(decision, self.run.resumed_from)
 
     # ------------------------------------------------------------------------------------------ one epoch
 
@@ -256,7 +269,7 @@ class Session:
         self._ended = True
         if error is None:
             self.files.checkpoints.wait()
-            if self.stop_decision is None and self.history.epoch < self.run.planned_epochs:
+            if self.stop_decision is None and self.history and not self.history[-1].last:
                 self._late_stop = replace(self.run.external_stop, epoch=self.history.epoch)
         self.files.conclude(self.history.epoch, self.stop_decision, error)
         self._guarded("close", error)
@@ -267,12 +280,21 @@ class Session:
         self._end(error)
         if self._opened and self.run.is_main:
             if self._finished and (restored := self.files.restored(self.ledger.decisions)):
-                decision, path = restored
-                LOGGER.info(f"{decision.source}: the model is the one of epoch {decision.epoch}, {path}")
-                self.run.use_as_result(path)
+                self._hand_over(*restored)
             self.files.close()
         self._ended = True
         self.run.release()
+
+    def _hand_over(self, decision: SaveCheckpoint, path: Path) -> None:
+        """Make the restored weights what `model.train()` returns with; another process cannot be reached."""
+        if launched():
+            LOGGER.warning(
+                f"{decision.source}: the weights of epoch {decision.epoch} are in {path}; after a training on several "
+                f"GPUs load them with YOLO('{path}'), Ultralytics leaves best.pt in the model"
+            )
+            return
+        LOGGER.info(f"{decision.source}: the model is the one of epoch {decision.epoch}, {path}")
+        self.run.use_as_result(path)
 
     def _guarded(self, step: str, *args: Any, only: Iterable[Callback] | None = None) -> None:
         """Run a step of the callbacks; a reporter's error is told once, a controller's is raised."""

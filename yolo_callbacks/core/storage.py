@@ -14,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 _CHUNK = 1 << 20
+_TEMPORARY = ".tmp"
+_UMASK = os.umask(0)  # it can only be read by setting it, which other threads would notice later on
+os.umask(_UMASK)
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ def replacing(path: Path) -> Iterator[Path]:
     created. After an error the temporary file is removed and `path` is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_TEMPORARY, dir=path.parent)
     os.close(descriptor)
     temporary = Path(name)
     try:
@@ -61,7 +64,7 @@ def write_json(path: Path, data: Any) -> None:
 def replace_unsynced(path: Path, data: bytes) -> None:
     """Replace a file at once without waiting for the disk: for views that can be made again from the journal."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}{_TEMPORARY}")
     temporary.write_bytes(data)
     os.replace(temporary, path)
 
@@ -92,9 +95,16 @@ def copy(source: Path, target: Path, edit: Callable[[Path], None] | None = None)
         source: What to copy.
         target: Where to.
         edit: Changes the copy before it takes the target's place.
+
+    Raises:
+        OSError: If a file cannot be read or written, or the source changed while it was copied.
     """
+    before = source.stat()
     with replacing(target) as temporary:
         shutil.copyfile(source, temporary)
+        after = source.stat()
+        if (before.st_size, before.st_mtime_ns, before.st_ino) != (after.st_size, after.st_mtime_ns, after.st_ino):
+            raise OSError(f"{source} changed while it was copied")
         return _finish(temporary, target, edit)
 
 
@@ -121,6 +131,12 @@ def fingerprint(path: Path) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files that a killed process has left in a folder."""
+    for path in folder.glob(f".*{_TEMPORARY}"):
+        path.unlink(missing_ok=True)
+
+
 def set_aside(path: Path) -> Path:
     """Rename a file of an earlier run so that nothing overwrites it: `x.jsonl` -> `x.1.jsonl`, `x.2.jsonl`, ...
 
@@ -136,10 +152,8 @@ def set_aside(path: Path) -> Path:
 
 def _open_to_all(path: Path) -> None:
     """Give a temporary file the permissions that a plain `open` would have given it (mkstemp's are 0600)."""
-    umask = os.umask(0)
-    os.umask(umask)
     with contextlib.suppress(OSError):
-        path.chmod(0o666 & ~umask)
+        path.chmod(0o666 & ~_UMASK)
 
 
 def _sync(path: Path) -> None:
