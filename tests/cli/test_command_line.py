@@ -154,6 +154,36 @@ def test_a_training_that_fails_is_told_and_recorded(command, tmp_path, coco8):
     assert "Training failed:" in plain(result.stderr)
 
 
+def test_resuming_takes_the_checkpoints_own_data(command, tmp_path, coco8):
+    first = command("train", "--data", str(coco8), "--epochs", "3", "save_period=1", *SMALL)
+    assert first.returncode == 0, first.stderr
+    resumed = command("train", "--resume", "runs/detect/train/weights/epoch0.pt")
+    assert resumed.returncode == 0, resumed.stderr
+    assert run_json(tmp_path)["data"] == str(coco8)
+    assert re.search(r"Epochs +3 of 3", plain(resumed.stdout))
+
+
+def test_a_configuration_file_of_ultralytics(command, tmp_path, coco8):
+    text = f"data: {coco8}\nepochs: 1\nimgsz: 64\nbatch: 4\nplots: false\ndevice: cpu\n"
+    (tmp_path / "mine.yaml").write_text(text)
+    result = command("train", "cfg=mine.yaml", "model=yolo26n.yaml")
+    assert result.returncode == 0, result.stderr
+    assert (run_json(tmp_path)["data"], run_json(tmp_path)["args"]["epochs"]) == (str(coco8), 1)
+    (tmp_path / "bad.yaml").write_text("epoch: 1\n")
+    assert "(did you mean 'epochs'?)" in command("train", "cfg=bad.yaml").stderr
+
+
+def test_no_data_means_the_built_in_shapes_of_the_models_task(command, tmp_path):
+    result = command("train", "model=yolo26n-pose.yaml", "epochs=1", "imgsz=32", "plots=False", "fraction=0.1")
+    assert result.returncode == 0, result.stderr
+    data = json.loads((tmp_path / "runs" / "pose" / "train" / "callbacks" / "run.json").read_text())
+    assert data["data_source"] == "built-in shapes"
+    assert data["data"].endswith("shapes-pose.yaml")
+    refused = command("train", "model=yolo26n-cls.yaml")
+    assert refused.returncode == 1
+    assert "there are no built-in shapes for task=classify" in plain(refused.stderr)
+
+
 class Training:
     """A training in the background, to be interrupted."""
 

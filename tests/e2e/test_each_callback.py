@@ -20,6 +20,7 @@ from yolo_callbacks import (
     ReduceLROnPlateau,
     StopReason,
 )
+from yolo_callbacks.core import storage
 
 
 def run_json(run):
@@ -102,6 +103,60 @@ def test_model_checkpoint_without_saving_by_the_trainer(train):
     run = train([ModelCheckpoint("e{epoch}", save_best_only=False)], epochs=3, save=False)
     assert (run.save_dir / "weights" / "e1.pt").exists()
     assert YOLO(run.save_dir / "weights" / "e1.pt").ckpt["epoch"] == 0
+
+
+def test_the_trainers_state_is_serialized_once_an_epoch_at_most(train):
+    calls = []
+
+    def count(model):
+        def watch(trainer):
+            whole = trainer.save_model
+            trainer.save_model = lambda: (calls.append(trainer.epoch), whole())[1]
+
+        model.add_callback("on_train_start", watch)
+
+    checkpoint = ModelCheckpoint("e{epoch}", save_best_only=False, every_n_epochs=1, save_last=True)
+    train([checkpoint, EarlyStopping(restore_best_weights=True)], before=count, epochs=3, save=False)
+    assert calls == [0, 1, 2]
+
+
+def test_a_stop_that_comes_after_us_does_not_spoil_the_copy(train, monkeypatch):
+    """The trainer strips last.pt in place as soon as it has stopped: the copy must be done by then."""
+    whole = storage.copy
+
+    def slow(*arguments):
+        time.sleep(1.0)
+        return whole(*arguments)
+
+    def stop(trainer):
+        trainer.stop = True
+
+    monkeypatch.setattr(storage, "copy", slow)
+    run = train([ModelCheckpoint("kept")], before=lambda m: m.add_callback("on_fit_epoch_end", stop), epochs=5)
+    assert YOLO(run.save_dir / "weights" / "kept.pt").ckpt["epoch"] == 0
+
+
+def test_a_disk_that_fails_is_told_and_training_goes_on(train, monkeypatch):
+    said = []
+    monkeypatch.setattr("yolo_callbacks.core.log.LOGGER.warning", lambda text, **_: said.append(text))
+
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(storage, "copy", full)
+    run = train([ModelCheckpoint("kept", export="torchscript")], epochs=2)
+    assert len(run.history) == 2
+    assert "kept.pt of epoch 1 could not be stored: [Errno 28] No space left on device" in said[0]
+    assert "error" in run_json(run)["exports"][0]
+
+
+def test_a_mistake_while_storing_is_raised(train, monkeypatch):
+    def wrong(*arguments):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(storage, "copy", wrong)
+    with pytest.raises(ZeroDivisionError):
+        train([ModelCheckpoint("kept")], epochs=3)
 
 
 def test_weights_only_are_small_and_finished(train):

@@ -93,6 +93,25 @@ def test_a_subclass_gets_its_events_but_not_the_final_evaluations(train):
     ]
 
 
+class CallsSuper(ycb.Callback):
+    def __init__(self):
+        self.epochs = []
+
+    def on_fit_epoch_end(self, trainer):
+        super().on_fit_epoch_end(trainer)
+        self.epochs.append(trainer.epoch + 1)
+
+    def act(self, session):
+        self.epochs.append(f"act {session.history.epoch}")
+
+
+def test_a_subclass_that_calls_super_is_not_called_twice(coco8, tmp_path):
+    model, callback = YOLO("yolo26n.yaml", verbose=False), CallsSuper()
+    model.add_callback("on_fit_epoch_end", callback.on_fit_epoch_end)
+    model.train(data=str(coco8), epochs=2, project=str(tmp_path), **ARGUMENTS)
+    assert callback.epochs == [1, "act 1", 2, "act 2", 3]  # registered with Ultralytics itself: it gets all events
+
+
 def test_batch_events_are_only_registered_for_those_who_ask(train):
     train([ycb.CSVLogger(), ycb.EarlyStopping()], epochs=1)
     assert train.model.callbacks["on_train_batch_end"] == [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,14 +108,16 @@ class Run:
 
     def plan(self) -> Plan:
         """Return what the run sets out to do."""
-        lowest = self._lowest_initial_lr()
-        schedule = own_schedule(self._trainer.lf)
         return Plan(
             planned_epochs=self.planned_epochs,
-            base_lr=lowest * float(schedule(0)),
-            final_lr=lowest * float(self._trainer.args.lrf),
+            base_lr=self.scheduled_lr(1),
+            final_lr=self._lowest_initial_lr() * float(self._trainer.args.lrf),
             trainer_patience=int(self._trainer.args.patience or 0),
         )
+
+    def scheduled_lr(self, epoch: int) -> float:
+        """Return the learning rate that the trainer's own schedule gives an epoch, in the group with the lowest one."""
+        return self._lowest_initial_lr() * float(own_schedule(self._trainer.lf)(epoch - 1))
 
     def metric_names(self) -> tuple[Mapping[str, float], bool]:
         """Return the metrics that this run will have, and whether the names of its losses are among them.
@@ -166,25 +169,37 @@ class Run:
 
     def end_epoch(self, learning_rate: LearningRateState) -> EpochRecord:
         """Build the record of the epoch that has just ended. Rank 0 only: the others have no metrics."""
-        trainer, index = self._trainer, self.epoch - 1
-        lowest, schedule = self._lowest_initial_lr(), own_schedule(trainer.lf)
-        own = float(schedule(index))
+        trainer = self._trainer
         # validate() returns a new dict each time: the same one means that this epoch was not validated.
         validated = trainer.metrics is not self._metrics_before and trainer.fitness is not None
         metrics = {**_numbers(trainer.label_loss_items(trainer.tloss)), **_numbers(self._learning_rates())}
         if validated:
             metrics = {**metrics, **_numbers(trainer.metrics), "fitness": float(trainer.fitness)}
-        return EpochRecord(
+        record = EpochRecord(
             epoch=self.epoch,
             metrics=metrics,
             validated=validated,
-            planned_epochs=self.planned_epochs,
             last=self.stopping and self.foreign_stop() is None,
-            base_lr=lowest * own,
-            next_base_lr=lowest * float(schedule(index + 1)),
-            lr_factor=learning_rate.apply(own, lowest) / own if own else 1.0,
             elapsed=self._elapsed(),
             measures=self._measure(),
+        )
+        return self.with_schedule(record, learning_rate)
+
+    def with_schedule(self, record: EpochRecord, learning_rate: LearningRateState) -> EpochRecord:
+        """Return a record with what the trainer's own schedule says of its epoch and of the next one.
+
+        Args:
+            record: The record.
+            learning_rate: The factors that were in force in its epoch.
+        """
+        lowest, base_lr = self._lowest_initial_lr(), self.scheduled_lr(record.epoch)
+        own = base_lr / lowest
+        return replace(
+            record,
+            planned_epochs=self.planned_epochs,
+            base_lr=base_lr,
+            next_base_lr=self.scheduled_lr(record.epoch + 1),
+            lr_factor=learning_rate.apply(own, lowest) / own if own else 1.0,
         )
 
     def close_epoch(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +80,7 @@ class RunFiles:
         if not done:
             return []
         results = self._run.save_dir / "results.csv"
-        planned = self._run.planned_epochs
-        records = {
-            record.epoch: replace(record, planned_epochs=planned)
-            for record in (read_results_csv(results) if results.exists() else [])
-        }
+        records = {record.epoch: record for record in (read_results_csv(results) if results.exists() else [])}
         records.update((record.epoch, record) for record in written)
         return [records[epoch] for epoch in sorted(records) if epoch <= done]
 

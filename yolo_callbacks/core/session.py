@@ -221,7 +221,8 @@ class Session:
         if not earlier:
             self._carry_out(ledger.decisions)
         for record in earlier:
-            ledger.add(record)
+            from_results_csv = record.base_lr is None
+            ledger.add(self.run.with_schedule(record, ledger.learning_rate) if from_results_csv else record)
         if ledger.entries:
             self.run.continue_clock(ledger.history[-1].elapsed)
             self._carry_out_missed(ledger.entries[-1])

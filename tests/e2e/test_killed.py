@@ -1,0 +1,127 @@
+"""Trainings that are killed at the worst moments, and go on."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from ultralytics import YOLO
+
+import yolo_callbacks as ycb
+from yolo_callbacks.core.journal import read_journal
+
+PROGRAM = """
+import os, sys
+from ultralytics import YOLO
+import yolo_callbacks as ycb
+from tests.e2e.test_killed import callbacks, ARGUMENTS
+from yolo_callbacks.core.journal import Journal
+
+data, project, moment = sys.argv[1:]
+model = YOLO("yolo26n.yaml", verbose=False)
+ycb.attach(model, callbacks())
+if moment == "after the checkpoint":
+    model.add_callback("on_model_save", lambda trainer: trainer.epoch == 3 and os._exit(9))
+else:
+    whole = Journal.append
+    def append(self, entry):
+        whole(self, entry)
+        if entry.record.epoch == 4:
+            os._exit(9)
+    Journal.append = append
+model.train(data=data, project=project, name="run", **ARGUMENTS)
+"""
+ARGUMENTS = {
+    "epochs": 7,
+    "imgsz": 64,
+    "batch": 4,
+    "nbs": 4,
+    "device": "cpu",
+    "plots": False,
+    "verbose": False,
+    "optimizer": "AdamW",
+    "warmup_epochs": 0,
+}
+
+
+def constant(metrics):
+    return 1.0
+
+
+def slower(epoch, lr):
+    return lr * 0.8
+
+
+def callbacks():
+    return [
+        ycb.EarlyStopping(monitor=constant, mode="max", patience=5),
+        ycb.ReduceLROnPlateau(monitor=constant, mode="max", patience=2, factor=0.5),
+        ycb.LearningRateScheduler(slower),
+        ycb.ModelCheckpoint("e{epoch}", save_best_only=False),
+        ycb.CSVLogger(),
+    ]
+
+
+def crash_in_epoch(number):
+    """Return a function that registers an interruption at the start of an epoch, counted from 1."""
+
+    def crash(trainer):
+        if trainer.epoch == number - 1:
+            raise KeyboardInterrupt
+
+    return lambda model: model.add_callback("on_train_epoch_start", crash)
+
+
+def resume(checkpoint):
+    model = YOLO(checkpoint)
+    run = ycb.attach(model, callbacks())
+    model.train(resume=True)
+    return run
+
+
+@pytest.mark.parametrize("moment", ["after the checkpoint", "after the journal"])
+def test_a_killed_run_goes_on(moment, coco8, tmp_path):
+    words = [sys.executable, "-c", PROGRAM, str(coco8), str(tmp_path), moment]
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+    assert subprocess.run(words, env=inherited, capture_output=True, check=False).returncode == 9
+    folder = tmp_path / "run"
+    known = [entry.record.epoch for entry in read_journal(folder / "callbacks" / "journal.jsonl").entries]
+    assert known == ([1, 2, 3] if moment == "after the checkpoint" else [1, 2, 3, 4])
+    assert not (folder / "weights" / "e4.pt").exists()
+
+    run = resume(folder / "weights" / "last.pt")
+    assert run.history.index.tolist() == [1, 2, 3, 4, 5, 6]
+    assert run.stop_reason is ycb.StopReason.PLATEAU
+    assert run.history["EarlyStopping/wait"].tolist() == [0, 1, 2, 3, 4, 5]
+    halved = [1, 1, 1, 0.5, 0.5, 0.25]
+    assert run.history["lr_factor"].tolist() == pytest.approx([0.8**e * halved[e - 1] for e in range(1, 7)])
+    frame = pd.read_csv(folder / "callbacks" / "epochs.csv")
+    assert frame["epoch"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert YOLO(folder / "weights" / "e4.pt").ckpt["epoch"] == 3  # decided, and lost with the process
+    assert not list(folder.rglob("*.tmp"))
+
+
+def test_without_a_journal_the_results_of_ultralytics_stand_in(tmp_path, train):
+    with pytest.raises(KeyboardInterrupt):
+        train(callbacks(), before=crash_in_epoch(4), **ARGUMENTS)
+    folder = tmp_path / "run"
+    shutil.rmtree(folder / "callbacks")
+    run = resume(folder / "weights" / "last.pt")
+    assert run.history.index.tolist() == [1, 2, 3, 4, 5, 6]
+    assert run.history["EarlyStopping/wait"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert run.history["lr_factor"].tolist() == pytest.approx([0.8, 0.8**2, 0.8**3, 0.2048, 0.8**5 / 2, 0.8**6 / 4])
+
+
+def test_a_run_resumed_from_an_older_checkpoint_says_what_it_leaves_behind(tmp_path, train, monkeypatch):
+    with pytest.raises(KeyboardInterrupt):
+        train(callbacks(), before=crash_in_epoch(5), **ARGUMENTS)
+    folder, said = tmp_path / "run", []
+    monkeypatch.setattr("yolo_callbacks.core.log.LOGGER.warning", lambda text, **_: said.append(text))
+    run = resume(folder / "weights" / "e2.pt")
+    assert any("Kept checkpoints of epochs after 2, which now run again: weights/e3.pt" in text for text in said)
+    assert any("The journal of epochs after 2, which now run again, is kept as" in text for text in said)
+    old = read_journal(folder / "callbacks" / "journal.1.jsonl").entries
+    assert [entry.record.epoch for entry in old] == [1, 2, 3, 4]
+    assert run.history.index.tolist() == [1, 2, 3, 4, 5, 6]
