@@ -79,7 +79,6 @@ def train(folder: Path, attached: bool, epochs: int) -> tuple[list[float], Stopw
         per_batch = sum(isinstance(f, Hook) for e in model.callbacks if "batch" in e for f in model.callbacks[e])
         watch.wrap(model)
     model.add_callback("on_train_epoch_start", lambda trainer: seconds.append(time.perf_counter()))
-    model.add_callback("on_train_end", lambda trainer: None)
     model.train(
         data=str(SHAPES["detect"]),
         epochs=epochs,
@@ -96,21 +95,24 @@ def train(folder: Path, attached: bool, epochs: int) -> tuple[list[float], Stopw
 
 
 def compare(epochs: int, rounds: int) -> None:
-    """Train in alternation and print the ratio and the cost."""
-    with_us, without_us, cost, batch_functions = [], [], [], 0
+    """Train without, with and without again, and print the ratio, how much of it is noise, and the cost."""
+    seconds: dict[str, list[float]] = {"without": [], "with": [], "without again": []}
+    cost, batch_functions = [], 0
     for _ in range(rounds):
-        for attached in (False, True):
+        for name, series in seconds.items():
             with tempfile.TemporaryDirectory() as folder:
-                seconds, watch, batch_functions = train(Path(folder), attached, epochs)
-            (with_us if attached else without_us).extend(seconds)
-            if attached:
+                took, watch, functions = train(Path(folder), name == "with", epochs)
+            series.extend(took)
+            if name == "with":
+                batch_functions = functions
                 per_event = [watch.seconds[event][1 : epochs - 1] for event in EPOCH_EVENTS]
                 cost += [1e3 * sum(times) for times in zip(*per_event)]
-    ratio = statistics.median(with_us) / statistics.median(without_us)
-    print(f"epochs measured            {len(with_us)} with, {len(without_us)} without attach(model)")
-    print(f"median epoch, without      {1e3 * statistics.median(without_us):.1f} ms")
-    print(f"median epoch, with         {1e3 * statistics.median(with_us):.1f} ms")
-    print(f"ratio                      {ratio:.4f}")
+    medians = {name: statistics.median(series) for name, series in seconds.items()}
+    plain = statistics.median(seconds["without"] + seconds["without again"])
+    for name, median in medians.items():
+        print(f"median epoch, {name:<14}{1e3 * median:.1f} ms ({len(seconds[name])} epochs)")
+    print(f"ratio with / without       {medians['with'] / plain:.3f}")
+    print(f"ratio without / without    {medians['without again'] / medians['without']:.3f} (noise)")
     print(f"on the training thread     {statistics.median(cost):.2f} ms an epoch (median), {max(cost):.2f} ms (worst)")
     print(f"functions called a batch   {batch_functions} (0 us a batch)")
 

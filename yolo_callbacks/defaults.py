@@ -15,7 +15,7 @@ def default_callbacks() -> list[Callback]:
 
     - `EarlyStopping(monitor="fitness", patience=None)`: the trainer's own `patience` argument (100 unless you give
       another, 0 for never), so no run that Ultralytics would let go on is stopped, but for one whose fitness has been
-      exactly 0 for as long.
+      exactly 0 for as long, or is NaN.
     - `ReduceLROnPlateau(monitor="fitness", factor=0.5, patience=0.5, min_lr="final")`: half of the planned epochs must
       have passed without improvement, so it acts once in a run at the most and not before its second half, where the
       schedule is low already; and it never goes below the rate that the schedule ends with.
