@@ -1,6 +1,5 @@
 """Several trainings of one model, and an interrupted one that goes on."""
 
-import shutil
 
 import pandas as pd
 import pytest
@@ -103,7 +102,6 @@ def test_a_resumed_run_decides_as_if_it_had_never_stopped(train, coco8, tmp_path
             optimizer="AdamW",
         )
     folder = tmp_path / "cut"
-    shutil.copytree(folder, tmp_path / "as it was")
     model = YOLO(folder / "weights" / "last.pt")
     resumed = ycb.attach(model, callbacks())
     model.train(resume=True)
