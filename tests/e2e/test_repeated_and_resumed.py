@@ -1,6 +1,5 @@
 """Several trainings of one model, and an interrupted one that goes on."""
 
-
 import pandas as pd
 import pytest
 from ultralytics import YOLO

@@ -61,8 +61,8 @@ class PlotLogger(Callback):
             self._draw(session)
 
     def close(self, session: Session, error: BaseException | None) -> None:
-        """Draw the last picture."""
-        if session.entries:
+        """Draw the last picture; who pressed Ctrl-C does not want to wait for it."""
+        if session.entries and not isinstance(error, KeyboardInterrupt):
             self._draw(session)
 
     def _draw(self, session: Session) -> None:
