@@ -3,9 +3,10 @@
 from ultralytics import YOLO
 
 from yolo_callbacks import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau, attach
+from yolo_callbacks.datasets import SHAPES
 
 
-def main(data="coco8.yaml", **arguments):
+def main(data=str(SHAPES["detect"]), **arguments):
     """Train; only `model.fit(..., callbacks=...)` has become `attach` and `model.train`."""
     callbacks = [
         EarlyStopping(monitor="val_loss", patience=5, verbose=1, restore_best_weights=True),
@@ -14,7 +15,7 @@ def main(data="coco8.yaml", **arguments):
     ]
     model = YOLO("yolo26n.yaml")
     run = attach(model, callbacks)
-    model.train(data=data, **{"epochs": 50, "imgsz": 320, **arguments})
+    model.train(data=data, **{"epochs": 50, "imgsz": 96, **arguments})
     return run
 
 

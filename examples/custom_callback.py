@@ -3,6 +3,7 @@
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
+from yolo_callbacks.datasets import SHAPES
 
 
 class StopWhenGoodEnough(ycb.Callback):
@@ -39,11 +40,11 @@ class PrintProgress(ycb.Callback):
         print(f"{record.epoch:>4} of {record.planned_epochs}: fitness {fitness:.4f}")
 
 
-def main(data="coco8.yaml", **arguments):
+def main(data=str(SHAPES["detect"]), **arguments):
     """Train with both."""
     model = YOLO("yolo26n.yaml")
     run = ycb.attach(model, [StopWhenGoodEnough(), PrintProgress(), ycb.CSVLogger()])
-    model.train(data=data, **{"epochs": 100, "imgsz": 320, **arguments})
+    model.train(data=data, **{"epochs": 100, "imgsz": 96, **arguments})
     return run
 
 

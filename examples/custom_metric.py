@@ -3,6 +3,7 @@
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
+from yolo_callbacks.datasets import SHAPES
 
 
 def f2(metrics):
@@ -11,7 +12,7 @@ def f2(metrics):
     return 5 * precision * recall / (4 * precision + recall + 1e-9)
 
 
-def main(data="coco8.yaml", **arguments):
+def main(data=str(SHAPES["detect"]), **arguments):
     """Train until F2 has not improved for 20 epochs; the model is left with the weights of its best F2."""
     model = YOLO("yolo26n.yaml")
     run = ycb.attach(
@@ -22,7 +23,7 @@ def main(data="coco8.yaml", **arguments):
             ycb.CSVLogger(),
         ],
     )
-    model.train(data=data, **{"epochs": 100, "imgsz": 320, **arguments})
+    model.train(data=data, **{"epochs": 100, "imgsz": 96, **arguments})
     return run
 
 

@@ -3,6 +3,7 @@
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
+from yolo_callbacks.datasets import SHAPES
 
 
 def half_from_epoch_50(epoch, lr):
@@ -10,7 +11,7 @@ def half_from_epoch_50(epoch, lr):
     return lr * 0.5 if epoch == 50 else lr
 
 
-def main(data="coco8.yaml", **arguments):
+def main(data=str(SHAPES["detect"]), **arguments):
     """Train, and print the learning rate of each epoch with what it was multiplied with."""
     model = YOLO("yolo26n.yaml")
     run = ycb.attach(
@@ -22,7 +23,7 @@ def main(data="coco8.yaml", **arguments):
             ycb.PlotLogger(),
         ],
     )
-    model.train(data=data, **{"epochs": 100, "imgsz": 320, **arguments})
+    model.train(data=data, **{"epochs": 100, "imgsz": 96, **arguments})
     print(run.history[["lr/pg0", "lr_factor", "event"]])
     return run
 

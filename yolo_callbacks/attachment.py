@@ -148,7 +148,7 @@ class Attachment:
         """
         if self._session is None or self._session.ended:
             return False
-        self._session.request_stop(Stop(message, source="request", reason=reason))
+        self._session.request_stop(Stop(message, source="Attachment.stop", reason=reason))
         return True
 
     def events(self) -> list[str]:

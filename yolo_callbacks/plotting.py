@@ -52,12 +52,19 @@ def draw_curves(entries: Sequence[Entry], plan: Plan, title: str = "") -> Figure
     for axis in axes:
         _mark_decisions(axis, entries, named=axis is rate)
         axis.grid(True, alpha=0.25)
-        axis.set_xlim(0.5 if len(entries) == 1 else entries[0].record.epoch, max(entries[-1].record.epoch, 1) + 0.5)
+        axis.set_xlim(*_limits(entries))
         axis.xaxis.get_major_locator().set_params(integer=True)
     rate.set_xlabel("epoch")
     waits.set_xlabel("epoch")
     figure.suptitle(_headline(entries, plan, title), fontsize=11)
     return figure
+
+
+def _limits(entries: Sequence[Entry]) -> tuple[float, float]:
+    """Return the ends of the axis of epochs, a little beyond the first and the last."""
+    first, last = entries[0].record.epoch, entries[-1].record.epoch
+    margin = 0.015 * (last - first) or 0.5
+    return first - margin, last + margin
 
 
 def _draw_metrics(axis: Axes, entries: Sequence[Entry]) -> None:
@@ -72,11 +79,13 @@ def _draw_metrics(axis: Axes, entries: Sequence[Entry]) -> None:
     if best is not None:
         epoch, value = best
         axis.plot([epoch], [value], marker="*", markersize=15, color=_GOLD, markeredgecolor="black", zorder=5)
-        axis.annotate(
-            f"{value:.4g}", (epoch, value), textcoords="offset points", xytext=(0, 10), ha="center", bbox=_PAPER
-        )
-    axis.set_ylim(bottom=0)
+        towards = "right" if epoch > 0.9 * entries[-1].record.epoch else "center"
+        axis.annotate(f"{value:.4g}", best, textcoords="offset points", xytext=(0, 10), ha=towards, bbox=_PAPER)
     axis.margins(y=0.12)
+    highest = max((v for name in names for v in curves[name][1] if math.isfinite(v)), default=0.0)
+    axis.set_ylim(0, None if highest else 1)
+    if names and not highest:
+        axis.text(0.5, 0.5, "all metrics are still 0", transform=axis.transAxes, ha="center", color=_GREY)
     _finish(axis, "Validation metrics")
 
 
@@ -97,11 +106,12 @@ def _draw_learning_rate(axis: Axes, entries: Sequence[Entry]) -> None:
     same: dict[tuple[float, ...], list[str]] = {}
     for name, (_, values) in curves.items():
         same.setdefault(tuple(values), []).append(name.removeprefix("lr/"))
-    for colour, (values, names) in zip(_cycle(len(same)), same.items()):
+    for colour, (rates, names) in zip(_cycle(len(same)), same.items()):
+        values = [rate or math.nan for rate in rates]  # a warm-up may begin at 0, which a logarithm has no place for
         epochs = curves[f"lr/{names[0]}"][0]
         groups = names[0] if len(names) == 1 else f"{names[0]}..{names[-1]}" if len(names) > 2 else ", ".join(names)
         _line(axis, (epochs, values), groups, colour, width=1.8)
-    _log_scale(axis, [[value for value in values if value] for values in same])  # a warm-up may begin at 0
+    _log_scale(axis, [[rate for rate in rates if rate] for rates in same])
     _finish(axis, "Learning rate by parameter group")
 
 

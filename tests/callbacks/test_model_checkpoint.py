@@ -51,6 +51,12 @@ def test_the_old_one_is_dropped_with_the_new_one():
     assert [d.drop for d in saved(ModelCheckpoint(), [0.1, 0.2])] == [(), ()]  # one name: replaced, not dropped
 
 
+def test_a_tie_is_not_called_the_best_so_far():
+    messages = [d.message for d in saved(ModelCheckpoint("{epoch}", save_top_k=3), [0.0, 0.0, 0.5])]
+    assert ["best so far" in text for text in messages] == [True, False, True]
+    assert "number 2" in messages[1]
+
+
 def test_default_names():
     assert saved(ModelCheckpoint(), [0.1])[0].file == "weights/best-fitness.pt"
     assert saved(ModelCheckpoint(monitor="mAP50-95(B)", save_top_k=3), [0.25], key="metrics/mAP50-95(B)")[0].file == (

@@ -84,6 +84,7 @@ def test_callbacks_lists_every_parameter_with_its_default(command):
         (["--epochs", "3", "epochs=4"], "'epochs' is given twice"),
         (["coco8.yaml"], "'coco8.yaml' is not an argument: write key=value or --key value"),
         (["lr0=fast"], "lr0"),
+        (["imgsz=abc"], "imgsz=abc must be a number of pixels"),
         (["mode=predict"], "mode=predict cannot be used"),
         (["--config", "none.yaml"], "none.yaml cannot be read"),
         (["--epochs", "0"], "--epochs"),
@@ -146,6 +147,14 @@ def test_a_model_that_cannot_be_had_is_an_error(command, coco8, model):
     result = command("train", "--data", str(coco8), "--model", model, *SMALL[:-1])
     assert result.returncode == 1
     assert model in plain(result.stderr)
+
+
+def test_a_data_set_that_cannot_be_had_is_an_error(command, tmp_path):
+    result = command("train", "--data", "nope.yaml", *SMALL)
+    assert result.returncode == 1
+    assert "data set nope.yaml cannot be had" in plain(result.stderr)
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_training_that_fails_is_told_and_recorded(command, tmp_path, coco8):

@@ -135,6 +135,11 @@ def test_a_monitor_of_the_wrong_type(metric):
         Monitor.of(metric)
 
 
+def test_a_misspelt_key_with_an_unknown_direction_gets_its_nearest_match():
+    with pytest.raises(ValueError, match=r"for 'metrics/mAP50-59\(B\)' \(did you mean 'mAP50-95'\?\): say mode="):
+        Monitor.of("metrics/mAP50-59(B)")
+
+
 def test_unknown_direction_and_mode():
     with pytest.raises(ValueError, match="cannot know which direction is better for 'lr/pg0'"):
         Monitor.of("lr/pg0")

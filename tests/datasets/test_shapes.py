@@ -80,6 +80,16 @@ def test_classify_has_a_folder_a_class(tmp_path):
     assert min(crop.shape[:2]) >= 8
 
 
+@pytest.mark.parametrize("task", SHAPES)
+def test_a_set_of_ones_own_can_be_trained_on(tmp_path, task):
+    from ultralytics.data.utils import check_det_dataset
+
+    data = check_det_dataset(str(build_shapes(tmp_path / task, task, **SMALL) / "data.yaml"))
+    assert data["nc"] == 4
+    assert len(list(Path(data["train"]).iterdir())) == 6
+    assert data.get("kpt_shape") == ([4, 3] if task == "pose" else None)
+
+
 def test_building_twice_leaves_it_alone_and_no_litter(tmp_path):
     root = build_shapes(tmp_path / "shapes", **SMALL)
     marker = root / "images" / "train" / "mine.jpg"

@@ -221,7 +221,7 @@ def test_a_missing_package_gives_one_line_and_loses_nothing(train, monkeypatch, 
     said = []
     monkeypatch.setattr("yolo_callbacks.core.log.LOGGER.warning", lambda text, **_: said.append(text))
     run = train([ModelCheckpoint(export=["onnx", "torchscript"])], epochs=2)
-    hint = "export='onnx' needs onnx: pip install 'yolo-callbacks[export]'"
+    hint = "export='onnx' needs onnx: pip install onnx onnxslim onnxruntime"
     assert said[0] == hint  # before the training, while there is time
     assert said[1].startswith(hint)  # and at its end
     failed, exported = run_json(run)["exports"]

@@ -54,6 +54,20 @@ def test_a_training_can_be_stopped_from_code(train):
     assert run.stop_message == "somebody needs the machine"
 
 
+def test_a_stopped_training_goes_on_from_its_latest_checkpoint(train):
+    def stop_in_epoch_2(trainer):
+        trainer.stop = trainer.stop or trainer.epoch == 1
+
+    kept = [ModelCheckpoint(save_last=True), CSVLogger()]
+    run = train(kept, before=lambda m: m.add_callback("on_train_batch_end", stop_in_epoch_2), epochs=4)
+    assert len(run.history) == 2
+    model = YOLO(run.save_dir / "weights" / "latest.pt")
+    resumed = ycb.attach(model, [ModelCheckpoint(save_last=True), CSVLogger()])
+    model.train(resume=True)
+    assert resumed.history.index.tolist() == [1, 2, 3, 4]
+    assert resumed.stop_reason is None
+
+
 def test_ultralytics_own_patience_is_told_apart(train, monkeypatch):
     monkeypatch.setattr("ultralytics.utils.torch_utils.EarlyStopping.__call__", lambda self, epoch, fitness: epoch >= 3)
     run = train([CSVLogger()], epochs=9, patience=2)

@@ -165,7 +165,7 @@ class ModelCheckpoint(Callback):
 
     def _save_best(self, best: Top) -> SaveCheckpoint:
         value, epoch, file = best.newest
-        rank = 1 + sum(self._monitor.is_better(other, value) for other, _, _ in best.kept)
+        rank = 1 + sum(e != epoch and not self._monitor.is_better(value, other) for other, e, _ in best.kept)
         place = "the best so far" if rank == 1 else f"number {rank}"
         verdict = "kept" if self._top_k == ALL else f"{place} -> {file}"
         return SaveCheckpoint(

@@ -57,6 +57,8 @@ def check_arguments(values: dict[str, Any], own: Sequence[str]) -> None:
                 f"'{key}' is not an argument of Ultralytics{nearest(key, [*DEFAULT_CFG_DICT, *own])}; "
                 "the list is at https://docs.ultralytics.com/usage/cfg"
             )
+    if not isinstance(values.get("imgsz", 640), (int, list, tuple)):
+        raise UsageError(f"imgsz={values['imgsz']} must be a number of pixels such as 640")
     if values.get("mode", "train") != "train":
         raise UsageError(f"mode={values['mode']} cannot be used with 'yolo-cb train'")
     try:

@@ -33,7 +33,10 @@ def _main(
     pass
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    options_metavar="[OPTIONS] [KEY=VALUE]...",
+)
 def train(
     context: typer.Context,
     data: Annotated[
@@ -56,6 +59,8 @@ def train(
     ] = True,
 ) -> None:
     """Train a model. Every Ultralytics argument can follow, as key=value or --key value.
+
+    For example: yolo-cb train --data coco8.yaml --epochs 50 imgsz=640 cos_lr=True
 
     Ctrl-C once ends the training after the current epoch with everything saved, twice at once.
 

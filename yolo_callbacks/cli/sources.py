@@ -43,6 +43,7 @@ def find_data(name: str | None, task: str, standin: bool) -> tuple[str, dict[str
             raise SourceError(f"there are no built-in shapes for task={task}: say what to train on with --data")
         return str(SHAPES[task]), {"data_source": SHAPES_SOURCE}, ""
     if name not in ("coco8.yaml", "coco8"):
+        _check_exists(name)
         return name, {}, ""
     problem = _try_coco8()
     if problem is None:
@@ -55,11 +56,28 @@ def find_data(name: str | None, task: str, standin: bool) -> tuple[str, dict[str
 
     file = build_coco8_standin(Path(DATASETS_DIR))
     warning = (
-        "This is NOT coco8. It is not on this machine and cannot be downloaded, so the training uses 4 + 4 generated\n"
+        "This is NOT coco8. It is not on this machine and cannot be downloaded, so the training uses 4 + 4 generated "
         f"pictures with the same layout and class names: {file}\n"
-        "Its metrics say nothing about coco8. Use --no-standin to fail instead."
+        "Its metrics say nothing about coco8, and from scratch it learns nothing in a few epochs; `yolo-cb train` with "
+        "no --data shows a real curve. Use --no-standin to fail instead."
     )
     return str(file), {"data_source": "stand-in", "data_asked_for": name, "data_problem": problem}, warning
+
+
+def _check_exists(name: str) -> None:
+    """Make sure that Ultralytics finds a data set YAML by this name; anything else it may know how to get.
+
+    Raises:
+        SourceError: If it does not.
+    """
+    from ultralytics.utils.checks import check_yaml
+
+    if "://" in name or not name.lower().endswith((".yaml", ".yml")):
+        return
+    try:
+        check_yaml(name)
+    except FileNotFoundError as error:
+        raise SourceError(f"data set {name} cannot be had: {error}") from error
 
 
 def _try_coco8() -> str | None:

@@ -126,7 +126,8 @@ def _stop_on_interrupt(attachment: Attachment, console: Console) -> Iterator[Non
         if not attachment.stop("Ctrl-C was pressed", StopReason.INTERRUPTED):
             raise KeyboardInterrupt
         console.print(
-            "\n[bold]Stopping after this epoch, with everything saved. Press Ctrl-C again to stop now.[/bold]"
+            "\n[bold]Stopping after this epoch, with everything saved. Press Ctrl-C again to stop now.[/bold]",
+            soft_wrap=True,
         )
 
     before = signal.signal(signal.SIGINT, handle)
@@ -148,7 +149,9 @@ def _summarize(attachment: Attachment, console: Console) -> None:
     epochs, planned = int(history.index[-1]), manifest.get("args", {}).get("epochs")
     table.add_row("Epochs", f"{epochs}" + (f" of {planned}" if planned else ""))
     if "fitness" in history and history["fitness"].notna().any():
-        table.add_row("Best", f"fitness {history['fitness'].max():.4f} in epoch {history['fitness'].idxmax()}")
+        best = float(history["fitness"].max())
+        where = f"fitness {best:.4f} in epoch {history['fitness'].idxmax()}" if best else "fitness is still 0"
+        table.add_row("Best", where)
     table.add_row("Ended", attachment.stop_message or "all planned epochs are done")
     table.add_row("Run", str(folder))
     for item in manifest.get("checkpoints", []):

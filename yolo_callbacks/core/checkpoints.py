@@ -9,7 +9,7 @@ from typing import Any
 from yolo_callbacks.core import storage
 from yolo_callbacks.core.background import Background
 from yolo_callbacks.core.decision import SaveCheckpoint
-from yolo_callbacks.core.log import LOGGER
+from yolo_callbacks.core.log import LOGGER, without_chatter
 from yolo_callbacks.core.run import Run
 
 
@@ -134,5 +134,7 @@ def strip(path: Path, target: Path | None = None) -> None:
     """
     from ultralytics.utils.torch_utils import strip_optimizer
 
-    if not strip_optimizer(path, str(target or "")):
+    with without_chatter():
+        stripped = strip_optimizer(path, str(target or ""))
+    if not stripped:
         raise ValueError(f"{path} is not an Ultralytics checkpoint")

@@ -11,7 +11,7 @@ from typing import Any
 
 from yolo_callbacks.core import storage
 from yolo_callbacks.core.checks import check_choice
-from yolo_callbacks.core.log import LOGGER
+from yolo_callbacks.core.log import LOGGER, without_chatter
 
 # What the common formats cannot do without, so that a missing package is told before the training and not after it.
 _NEEDS = {
@@ -46,7 +46,7 @@ def missing_package(export_format: str) -> str | None:
 
 def install_hint(export_format: str, package: str) -> str:
     """Return the one line that says how to get a package."""
-    needed = "'yolo-callbacks[export]'" if package in ("onnx", "onnxslim", "onnxruntime") else package
+    needed = "onnx onnxslim onnxruntime" if package in ("onnx", "onnxslim", "onnxruntime") else package
     return f"export='{export_format}' needs {package}: pip install {needed}"
 
 
@@ -91,7 +91,7 @@ def _export(checkpoint: Path, folder: Path, export_format: str, arguments: Mappi
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         source = storage.copy(checkpoint, scratch / checkpoint.name).path
-        with _no_installing():
+        with _no_installing(), without_chatter():
             exported = Path(YOLO(source).export(**{**arguments, "format": export_format}))
         target = folder / exported.name
         if target.is_dir():

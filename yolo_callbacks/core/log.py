@@ -2,6 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import threading
+from collections.abc import Iterator
 
 LOGGER = logging.getLogger("ultralytics.yolo_callbacks")
+
+
+@contextlib.contextmanager
+def without_chatter() -> Iterator[None]:
+    """Leave out what Ultralytics tells (not what it warns of) in this thread: paths of files that are not kept."""
+    thread, logger = threading.get_ident(), logging.getLogger("ultralytics")
+
+    def lets_through(record: logging.LogRecord) -> bool:
+        return record.thread != thread or record.levelno >= logging.WARNING
+
+    logger.addFilter(lets_through)
+    try:
+        yield
+    finally:
+        logger.removeFilter(lets_through)

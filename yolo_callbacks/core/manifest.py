@@ -32,7 +32,7 @@ class Manifest:
         self.path = path
         self._worker = worker
         self._lock = threading.Lock()
-        self._data: dict[str, Any] = {"format": FORMAT, "status": "running", "started": now()}
+        self._data: dict[str, Any] = {"format": FORMAT, "status": "running", "started": now(), "decisions": []}
 
     def update(self, **fields: Any) -> None:
         """Set fields and write the file, with secrets taken out. What is given must not be changed afterwards."""

@@ -64,7 +64,10 @@ class Monitor:
             )
         if mode == "auto" and known is None:
             name = metric if isinstance(metric, str) else _name_of(metric)
-            raise ValueError(f"mode='auto' cannot know which direction is better for '{name}': say mode='max' or 'min'")
+            hint = nearest(name.split("/")[-1], SHORT_NAMES) if isinstance(metric, str) else ""
+            raise ValueError(
+                f"mode='auto' cannot know which direction is better for '{name}'{hint}: say mode='max' or 'min'"
+            )
         return cls(metric, mode if known is None or mode != "auto" else known, delta, min_delta_mode)
 
     @property
@@ -209,7 +212,7 @@ def patience_in_epochs(patience: Patience, planned_epochs: int) -> int:
     return max(1, math.ceil(patience * planned_epochs)) if isinstance(patience, float) else patience
 
 
-_FORMS = " (use a short name such as 'fitness', 'mAP50-95' or 'val_loss', or a key such as 'val/box_loss')"
+_FORMS = ": use a short name such as 'fitness', 'mAP50-95' or 'val_loss', or a key such as 'val/box_loss'"
 
 
 def _name_of(function: Callable[..., object]) -> str:

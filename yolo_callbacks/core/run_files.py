@@ -115,7 +115,7 @@ class RunFiles:
         self.manifest.update(
             status="interrupted" if isinstance(error, KeyboardInterrupt) else status,
             stop={"reason": stop.reason.value, "message": stop.message, "epoch": stop.epoch} if stop else None,
-            error=f"{type(error).__name__}: {error}" if error is not None else None,
+            error=f"{type(error).__name__}: {error}".removesuffix(": ") if error is not None else None,
             epochs=epochs,
         )
 

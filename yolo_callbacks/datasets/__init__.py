@@ -35,15 +35,15 @@ def build_shapes(
     Args:
         root: The folder; it appears complete or not at all.
         task: `"detect"`, `"segment"`, `"pose"`, `"obb"` or `"classify"`.
-        train: Number of training pictures, >= 1.
-        val: Number of validation pictures, >= 1.
+        train: Number of training pictures, >= 1; for `"classify"` of scenes, each object of which becomes a picture.
+        val: Number of validation pictures, >= 1, likewise.
         size: Side of the pictures in pixels, >= 32.
         seed: The same seed builds the same data set.
         max_objects: The most shapes in one picture, >= 1.
         noise: Standard deviation of the pixel noise in grey levels, >= 0.
 
     Returns:
-        The folder.
+        The folder. For every task but `"classify"` it holds a `data.yaml` to train on.
 
     Raises:
         ValueError: If an argument is out of range.

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import yaml
 
 from yolo_callbacks.core.checks import check_choice, check_int, check_number
-from yolo_callbacks.datasets.scenes import CLASS_NAMES, Scene, Shape, draw_scene
+from yolo_callbacks.datasets.scenes import CLASS_NAMES, KEYPOINT_NAMES, Scene, Shape, draw_scene
 
 _SPLITS = ("train", "val")
 
@@ -49,11 +50,21 @@ def build(  # see yolo_callbacks.datasets.build_shapes for the arguments
                 rng = np.random.default_rng([seed, number, index])
                 scene = draw_scene(rng, size=size, max_objects=max_objects, noise=noise, class_names=class_names)
                 _write(scratch, split, index, scene, task, class_names)
+        if task != "classify":  # Ultralytics takes a folder there
+            (scratch / "data.yaml").write_text(_data_yaml(task, class_names), encoding="utf-8")
         scratch.chmod(0o755)
         _put_in_place(scratch, root)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return root
+
+
+def _data_yaml(task: str, class_names: tuple[str, ...]) -> str:
+    """Return the data set YAML; without a `path`, Ultralytics takes the folder that it lies in."""
+    content: dict[str, object] = {"train": "images/train", "val": "images/val"}
+    if task == "pose":
+        content.update(kpt_shape=[len(KEYPOINT_NAMES), 3], flip_idx=[0, 1, 3, 2])
+    return yaml.safe_dump({**content, "names": dict(enumerate(class_names))}, sort_keys=False)
 
 
 def _put_in_place(scratch: Path, root: Path) -> None:
