@@ -1,21 +1,24 @@
-"""Run: the facade over one Ultralytics trainer, and the only code that reads or writes the trainer."""
+"""Run: the facade over one Ultralytics trainer; with `core/readings.py` the only code that touches the trainer."""
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yolo_callbacks
 from yolo_callbacks.core.decision import Stop, StopReason
 from yolo_callbacks.core.learning_rate import LearningRateState, arm, own_schedule
+from yolo_callbacks.core.readings import (
+    description,
+    learning_rates,
+    loss_names,
+    lowest_initial_lr,
+    measures,
+    numbers,
+)
 from yolo_callbacks.core.record import EpochRecord, Plan
-
-# What these losses are called, for the tasks whose criterion does not tell before its first batch.
-_LOSSES_BY_TASK = {"classify": ("loss",), "semantic": ("ce_loss", "dice_loss", "aux_loss")}
 
 TRAINER = "trainer"
 """Source of what the trainer itself decided."""
@@ -111,48 +114,33 @@ class Run:
         return Plan(
             planned_epochs=self.planned_epochs,
             base_lr=self.scheduled_lr(1),
-            final_lr=self._lowest_initial_lr() * float(self._trainer.args.lrf),
+            final_lr=lowest_initial_lr(self._trainer) * float(self._trainer.args.lrf),
             trainer_patience=int(self._trainer.args.patience or 0),
         )
 
     def scheduled_lr(self, epoch: int) -> float:
         """Return the learning rate that the trainer's own schedule gives an epoch, in the group with the lowest one."""
-        return self._lowest_initial_lr() * float(own_schedule(self._trainer.lf)(epoch - 1))
+        return lowest_initial_lr(self._trainer) * float(own_schedule(self._trainer.lf)(epoch - 1))
 
     def metric_names(self) -> tuple[Mapping[str, float], bool]:
         """Return the metrics that this run will have, and whether the names of its losses are among them.
 
         Losses are named by the criterion, which most tasks can ask before the first batch.
         """
-        names = ["fitness", *(self._trainer.metrics or {}), *self._learning_rates()]
-        losses = self._loss_names()
+        names = ["fitness", *(self._trainer.metrics or {}), *learning_rates(self._trainer)]
+        losses = loss_names(self._trainer)
         names += [f"{split}/{name}" for split in ("train", "val") for name in losses]
         return dict.fromkeys(names, 0.0), bool(losses)
 
     def describe(self) -> dict[str, Any]:
         """Return what a reader of `run.json` wants to know of the run: versions, task, device, arguments."""
-        import torch
-        import ultralytics
-
-        args = vars(self._trainer.args)
-        return {
-            "task": args.get("task"),
-            "model": str(args.get("model")),
-            "data": str(args.get("data")),
-            "device": str(self._trainer.device),
-            "processes": max(1, self.world_size),
-            "versions": {
-                "python": platform.python_version(),
-                **{package.__name__: package.__version__ for package in (yolo_callbacks, ultralytics, torch)},
-            },
-            "args": {key: _plain(value) for key, value in args.items()},
-        }
+        return description(self._trainer)
 
     # ---------------------------------------------------------------- the way of one epoch
 
     def begin_epoch(self, learning_rate: LearningRateState) -> None:
         """An epoch starts, or starts again: put the learning-rate factors in force and start the clock."""
-        arm(self._trainer, learning_rate, self._lowest_initial_lr())
+        arm(self._trainer, learning_rate, lowest_initial_lr(self._trainer))
         self._train_started = time.perf_counter()
         self._clock_start = self._clock_start or self._train_started
 
@@ -172,16 +160,16 @@ class Run:
         trainer = self._trainer
         # validate() returns a new dict each time: the same one means that this epoch was not validated.
         validated = trainer.metrics is not self._metrics_before and trainer.fitness is not None
-        metrics = {**_numbers(trainer.label_loss_items(trainer.tloss)), **_numbers(self._learning_rates())}
+        metrics = {**numbers(trainer.label_loss_items(trainer.tloss)), **numbers(learning_rates(self._trainer))}
         if validated:
-            metrics = {**metrics, **_numbers(trainer.metrics), "fitness": float(trainer.fitness)}
+            metrics = {**metrics, **numbers(trainer.metrics), "fitness": float(trainer.fitness)}
         record = EpochRecord(
             epoch=self.epoch,
             metrics=metrics,
             validated=validated,
             last=self.stopping and self.foreign_stop() is None,
             elapsed=self._elapsed(),
-            measures=self._measure(),
+            measures=measures(self._trainer, self._train_seconds),
         )
         return self.with_schedule(record, learning_rate)
 
@@ -192,7 +180,7 @@ class Run:
             record: The record.
             learning_rate: The factors that were in force in its epoch.
         """
-        lowest, base_lr = self._lowest_initial_lr(), self.scheduled_lr(record.epoch)
+        lowest, base_lr = lowest_initial_lr(self._trainer), self.scheduled_lr(record.epoch)
         own = base_lr / lowest
         return replace(
             record,
@@ -290,43 +278,11 @@ class Run:
             trainer.last, trainer.best, trainer.save_period, trainer.epoch = kept
         return sink.data
 
-    def _lowest_initial_lr(self) -> float:
-        return min(float(group["initial_lr"]) for group in self._trainer.optimizer.param_groups)
-
-    def _learning_rates(self) -> dict[str, float]:
-        return {f"lr/pg{i}": group["lr"] for i, group in enumerate(self._trainer.optimizer.param_groups)}
-
-    def _loss_names(self) -> tuple[str, ...]:
-        trainer = self._trainer
-        if trainer.loss_names:
-            return tuple(trainer.loss_names)
-        from ultralytics.utils.torch_utils import unwrap_model
-
-        try:
-            criterion = unwrap_model(trainer.model).init_criterion()
-        except Exception:  # a user's model may have none, or one that cannot be built yet: the first batch will tell
-            return ()
-        names = getattr(criterion, "loss_names", None) or getattr(
-            getattr(criterion, "one2many", None), "loss_names", None
-        )
-        return tuple(names or _LOSSES_BY_TASK.get(trainer.args.task, ()))
-
     def _elapsed(self) -> float:
         now = time.perf_counter()
         if self._clock_start is None:  # a callback registered for the end of an epoch alone saw none begin
             self._clock_start = now - float(self._trainer.epoch_time)
         return self._elapsed_before + now - self._clock_start
-
-    def _measure(self) -> dict[str, float]:
-        import psutil
-
-        measures = {"seconds": float(self._trainer.epoch_time)}
-        if self._train_seconds:
-            measures["images_per_second"] = len(self._trainer.train_loader.dataset) / self._train_seconds
-        measures["rss_gb"] = psutil.Process().memory_info().rss / 2**30
-        if self._trainer.device.type != "cpu":
-            measures["gpu_gb"] = float(self._trainer._get_memory())
-        return measures
 
 
 class _Sink:
@@ -337,26 +293,6 @@ class _Sink:
     def write_bytes(self, data: bytes) -> int:
         self.data = data
         return len(data)
-
-
-def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """Keep what is a number: other callbacks may put anything into the trainer's dicts."""
-    numbers = {}
-    for key, value in values.items():
-        try:
-            numbers[str(key)] = float(value)
-        except (TypeError, ValueError):
-            continue
-    return numbers
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as JSON can hold it."""
-    if isinstance(value, (str, int, float, bool)) or value is None:
-        return value
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return str(value)
 
 
 def works_elsewhere(trainer: Any) -> bool:
