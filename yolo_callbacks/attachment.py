@@ -176,8 +176,8 @@ class Attachment:
         session = self._newest()
         if session is not None:
             return session.stop_decision
-        last = [entry.decisions for entry in self._entries()][-1:]
-        return next((d for decisions in last for d in decisions if isinstance(d, Stop)), None)
+        entries = self._journal().entries
+        return entries[-1].stop if entries else None
 
     def _entries(self) -> list[Entry]:
         session = self._newest()

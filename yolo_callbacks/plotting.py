@@ -171,9 +171,8 @@ def _headline(entries: Sequence[Entry], plan: Plan, title: str) -> str:
     seconds = [entry.record.measures["seconds"] for entry in entries if "seconds" in entry.record.measures]
     if seconds:
         parts.append(f"{sorted(seconds)[len(seconds) // 2]:.3g} s an epoch")
-    stops = [decision.message for decision in last.decisions if isinstance(decision, Stop)]
     headline = " · ".join(([title] if title else []) + parts)
-    return headline + (f"\n{stops[0]}" if stops else "")
+    return headline + (f"\n{last.stop.message}" if last.stop else "")
 
 
 def _best(entries: Sequence[Entry]) -> tuple[int, float] | None:

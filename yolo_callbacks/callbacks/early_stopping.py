@@ -84,7 +84,7 @@ class EarlyStopping(Callback):
         self.patience = None if patience is None else check_patience(patience)
         self.verbose = check_verbose(verbose)
         self.mode = mode
-        self.baseline = None if baseline is None else check_number("baseline", baseline)
+        self.baseline = _optional_number("baseline", baseline)
         self.restore_best_weights = check_bool("restore_best_weights", restore_best_weights)
         self.start_from_epoch = check_int("start_from_epoch", start_from_epoch, minimum=0)
         self.min_delta_mode = min_delta_mode

@@ -87,7 +87,7 @@ def _try_coco8() -> str | None:
     try:
         check_det_dataset("coco8.yaml")
     except OSError as error:  # FileNotFoundError and every kind of failed connection
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        return _in_one_line(error)
     return None
 
 
@@ -128,5 +128,9 @@ def _try_weights(name: str) -> str | None:
         if Path(attempt_download_asset(name)).exists():
             return None
     except OSError as error:
-        return f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        return _in_one_line(error)
     return "there is no such file, and Ultralytics has none of this name to download"
+
+
+def _in_one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"

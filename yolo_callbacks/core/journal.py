@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_callbacks.core import storage
-from yolo_callbacks.core.decision import Decision, decision_from_json
+from yolo_callbacks.core.decision import Decision, Stop, decision_from_json
 from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.metrics import fitness_of
 from yolo_callbacks.core.numbers import decode_number, encode_number
@@ -27,6 +27,11 @@ class Entry:
     record: EpochRecord
     decisions: tuple[Decision, ...] = ()
     counters: Mapping[str, float] | None = None
+
+    @property
+    def stop(self) -> Stop | None:
+        """The decision that ended the run with this epoch, None if none did."""
+        return next((decision for decision in self.decisions if isinstance(decision, Stop)), None)
 
     def to_row(self) -> dict[str, Any]:
         """Return the entry as one flat row: what `epochs.csv` and `Attachment.history` show."""

@@ -130,8 +130,7 @@ class Session:
     @property
     def stop_decision(self) -> Stop | None:
         """The decision that ended the run, None while it goes on or when it ran to its end."""
-        last = self.entries[-1].decisions if self.entries else ()
-        return next((decision for decision in last if isinstance(decision, Stop)), self._late_stop)
+        return (self.entries[-1].stop if self.entries else None) or self._late_stop
 
     @property
     def ended(self) -> bool:
