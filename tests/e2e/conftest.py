@@ -4,6 +4,7 @@ import pytest
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
+from tests.helpers import TINY
 
 
 @pytest.fixture
@@ -15,18 +16,7 @@ def train(coco8, tmp_path):
         attachment = ycb.attach(model, callbacks)
         if before is not None:
             before(model)
-        settings = {
-            "data": str(coco8),
-            "epochs": 3,
-            "imgsz": 64,
-            "batch": 4,
-            "nbs": 4,  # one optimizer step a batch, so that the weights move at all
-            "device": "cpu",
-            "plots": False,
-            "verbose": False,
-            "project": str(tmp_path),
-            "name": "run",
-        }
+        settings = {**TINY, "data": str(coco8), "epochs": 3, "project": str(tmp_path), "name": "run"}
         model.train(**{**settings, **arguments})
         run.model = model
         return attachment

@@ -10,6 +10,7 @@ import pytest
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
+from tests.helpers import TINY
 from yolo_callbacks.core.journal import read_journal
 
 PROGRAM = """
@@ -33,17 +34,7 @@ else:
     Journal.append = append
 model.train(data=data, project=project, name="run", **ARGUMENTS)
 """
-ARGUMENTS = {
-    "epochs": 7,
-    "imgsz": 64,
-    "batch": 4,
-    "nbs": 4,
-    "device": "cpu",
-    "plots": False,
-    "verbose": False,
-    "optimizer": "AdamW",
-    "warmup_epochs": 0,
-}
+ARGUMENTS = {**TINY, "epochs": 7, "optimizer": "AdamW", "warmup_epochs": 0}
 
 
 def constant(metrics):

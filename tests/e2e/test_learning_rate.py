@@ -3,6 +3,7 @@
 import pytest
 from ultralytics import YOLO
 
+from tests.helpers import TINY
 from yolo_callbacks import LearningRateScheduler, ReduceLROnPlateau
 
 EPOCHS = 14
@@ -26,12 +27,7 @@ def untouched(coco8, tmp_path_factory):
             model.train(
                 data=str(coco8),
                 epochs=EPOCHS,
-                imgsz=64,
-                batch=4,
-                nbs=4,
-                device="cpu",
-                plots=False,
-                verbose=False,
+                **TINY,
                 project=str(tmp_path_factory.mktemp("plain")),
                 **arguments,
             )

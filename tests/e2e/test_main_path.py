@@ -10,6 +10,7 @@ import pytest
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
+from tests.helpers import TINY
 from yolo_callbacks.core.journal import read_journal
 
 
@@ -21,16 +22,7 @@ def done(coco8, tmp_path_factory):
     seen = []
     model.add_callback("on_fit_epoch_end", lambda trainer: seen.append(trainer.epoch))
     run = ycb.attach(model)
-    arguments = {
-        "data": str(coco8),
-        "imgsz": 64,
-        "batch": 4,
-        "nbs": 4,
-        "device": "cpu",
-        "plots": False,
-        "verbose": False,
-    }
-    model.train(**arguments, epochs=4, project=str(folder), name="run")
+    model.train(data=str(coco8), **TINY, epochs=4, project=str(folder), name="run")
     return model, run, folder / "run", seen
 
 

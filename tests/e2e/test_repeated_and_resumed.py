@@ -5,6 +5,7 @@ import pytest
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
+from tests.helpers import TINY
 from yolo_callbacks import CSVLogger, EarlyStopping, LearningRateScheduler, ModelCheckpoint, StopReason
 
 
@@ -16,11 +17,7 @@ def test_each_training_starts_afresh(train, tmp_path):
     model.train(
         data=model.trainer.args.data,
         epochs=8,
-        imgsz=64,
-        batch=4,
-        device="cpu",
-        plots=False,
-        verbose=False,
+        **TINY,
         project=str(tmp_path),
         name="second",
     )

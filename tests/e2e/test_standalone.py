@@ -5,8 +5,9 @@ import pytest
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
+from tests.helpers import TINY
 
-ARGUMENTS = {"imgsz": 64, "batch": 4, "nbs": 4, "device": "cpu", "plots": False, "verbose": False, "name": "run"}
+ARGUMENTS = {**TINY, "name": "run"}
 
 
 def constant(metrics):
