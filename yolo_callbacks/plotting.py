@@ -72,9 +72,18 @@ def _draw_metrics(axis: Axes, entries: Sequence[Entry]) -> None:
     names = [name for name in curves if name.startswith("metrics/")]
     if "fitness" in curves and all(curves["fitness"] != curves[name] for name in names):
         names.append("fitness")
-    for colour, name in zip(_cycle(len(names)), names):
-        main = name.startswith("metrics/mAP50-95") or name == "fitness"
-        _line(axis, curves[name], name.removeprefix("metrics/"), colour, width=2.2 if main else 1.2)
+    errors = [name for name in names if direction(name) == "min"]  # of depth: they have other scales than shares
+    colours = dict(zip(names, _cycle(len(names))))
+    if errors:
+        right = axis.twinx()
+        for name in errors:
+            _line(right, curves[name], "", colours[name], style="--")
+            axis.plot([], [], "--", color=colours[name], label=f"{name.removeprefix('metrics/')} (right)")
+        _log_scale(right, [curves[name][1] for name in errors])
+    names = [name for name in names if name not in errors]
+    for name in names:
+        main = name.startswith("metrics/mAP50-95") or name == "fitness" or curves[name] == curves.get("fitness")
+        _line(axis, curves[name], name.removeprefix("metrics/"), colours[name], width=2.2 if main else 1.2)
     best = _best(entries)
     if best is not None:
         epoch, value = best

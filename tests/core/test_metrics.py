@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
+import torch
 
 from yolo_callbacks import EpochRecord, UnknownMetricError
-from yolo_callbacks.core.metrics import MetricView, direction, keys_of
+from yolo_callbacks.core.metrics import MetricView, direction, fitness_of, keys_of
 
 DETECT = [
     "metrics/precision(B)",
@@ -17,6 +19,7 @@ DETECT = [
 SEGMENT = [*DETECT, "metrics/mAP50-95(M)"]
 POSE = [*DETECT, "metrics/mAP50-95(P)"]
 CLASSIFY = ["metrics/accuracy_top1", "metrics/accuracy_top5", "val/loss", "train/loss"]
+SEMANTIC = ["metrics/mIoU", "metrics/pixel_acc", "val/ce_loss", "val/dice_loss", "val/aux_loss"]
 DEPTH = ["metrics/delta1", "metrics/abs_rel", "metrics/rmse", "metrics/silog"]
 
 
@@ -34,6 +37,8 @@ DEPTH = ["metrics/delta1", "metrics/abs_rel", "metrics/rmse", "metrics/silog"]
         ("train_loss", DETECT, ("train/box_loss",)),
         ("top1", CLASSIFY, ("metrics/accuracy_top1",)),
         ("abs_rel", DEPTH, ("metrics/abs_rel",)),
+        ("mIoU", SEMANTIC, ("metrics/mIoU",)),
+        ("val_loss", SEMANTIC, ("val/ce_loss", "val/dice_loss", "val/aux_loss")),
         ("lr", DETECT, ("lr/pg0",)),
     ],
 )
@@ -49,7 +54,9 @@ def test_a_metric_that_is_not_there(name, available):
         keys_of(name, available)
 
 
-@pytest.mark.parametrize("name", ["mAP50-95", "mAP50", "precision", "metrics/recall(M)", "fitness", "top1", "delta1"])
+@pytest.mark.parametrize(
+    "name", ["mAP50-95", "mAP50", "precision", "metrics/recall(M)", "fitness", "top1", "delta1", "mIoU", "pixel_acc"]
+)
 def test_more_is_better(name):
     assert direction(name) == "max"
 
@@ -78,3 +85,50 @@ def test_a_view_has_defaults():
     view = MetricView(EpochRecord(1, {"metrics/recall(B)": 0.5}))
     assert view.get("recall", 0.0) == 0.5
     assert view.get("precision", 0.25) == 0.25
+
+
+def scored(task):
+    """Return Ultralytics' own metrics of a task, with results that are good but not perfect."""
+    from ultralytics.utils import metrics
+
+    names = {0: "circle", 1: "star"}
+    if task == "classify":
+        scores = metrics.ClassifyMetrics()
+        scores.top1, scores.top5 = 0.5, 0.875
+    elif task == "semantic":
+        scores = metrics.SemanticMetrics(names)
+        scores.update_stats(torch.tensor([[[0, 1, 1, 1]]]), torch.tensor([[[0, 0, 1, 1]]]))
+        scores.process()
+    elif task == "depth":
+        scores = metrics.DepthMetrics()
+        scores.update_stats(torch.tensor([[[1.0] * 8 + [2.0] * 4]]), torch.ones(1, 1, 12))
+        scores.process()
+    else:
+        kind = {"segment": metrics.SegmentMetrics, "pose": metrics.PoseMetrics, "obb": metrics.OBBMetrics}
+        scores = kind.get(task, metrics.DetMetrics)(names)
+        for head, share in (("box", 0.75), ("seg", 0.875), ("pose", 0.625)):
+            if hasattr(scores, head):
+                getattr(scores, head).all_ap = np.full((2, 10), share)
+    return scores.results_dict
+
+
+@pytest.mark.parametrize(
+    ("task", "fitness"),
+    [
+        ("detect", 0.75),
+        ("segment", 1.625),
+        ("pose", 1.375),
+        ("obb", 0.75),
+        ("semantic", 7 / 12),
+        ("depth", 2 / 3),
+        ("classify", 0.6875),
+    ],
+)
+def test_the_fitness_is_the_one_of_ultralytics(task, fitness):
+    results = scored(task)
+    assert results.pop("fitness") == pytest.approx(fitness)
+    assert fitness_of(results) == pytest.approx(fitness)
+
+
+def test_a_fitness_that_cannot_be_told():
+    assert fitness_of({"val/box_loss": 1.0}) is None

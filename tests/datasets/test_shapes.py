@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from yolo_callbacks.datasets import SHAPES, build_shapes
 from yolo_callbacks.datasets.scenes import CLASS_NAMES, draw_scene
 
 SMALL = {"train": 6, "val": 3, "size": 64}
+NAMES = {"semantic": [*CLASS_NAMES, "background"], "depth": ["depth"]}  # the others have the shapes alone
 
 
 def digest(folder: Path) -> str:
@@ -72,6 +74,77 @@ def test_labels_have_the_columns_of_their_task(tmp_path, task, columns):
             assert all(0 <= v <= 1 or v == 2 for v in values[1:])
 
 
+def shapes_of(index, max_objects=3):
+    """Return the scene of a training picture of `build_shapes` with these arguments."""
+    return draw_scene(np.random.default_rng([0, 0, index]), size=SMALL["size"], max_objects=max_objects)
+
+
+def read_map(path):
+    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+
+
+def test_a_mask_has_the_class_of_each_pixel(tmp_path):
+    root = build_shapes(tmp_path / "semantic", "semantic", **SMALL)
+    assert not (root / "labels").exists()
+    for index in range(SMALL["train"]):
+        mask, scene = read_map(root / "masks" / "train" / f"{index:05d}.png"), shapes_of(index)
+        assert mask.shape == (64, 64)
+        assert set(np.unique(mask)) == {4, *(shape.cls for shape in scene.shapes)}
+        for shape in scene.shapes:
+            x, y = shape.outline.mean(axis=0).astype(int)
+            assert mask[y, x] == shape.cls
+            x1, y1, x2, y2 = shape.box
+            assert 0.2 < np.mean(mask[round(y1) : round(y2) + 1, round(x1) : round(x2) + 1] == shape.cls) <= 1
+
+
+def test_a_depth_map_has_millimetres_and_every_shape_is_nearer_than_the_background(tmp_path):
+    root = build_shapes(tmp_path / "depth", "depth", **SMALL)
+    for index in range(SMALL["train"]):
+        depth, scene = read_map(root / "depth" / "train" / f"{index:05d}.png"), shapes_of(index)
+        assert depth.shape == (64, 64)
+        assert depth.dtype == np.uint16
+        near = depth < 4000
+        for shape in scene.shapes:
+            x, y = shape.outline.mean(axis=0).astype(int)
+            assert 1250 <= depth[y, x] == round(1000 * shape.distance) <= 3000
+            assert near[y, x]
+        assert 4000 <= depth[~near].min() <= depth[~near].max() <= 40000
+
+
+def test_the_lighter_background_is_nearer():
+    scene = draw_scene(np.random.default_rng(0), size=96, noise=0)
+    grey, far = scene.image.mean(axis=2), scene.backdrop
+    bare = np.ones(far.shape, bool)
+    for shape in scene.shapes:
+        x1, y1, x2, y2 = (round(v) for v in shape.box)
+        bare[max(0, y1 - 2) : y2 + 3, max(0, x1 - 2) : x2 + 3] = False
+    assert np.corrcoef(grey[bare], np.log(far[bare]))[0, 1] < -0.99
+
+
+def test_there_are_shapes_for_every_task_of_ultralytics():
+    from ultralytics.cfg import TASKS
+
+    assert set(TASKS) <= {*SHAPES, "classify"}
+
+
+@pytest.mark.parametrize("task", ["semantic", "depth"])
+def test_ultralytics_finds_every_map(tmp_path, task):
+    from ultralytics.cfg import get_cfg
+    from ultralytics.data import build_yolo_dataset
+    from ultralytics.data.utils import check_det_dataset
+
+    data = check_det_dataset(str(build_shapes(tmp_path / task, task, **SMALL) / "data.yaml"))
+    settings = get_cfg(overrides={"task": task, "imgsz": 64})
+    pictures = build_yolo_dataset(settings, data["train"], 2, data, mode="val")
+    assert len(pictures) == 6
+    item, scene = pictures[0], shapes_of(0)
+    x, y = scene.shapes[0].outline.mean(axis=0).astype(int)
+    if task == "semantic":
+        assert item["semantic_mask"][y, x] == scene.shapes[0].cls
+    else:
+        assert item["depth"].squeeze()[y, x] == pytest.approx(scene.shapes[0].distance, abs=0.001)
+
+
 def test_classify_has_a_folder_a_class(tmp_path):
     root = build_shapes(tmp_path / "cls", "classify", train=30, val=30, size=64)
     for split in ("train", "val"):
@@ -85,9 +158,10 @@ def test_a_set_of_ones_own_can_be_trained_on(tmp_path, task):
     from ultralytics.data.utils import check_det_dataset
 
     data = check_det_dataset(str(build_shapes(tmp_path / task, task, **SMALL) / "data.yaml"))
-    assert data["nc"] == 4
+    ready_made = yaml.safe_load(SHAPES[task].read_text())
     assert len(list(Path(data["train"]).iterdir())) == 6
-    assert data.get("kpt_shape") == ([4, 3] if task == "pose" else None)
+    for key in ("names", "kpt_shape", "flip_idx", "masks_dir", "depth_scale"):
+        assert data.get(key) == ready_made.get(key)
 
 
 def test_building_twice_leaves_it_alone_and_no_litter(tmp_path):
@@ -120,7 +194,7 @@ def test_ultralytics_builds_it_by_itself_on_first_use(task):
     from ultralytics.data.utils import check_det_dataset
 
     data = check_det_dataset(str(SHAPES[task]))
-    assert list(data["names"].values()) == list(CLASS_NAMES)
+    assert list(data["names"].values()) == NAMES.get(task, list(CLASS_NAMES))
     assert len(list(Path(data["train"]).iterdir())) == 256
     assert len(list(Path(data["val"]).iterdir())) == 64
 
@@ -128,7 +202,10 @@ def test_ultralytics_builds_it_by_itself_on_first_use(task):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"task": "depth"}, "task='depth' is not one of 'detect', 'segment', 'pose', 'obb', 'classify'"),
+        (
+            {"task": "flow"},
+            "task='flow' is not one of 'detect', 'segment', 'pose', 'obb', 'semantic', 'depth', 'classify'",
+        ),
         ({"size": 8}, "size=8 must be >= 32"),
         ({"train": 0}, "train=0 must be >= 1"),
         ({"noise": -1}, "noise=-1 must be a finite number >= 0"),

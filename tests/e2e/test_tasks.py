@@ -1,19 +1,75 @@
-"""Every task that the shapes have labels for, with the default callbacks, on data of the package."""
+"""Every task that the installed Ultralytics can train, with the default callbacks, on data of the package."""
+
+from typing import NamedTuple
 
 import pandas as pd
 import pytest
 import yaml
 from ultralytics import YOLO
+from ultralytics.cfg import TASK2METRIC, TASKS
 
 import yolo_callbacks as ycb
+from yolo_callbacks.core.metrics import fitness_of
+from yolo_callbacks.core.monitor import Monitor
 from yolo_callbacks.datasets import SHAPES, build_shapes
 
-MODELS = {
-    "segment": ("yolo26n-seg.yaml", "metrics/mAP50-95(M)"),
-    "pose": ("yolo26n-pose.yaml", "metrics/mAP50-95(P)"),
-    "obb": ("yolo26n-obb.yaml", "metrics/mAP50-95(B)"),
-    "classify": ("yolo26n-cls.yaml", "metrics/accuracy_top1"),
-}
+
+def of_heads(*letters):
+    """Return the metrics of tasks that find boxes."""
+    return [f"metrics/{name}({head})" for head in letters for name in ("precision", "recall", "mAP50", "mAP50-95")]
+
+
+class Task(NamedTuple):
+    """What a training of a task measures.
+
+    Attributes:
+        model: The smallest model.
+        losses: What its losses are called.
+        up: The metrics of which more is better.
+        down: The metrics of which less is better.
+        short: The short name of a metric, and its key.
+        highest_fitness: The fitness of a perfect model.
+    """
+
+    model: str
+    losses: list[str]
+    up: list[str]
+    down: list[str]
+    short: tuple[str, str]
+    highest_fitness: float
+
+
+EXPECTED = {
+    "detect": Task(
+        "yolo26n.yaml", ["box_loss", "cls_loss", "l1_loss"],
+        of_heads("B"), [], ("mAP50-95", "metrics/mAP50-95(B)"), 1,
+    ),
+    "segment": Task(
+        "yolo26n-seg.yaml", ["box_loss", "seg_loss", "cls_loss", "l1_loss", "sem_loss"],
+        of_heads("B", "M"), [], ("mAP50-95", "metrics/mAP50-95(M)"), 2,
+    ),
+    "semantic": Task(
+        "yolo26n-sem.yaml", ["ce_loss", "dice_loss", "aux_loss"],
+        ["metrics/mIoU", "metrics/pixel_acc"], [], ("mIoU", "metrics/mIoU"), 1,
+    ),
+    "depth": Task(
+        "yolo26n-depth.yaml", ["dlog_loss", "dgrad_loss"],
+        ["metrics/delta1", "metrics/delta2", "metrics/delta3"], ["metrics/abs_rel", "metrics/rmse", "metrics/silog"],
+        ("abs_rel", "metrics/abs_rel"), 1,
+    ),
+    "classify": Task(
+        "yolo26n-cls.yaml", ["loss"],
+        ["metrics/accuracy_top1", "metrics/accuracy_top5"], [], ("top1", "metrics/accuracy_top1"), 1,
+    ),
+    "pose": Task(
+        "yolo26n-pose.yaml", ["box_loss", "pose_loss", "kobj_loss", "cls_loss", "l1_loss", "rle_loss"],
+        of_heads("B", "P"), [], ("mAP50-95", "metrics/mAP50-95(P)"), 2,
+    ),
+    "obb": Task(
+        "yolo26n-obb.yaml", ["box_loss", "cls_loss", "l1_loss", "angle_loss"],
+        of_heads("B"), [], ("mAP50-95", "metrics/mAP50-95(B)"), 1,
+    ),
+}  # fmt: skip
 
 
 def small_data(task, folder):
@@ -28,37 +84,74 @@ def small_data(task, folder):
     return str(file)
 
 
-@pytest.mark.parametrize("task", MODELS)
-def test_defaults_and_short_names_in_every_task(task, tmp_path):
-    name, key = MODELS[task]
-    model = YOLO(name, verbose=False)
-    short = "top1" if task == "classify" else "mAP50-95"
+class Witness(ycb.Callback):
+    """Keeps what was announced before the first epoch, and the epochs."""
+
+    def check(self, metrics, losses_known):
+        self.announced, self.losses_known = set(metrics), losses_known
+
+    def decide(self, history):
+        self.history = history
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_defaults_and_every_metric_in_every_task(task, tmp_path):
+    expected = EXPECTED[task]
+    model, witness = YOLO(expected.model, verbose=False), Witness()
+    short, key = expected.short
     run = ycb.attach(
         model,
         [
             *ycb.default_callbacks(),
             ycb.EarlyStopping(monitor="val_loss", patience=50),
             ycb.ModelCheckpoint(f"{{epoch}}-{{{short}:.3f}}", monitor=short, save_top_k=2),
+            witness,
         ],
     )
     model.train(
         data=small_data(task, tmp_path), epochs=2, imgsz=64, batch=8, nbs=8, device="cpu", plots=False, verbose=False,
         project=str(tmp_path), name="run",
     )  # fmt: skip
-    frame = pd.read_csv(tmp_path / "run" / "callbacks" / "epochs.csv")
+    folder = tmp_path / "run"
+    frame = pd.read_csv(folder / "callbacks" / "epochs.csv")
     assert len(frame) == len(run.history) == 2
-    assert frame[key].notna().all()
     assert frame["validated"].all()
-    assert (tmp_path / "run" / "weights" / f"1-{frame[key][0]:.3f}.pt").exists()
-    assert (tmp_path / "run" / "weights" / "best-fitness.pt").exists()
+    assert (folder / "weights" / f"1-{frame[key][0]:.3f}.pt").exists()
+    assert (folder / "weights" / "best-fitness.pt").exists()
+
+    directions = {
+        "fitness": "max",
+        **dict.fromkeys(expected.up, "max"),
+        **dict.fromkeys(expected.down, "min"),
+        **{f"{split}/{loss}": "min" for split in ("train", "val") for loss in expected.losses},
+    }
+    for metrics in (witness.announced, *(record.metrics for record in witness.history)):
+        assert {name for name in metrics if not name.startswith("lr/")} == set(directions)
+    assert witness.losses_known
+    assert {name: Monitor.of(name).mode for name in directions} == directions
+    assert TASK2METRIC[task] in expected.up
+
+    theirs = pd.read_csv(folder / "results.csv", skipinitialspace=True)
+    assert {name for name in theirs if "/" in name and not name.startswith("lr/")} == set(directions) - {"fitness"}
+    for record, row in zip(witness.history, theirs.to_dict("records")):
+        losses = [row[f"val/{loss}"] for loss in expected.losses]
+        assert Monitor.of("val_loss").value(record) == pytest.approx(sum(losses))
+        assert sum(losses) > 0
+        assert Monitor.of(short).value(record) == pytest.approx(row[key])
+        assert record.metrics["fitness"] == pytest.approx(fitness_of(row), abs=2e-5)
+        assert 0 <= record.metrics["fitness"] <= expected.highest_fitness
+    assert fitness_of(dict.fromkeys(expected.up, 1.0)) == expected.highest_fitness
 
 
-@pytest.mark.parametrize("task", MODELS)
-def test_an_unknown_metric_fails_before_the_first_epoch_in_every_task(task, tmp_path):
-    model, started = YOLO(MODELS[task][0], verbose=False), []
-    ycb.attach(model, [ycb.EarlyStopping(monitor="val/bx_loss")])
+@pytest.mark.parametrize("kind", ["a loss", "a metric of another task"])
+@pytest.mark.parametrize("task", TASKS)
+def test_an_unknown_metric_fails_before_the_first_epoch_in_every_task(task, kind, tmp_path):
+    finds_boxes = any(key.endswith("(B)") for key in EXPECTED[task].up)
+    monitor = "val/bx_loss" if kind == "a loss" else "mIoU" if finds_boxes else "mAP50"
+    model, started = YOLO(EXPECTED[task].model, verbose=False), []
+    ycb.attach(model, [ycb.EarlyStopping(monitor=monitor)])
     model.add_callback("on_train_epoch_start", lambda trainer: started.append(1))
-    with pytest.raises(ycb.UnknownMetricError, match="'val/bx_loss' is not a metric of this run"):
+    with pytest.raises(ycb.UnknownMetricError, match=f"'{monitor}' is not a metric of this run"):
         model.train(
             data=small_data(task, tmp_path), epochs=1, imgsz=64, batch=8, device="cpu", plots=False, verbose=False,
             project=str(tmp_path),

@@ -15,6 +15,8 @@ SHAPES: dict[str, Path] = {
     "segment": _HERE / "shapes-seg.yaml",
     "pose": _HERE / "shapes-pose.yaml",
     "obb": _HERE / "shapes-obb.yaml",
+    "semantic": _HERE / "shapes-sem.yaml",
+    "depth": _HERE / "shapes-depth.yaml",
 }
 """The data set YAML of each task. Classification has none: Ultralytics takes a folder, which `build_shapes` makes."""
 
@@ -34,7 +36,7 @@ def build_shapes(
 
     Args:
         root: The folder; it appears complete or not at all.
-        task: `"detect"`, `"segment"`, `"pose"`, `"obb"` or `"classify"`.
+        task: `"detect"`, `"segment"`, `"pose"`, `"obb"`, `"semantic"`, `"depth"` or `"classify"`.
         train: Number of training pictures, >= 1; for `"classify"` of scenes, each object of which becomes a picture.
         val: Number of validation pictures, >= 1, likewise.
         size: Side of the pictures in pixels, >= 32.

@@ -16,6 +16,7 @@ from yolo_callbacks.core.checks import check_choice, check_int, check_number
 from yolo_callbacks.datasets.scenes import CLASS_NAMES, KEYPOINT_NAMES, Scene, Shape, draw_scene
 
 _SPLITS = ("train", "val")
+_MILLIMETRES = 1000  # in a metre: the unit of the depth maps
 
 
 def build(  # see yolo_callbacks.datasets.build_shapes for the arguments
@@ -35,7 +36,7 @@ def build(  # see yolo_callbacks.datasets.build_shapes for the arguments
     Raises:
         ValueError: If an argument is out of range.
     """
-    check_choice("task", task, (*_LABELS, "classify"))
+    check_choice("task", task, (*_LABELS, *_MAPS, "classify"))
     counts = {"train": check_int("train", train, minimum=1), "val": check_int("val", val, minimum=1)}
     check_int("size", size, minimum=32)
     check_int("max_objects", max_objects, minimum=1)
@@ -62,9 +63,16 @@ def build(  # see yolo_callbacks.datasets.build_shapes for the arguments
 def _data_yaml(task: str, class_names: tuple[str, ...]) -> str:
     """Return the data set YAML; without a `path`, Ultralytics takes the folder that it lies in."""
     content: dict[str, object] = {"train": "images/train", "val": "images/val"}
+    names = class_names
     if task == "pose":
         content.update(kpt_shape=[len(KEYPOINT_NAMES), 3], flip_idx=[0, 1, 3, 2])
-    return yaml.safe_dump({**content, "names": dict(enumerate(class_names))}, sort_keys=False)
+    elif task == "semantic":
+        content.update(masks_dir=_MAPS[task][0])
+        names = (*class_names, "background")
+    elif task == "depth":
+        content.update(depth_scale=_MILLIMETRES)
+        names = ("depth",)
+    return yaml.safe_dump({**content, "names": dict(enumerate(names))}, sort_keys=False)
 
 
 def _put_in_place(scratch: Path, root: Path) -> None:
@@ -85,6 +93,10 @@ def _write(root: Path, split: str, index: int, scene: Scene, task: str, class_na
         return
     size = scene.image.shape[0]
     _write_image(root / "images" / split / f"{index:05d}.jpg", scene.image)
+    if task in _MAPS:
+        folder, draw = _MAPS[task]
+        _write_image(root / folder / split / f"{index:05d}.png", draw(scene, len(class_names)))
+        return
     label = root / "labels" / split / f"{index:05d}.txt"
     label.parent.mkdir(parents=True, exist_ok=True)
     lines = [
@@ -95,7 +107,7 @@ def _write(root: Path, split: str, index: int, scene: Scene, task: str, class_na
 
 def _write_image(path: Path, image: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    done, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 95])
+    done, data = cv2.imencode(path.suffix, image)
     if not done:
         raise OSError(f"{path} could not be encoded")
     path.write_bytes(data.tobytes())  # cv2.imwrite fails without a word, and on non-ASCII paths of some systems
@@ -138,3 +150,27 @@ _LABELS: dict[str, Callable[[Shape, int], list[float]]] = {
     "pose": _pose,
     "obb": _turned_box,
 }
+
+
+def _class_map(scene: Scene, classes: int) -> np.ndarray:
+    """Return the class of each pixel; the background comes after the shapes' classes, which stay what they are."""
+    return _fill(np.full(scene.backdrop.shape, classes, np.uint8), scene, lambda shape: shape.cls)
+
+
+def _depth_map(scene: Scene, classes: int) -> np.ndarray:
+    """Return the distance of each pixel in whole millimetres."""
+    backdrop = np.rint(_MILLIMETRES * scene.backdrop).astype(np.uint16)
+    return _fill(backdrop, scene, lambda shape: round(_MILLIMETRES * shape.distance))
+
+
+def _fill(canvas: np.ndarray, scene: Scene, value: Callable[[Shape], int]) -> np.ndarray:
+    for shape in scene.shapes:
+        cv2.fillPoly(canvas, [np.rint(shape.outline).astype(np.int32)], value(shape))
+    return canvas
+
+
+_MAPS: dict[str, tuple[str, Callable[[Scene, int], np.ndarray]]] = {
+    "semantic": ("masks", _class_map),
+    "depth": ("depth", _depth_map),
+}
+"""Tasks whose labels are pictures: the folder that Ultralytics looks for them in, and how they are drawn."""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 CLASS_NAMES = ("circle", "triangle", "square", "star")
 KEYPOINT_NAMES = ("centre", "tip", "left", "right")
 
+_GREYS = (60, 190)  # the darkest and the lightest grey of a background
+
 # Unit outlines, radius 1, tip pointing up (-y): the same four keypoints make sense on each of them.
 _TURN = 2 * np.pi
 
@@ -48,6 +50,7 @@ class Shape:
         corners: Corners of the turned box, shape (4, 2), clipped to the image.
         keypoints: Shape (4, 3): x, y and visibility (2 visible, 0 outside of the image), in the order of
             `KEYPOINT_NAMES`.
+        distance: Metres to the camera, 1.25 to 3: the larger, the nearer.
     """
 
     cls: int
@@ -55,14 +58,22 @@ class Shape:
     box: tuple[float, float, float, float]
     corners: NDArray[np.float64]
     keypoints: NDArray[np.float64]
+    distance: float
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture, shape (size, size, 3), BGR, uint8, and the shapes in it."""
+    """A picture and the geometry of everything in it.
+
+    Attributes:
+        image: The picture, shape (size, size, 3), BGR.
+        shapes: The shapes in it, in the order in which they were painted.
+        backdrop: Metres to the background, shape (size, size), 4 to 40: the lighter, the nearer. No shape is as far.
+    """
 
     image: NDArray[np.uint8]
     shapes: tuple[Shape, ...]
+    backdrop: NDArray[np.float64]
 
 
 def draw_scene(
@@ -92,6 +103,7 @@ def draw_scene(
         (64, 64, 3)
     """
     canvas = _background(rng, size)
+    backdrop = _backdrop(canvas)
     shapes: list[Shape] = []
     for _ in range(int(rng.integers(1, max_objects + 1))):
         cls = int(rng.integers(len(class_names)))
@@ -102,13 +114,20 @@ def draw_scene(
         _paint(rng, canvas, shape)
         shapes.append(shape)
     noisy = canvas.astype(np.float64) + rng.normal(0.0, noise, canvas.shape)
-    return Scene(np.clip(noisy, 0, 255).astype(np.uint8), tuple(shapes))
+    return Scene(np.clip(noisy, 0, 255).astype(np.uint8), tuple(shapes), backdrop)
 
 
 def _background(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
     """Blow up a few random greys to a soft gradient, so that no shape can be found by brightness alone."""
-    seedling = rng.integers(60, 190, size=(3, 3, 3)).astype(np.uint8)
+    seedling = rng.integers(*_GREYS, size=(3, 3, 3)).astype(np.uint8)
     return np.asarray(cv2.resize(seedling, (size, size), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+
+
+def _backdrop(background: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Take the background for a relief with the lamp beside the camera: what is ten times as far is darkest."""
+    darkest, lightest = _GREYS
+    darkness = (lightest - background.mean(axis=2)) / (lightest - darkest)
+    return np.asarray(4.0 * 10.0 ** np.clip(darkness, 0.0, 1.0), dtype=np.float64)
 
 
 def _place(
@@ -141,7 +160,12 @@ def _shape(rng: np.random.Generator, cls: int, size: int, x: float, y: float, ra
     visible = 2.0 * ((points >= 0) & (points < size)).all(axis=1)
     (x1, y1), (x2, y2) = outline.min(axis=0), outline.max(axis=0)
     return Shape(
-        cls, outline, (float(x1), float(y1), float(x2), float(y2)), corners, np.column_stack([points, visible])
+        cls=cls,
+        outline=outline,
+        box=(float(x1), float(y1), float(x2), float(y2)),
+        corners=corners,
+        keypoints=np.column_stack([points, visible]),
+        distance=0.3 * size / radius,
     )
 
 
