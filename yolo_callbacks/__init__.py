@@ -11,22 +11,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from yolo_callbacks.attachment import Attachment, attach, detach
     from yolo_callbacks.callback import Callback, Priority
+    from yolo_callbacks.callbacks.backup_and_restore import BackupAndRestore
     from yolo_callbacks.callbacks.csv_logger import CSVLogger
     from yolo_callbacks.callbacks.early_stopping import EarlyStopping
     from yolo_callbacks.callbacks.learning_rate_scheduler import LearningRateScheduler
     from yolo_callbacks.callbacks.model_checkpoint import ModelCheckpoint
     from yolo_callbacks.callbacks.plot_logger import PlotLogger
+    from yolo_callbacks.callbacks.preemption_handler import PreemptionHandler
     from yolo_callbacks.callbacks.reduce_lr_on_plateau import ReduceLROnPlateau
     from yolo_callbacks.config import ConfigError, load_config
     from yolo_callbacks.core.decision import Decision, SaveCheckpoint, SetLearningRate, Stop, StopReason
     from yolo_callbacks.core.metrics import UnknownMetricError
     from yolo_callbacks.core.record import EpochRecord, History, Plan
+    from yolo_callbacks.core.recovery import newest_checkpoint
     from yolo_callbacks.defaults import default_callbacks
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Attachment": "attachment",
+    "BackupAndRestore": "callbacks.backup_and_restore",
     "CSVLogger": "callbacks.csv_logger",
     "Callback": "callback",
     "ConfigError": "config",
@@ -38,6 +42,7 @@ _HOME = {
     "ModelCheckpoint": "callbacks.model_checkpoint",
     "Plan": "core.record",
     "PlotLogger": "callbacks.plot_logger",
+    "PreemptionHandler": "callbacks.preemption_handler",
     "Priority": "callback",
     "ReduceLROnPlateau": "callbacks.reduce_lr_on_plateau",
     "SaveCheckpoint": "core.decision",
@@ -49,10 +54,12 @@ _HOME = {
     "default_callbacks": "defaults",
     "detach": "attachment",
     "load_config": "config",
+    "newest_checkpoint": "core.recovery",
 }
 
 __all__ = [
     "Attachment",
+    "BackupAndRestore",
     "CSVLogger",
     "Callback",
     "ConfigError",
@@ -64,6 +71,7 @@ __all__ = [
     "ModelCheckpoint",
     "Plan",
     "PlotLogger",
+    "PreemptionHandler",
     "Priority",
     "ReduceLROnPlateau",
     "SaveCheckpoint",
@@ -76,6 +84,7 @@ __all__ = [
     "default_callbacks",
     "detach",
     "load_config",
+    "newest_checkpoint",
 ]
 
 

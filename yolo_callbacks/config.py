@@ -12,7 +12,7 @@ import yaml
 
 from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.checks import nearest
-from yolo_callbacks.core.lineup import check_together
+from yolo_callbacks.core.lineup import FUNCTION, check_together
 from yolo_callbacks.registry import public_callbacks
 
 
@@ -65,6 +65,30 @@ def load_config(path: str | os.PathLike[str]) -> list[Callback]:
         check_together(callbacks)
     except ValueError as error:
         raise ConfigError(f"{file}: {error}") from error
+    return callbacks
+
+
+def restore_callbacks(configuration: Mapping[str, Mapping[str, Any]]) -> list[Callback]:
+    """Build callbacks anew from what `run.json` says of them.
+
+    Args:
+        configuration: Class and parameters by label, as `core.lineup.configuration` gives them.
+
+    Raises:
+        ConfigError: If one of them was a user's own class, or had a function for a parameter.
+    """
+    known, callbacks = public_callbacks(), []
+    for item in configuration.values():
+        name, values = item["class"], {key: value for key, value in item.items() if key != "class"}
+        if name not in known:
+            raise ConfigError(f"{name} is not a callback of this package")
+        function = next((key for key, value in values.items() if str(value).startswith(FUNCTION)), None)
+        if function is not None:
+            raise ConfigError(f"{name} had a function for '{function}'")
+        try:
+            callbacks.append(known[name](**values))
+        except (TypeError, ValueError) as error:
+            raise ConfigError(f"{name}: {error}") from error
     return callbacks
 
 

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from yolo_callbacks.callback import Callback
+from yolo_callbacks.callbacks.backup_and_restore import BackupAndRestore
 from yolo_callbacks.callbacks.csv_logger import CSVLogger
 from yolo_callbacks.callbacks.early_stopping import EarlyStopping
 from yolo_callbacks.callbacks.model_checkpoint import ModelCheckpoint
 from yolo_callbacks.callbacks.plot_logger import PlotLogger
+from yolo_callbacks.callbacks.preemption_handler import PreemptionHandler
 from yolo_callbacks.callbacks.reduce_lr_on_plateau import ReduceLROnPlateau
+
+
+def protecting_callbacks() -> list[Callback]:
+    """Return the callbacks that let a run survive a crash and the loss of its machine; the command line adds them.
+
+    They are not among the default ones because they take a second checkpoint's space, and install signal handlers.
+    """
+    return [BackupAndRestore(), PreemptionHandler()]
 
 
 def default_callbacks() -> list[Callback]:

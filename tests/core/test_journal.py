@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import math
+import shutil
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from yolo_callbacks import EpochRecord, Plan, SaveCheckpoint, SetLearningRate, Stop, StopReason
 from yolo_callbacks.core import storage
-from yolo_callbacks.core.journal import Entry, Journal, JournalContent, read_journal, read_results_csv
+from yolo_callbacks.core.journal import Entry, Journal, JournalContent, read_journal
 
 numbers = st.one_of(st.floats(allow_nan=False), st.sampled_from([math.inf, -math.inf]))
 PLAN = Plan(planned_epochs=10, base_lr=0.01, final_lr=0.0001, trainer_patience=100)
@@ -28,7 +29,7 @@ def write(path, entries):
     journal = Journal(path)
     journal.begin(JournalContent(PLAN, BEFORE, []))
     for item in entries:
-        journal.append(item)
+        journal.append(item, lambda: None)
 
 
 def test_what_is_written_is_read_back(tmp_path):
@@ -85,49 +86,41 @@ def test_a_full_disk_loses_no_line(tmp_path, monkeypatch, caplog):
     journal.begin(JournalContent(PLAN, BEFORE, []))
     whole = storage.append_lines
 
-    def full(path, text):
+    def full(path, text, **_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(storage, "append_lines", full)
-    journal.append(entry(1))
-    journal.append(entry(2))
+    journal.append(entry(1), lambda: None)
+    journal.append(entry(2), lambda: None)
     monkeypatch.setattr(storage, "append_lines", whole)
-    journal.append(entry(3))
+    journal.append(entry(3), lambda: None)
     assert [item.record.epoch for item in read_journal(path).entries] == [1, 2, 3]
 
 
-def test_results_csv(tmp_path):
-    path = tmp_path / "results.csv"
-    path.write_text(
-        "                  epoch,         time,   train/box_loss, metrics/mAP50-95(B)\n"
-        "  1, 1.5, 2.0, 0.1\n  2, 3.0, nan, 0.2\n  2, 0.5, 1.5, 0.3\n  3, 1.0"
-    )
-    records = read_results_csv(path)
-    assert [r.epoch for r in records] == [1, 2, 3]
-    assert records[1].metrics == {"train/box_loss": 1.5, "metrics/mAP50-95(B)": 0.3, "fitness": 0.3}
-    assert records[0].elapsed == 1.5
+def test_an_epoch_announced_and_never_completed_is_kept_apart(tmp_path):
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.begin(JournalContent(PLAN, BEFORE, []))
+    for item in (entry(1), entry(2)):
+        journal.announce(item.record)
+        journal.append(item, lambda: None)
+    journal.announce(entry(3).record)
+    content = read_journal(journal.path)
+    assert content.entries == [entry(1), entry(2)]
+    assert content.pending == entry(3).record
+    with open(journal.path, "a") as file:
+        file.write('{"format": 1, "pend')
+    assert read_journal(journal.path) == content
 
 
-@pytest.mark.parametrize(
-    ("header", "row", "fitness", "validated"),
-    [
-        ("metrics/mAP50-95(B),metrics/mAP50-95(M),val/box_loss", "0.5,0.25,1.0", 0.75, True),
-        ("metrics/accuracy_top1,metrics/accuracy_top5,val/loss", "0.5,1.0,2.0", 0.75, True),
-        ("metrics/mIoU,metrics/pixel_acc,val/ce_loss", "0.4,0.9,1.0", 0.4, True),
-        ("metrics/delta1,metrics/abs_rel,val/dlog_loss", "0.3,0.2,1.0", 0.3, True),
-        ("metrics/mAP50-95(B),val/box_loss", "0,3.5", 0.0, True),  # found nothing, but was validated
-        ("metrics/mAP50-95(B),val/box_loss", "0,0", None, False),  # val=False
-    ],
-)
-def test_results_csv_of_every_task(tmp_path, header, row, fitness, validated):
-    path = tmp_path / "results.csv"
-    path.write_text(f"epoch,time,train/loss,{header},lr/pg0\n1,2.5,9.0,{row},0.01\n")
-    (item,) = read_results_csv(path)
-    assert item.metrics.get("fitness") == fitness
-    assert item.validated is validated
-    assert ("val/box_loss" in item.metrics) <= validated
-    assert item.metrics["train/loss"] == 9.0
-    assert item.metrics["lr/pg0"] == 0.01
+def test_a_journal_that_was_removed_is_written_anew(tmp_path):
+    journal = Journal(tmp_path / "callbacks" / "journal.jsonl")
+    journal.begin(JournalContent(PLAN, BEFORE, []))
+    journal.append(entry(1), lambda: None)
+    shutil.rmtree(journal.path.parent)
+    journal.announce(entry(2).record)
+    whole = JournalContent(PLAN, BEFORE, [entry(1), entry(2)])
+    journal.append(entry(2), lambda: whole)
+    assert read_journal(journal.path) == whole
 
 
 def test_counters_may_be_anything_a_float_can(tmp_path):

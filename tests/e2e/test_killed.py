@@ -27,8 +27,8 @@ if moment == "after the checkpoint":
     model.add_callback("on_model_save", lambda trainer: trainer.epoch == 3 and os._exit(9))
 else:
     whole = Journal.append
-    def append(self, entry):
-        whole(self, entry)
+    def append(self, entry, content):
+        whole(self, entry, content)
         if entry.record.epoch == 4:
             os._exit(9)
     Journal.append = append

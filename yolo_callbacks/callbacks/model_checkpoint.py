@@ -202,7 +202,7 @@ class ModelCheckpoint(Callback):
         """Save what an exception would lose, or export the best."""
         if error is not None:
             if self.save_on_exception:
-                session.files.save_interrupted(self._beside(EXCEPTION))
+                session.files.save_now(self._beside(EXCEPTION), "exception", session.history.epoch)
             return
         best = self.best_file(session.history)
         if self.export and best is not None:

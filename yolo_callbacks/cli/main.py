@@ -51,6 +51,21 @@ def train(
     config: Annotated[
         Path | None, typer.Option(help="YAML file that lists the callbacks. Without it, the default five.")
     ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Go on with an interrupted run: its directory, or a checkpoint. The newest one that loads is taken.",
+        ),
+    ] = None,
+    protect: Annotated[
+        bool,
+        typer.Option(
+            "--protect/--no-protect",
+            help="Keep a second, verified checkpoint, and save on SIGTERM and SIGUSR1: BackupAndRestore and "
+            "PreemptionHandler, beside what --config lists.",
+        ),
+    ] = True,
     standin: Annotated[
         bool,
         typer.Option(
@@ -62,13 +77,23 @@ def train(
 
     For example: yolo-cb train --data coco8.yaml --epochs 50 imgsz=640 cos_lr=True
 
-    Ctrl-C once ends the training after the current epoch with everything saved, twice at once.
+    Ctrl-C once ends the training after the current epoch with everything saved, twice at once. SIGTERM and SIGUSR1
+    end it after the current batch, with a state that --resume goes on from.
 
-    Exit codes: 0 success or early stop, 1 failure, 2 bad usage, 130 interrupted.
+    Exit codes: 0 success or early stop, 1 failure, 2 bad usage, 130 interrupted, 143 and 138 after SIGTERM and SIGUSR1.
     """
     from yolo_callbacks.cli.train import TrainRequest, train_command
 
-    request = TrainRequest(data=data, model=model, epochs=epochs, config=config, standin=standin, extra=context.args)
+    request = TrainRequest(
+        data=data,
+        model=model,
+        epochs=epochs,
+        config=config,
+        resume=resume,
+        protect=protect,
+        standin=standin,
+        extra=context.args,
+    )
     raise typer.Exit(train_command(request))
 
 

@@ -91,21 +91,18 @@ def _try_coco8() -> str | None:
     return None
 
 
-def load_model(name: str | None, task: str | None, resume: Any = None) -> tuple[Any, str]:
+def load_model(name: str | None, task: str | None) -> tuple[Any, str]:
     """Return the model to train, and a note ("" for none).
 
     Args:
         name: What was asked for; None for `yolo26n.pt`, or its like for the task, where it can be had, else the YAML.
         task: The task, where the model's name does not tell.
-        resume: Ultralytics' `resume`; a path of a checkpoint is the model.
 
     Raises:
         SourceError: If the model that was asked for cannot be had.
     """
     from ultralytics import YOLO
 
-    if name is None and isinstance(resume, str):
-        name = resume
     default = _MODEL + _MODEL_SUFFIX.get(task or "", "")
     wanted, note = name or f"{default}.pt", ""
     problem = _try_weights(wanted) if wanted.endswith(".pt") else None

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from rich.console import Console
@@ -19,17 +13,20 @@ from rich.panel import Panel
 from rich.table import Table
 
 from yolo_callbacks.attachment import Attachment, attach
+from yolo_callbacks.callback import Callback
 from yolo_callbacks.cli.arguments import UsageError, check_arguments, parse_arguments, read_cfg
+from yolo_callbacks.cli.interrupts import pass_signals_on, stop_on_interrupt
+from yolo_callbacks.cli.resume import Resumption, callbacks_of, find_run
 from yolo_callbacks.cli.sources import SHAPES_SOURCE, SourceError, find_data, load_model
 from yolo_callbacks.config import ConfigError, load_config
 from yolo_callbacks.core.decision import StopReason
 from yolo_callbacks.core.manifest import read_manifest
-from yolo_callbacks.defaults import default_callbacks
+from yolo_callbacks.defaults import default_callbacks, protecting_callbacks
 
 OK, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
 SHAPES_ARGUMENTS = {"imgsz": 96, "epochs": 50}
 """Arguments that suit the built-in shapes, where the user gives no others: the pictures have 96 pixels."""
-_OWN_OPTIONS = ("data", "model", "epochs", "config", "standin")
+_OWN_OPTIONS = ("data", "model", "epochs", "config", "resume", "protect", "standin")
 
 
 @dataclass(frozen=True)
@@ -40,6 +37,8 @@ class TrainRequest:
     model: str | None
     epochs: int | None
     config: Path | None
+    resume: str | None
+    protect: bool
     standin: bool
     extra: list[str]
 
@@ -49,12 +48,16 @@ def train_command(request: TrainRequest) -> int:
     console = Console(stderr=True)
     try:
         arguments = _arguments(request)
-        callbacks = default_callbacks() if request.config is None else load_config(request.config)
+        run = arguments.pop("resume", None)
+        if run and "model" in arguments:
+            raise UsageError("--resume goes on with the run's own model: leave --model out")
+        resumed = find_run(run) if run else None
+        callbacks = _callbacks(request, resumed)
     except (UsageError, ConfigError) as error:
         console.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True)
         return USAGE
     try:
-        return _train(arguments, callbacks, request.standin, console)
+        return _train(arguments, callbacks, resumed, request.standin, console)
     except KeyboardInterrupt:
         console.print("Interrupted.")
         return INTERRUPTED
@@ -74,7 +77,7 @@ def _arguments(request: TrainRequest) -> dict[str, Any]:
         UsageError: If anything in it is wrong.
     """
     arguments = parse_arguments(request.extra)
-    for key in ("data", "model", "epochs"):
+    for key in ("data", "model", "epochs", "resume"):
         value = getattr(request, key)
         if value is not None and key in arguments:
             raise UsageError(f"'{key}' is given twice")
@@ -87,54 +90,54 @@ def _arguments(request: TrainRequest) -> dict[str, Any]:
     return arguments
 
 
-def _train(arguments: dict[str, Any], callbacks: list[Any], standin: bool, console: Console) -> int:
-    model, note = load_model(arguments.pop("model", None), arguments.get("task"), arguments.get("resume"))
-    if not arguments.get("resume"):
+def _callbacks(request: TrainRequest, resumed: Resumption | None) -> list[Callback]:
+    """Return the callbacks that were asked for: on the command line, or else by the run that goes on.
+
+    Raises:
+        UsageError: If the run's cannot be had again.
+        ConfigError: If the file has a mistake.
+    """
+    earlier = callbacks_of(resumed.folder) if resumed is not None and request.config is None else None
+    if earlier is not None:
+        return earlier
+    chosen = default_callbacks() if request.config is None else load_config(request.config)
+    listed = {type(callback) for callback in chosen}
+    return chosen + [item for item in protecting_callbacks() if request.protect and type(item) not in listed]
+
+
+def _train(
+    arguments: dict[str, Any],
+    callbacks: list[Callback],
+    resumed: Resumption | None,
+    standin: bool,
+    console: Console,
+) -> int:
+    name = resumed.model if resumed is not None else arguments.pop("model", None)
+    model, note = load_model(name, arguments.get("task"))
+    facts: dict[str, Any] = {}
+    warning = ""
+    if resumed is not None:
+        note, arguments = resumed.note, {**resumed.arguments, **arguments}
+    else:
         data, facts, warning = find_data(arguments.pop("data", None), model.task, standin)
-        arguments = {
-            **(SHAPES_ARGUMENTS if facts.get("data_source") == SHAPES_SOURCE else {}),
-            **arguments,
-            "data": data,
-        }
-    else:  # the checkpoint knows its data
-        facts, warning = {}, ""
+        small = SHAPES_ARGUMENTS if facts.get("data_source") == SHAPES_SOURCE else {}
+        arguments = {**small, **arguments, "data": data}
+        facts["model_source"] = note or None
     if note:
         console.print(f"[bold yellow]Note:[/] {escape(note)}", soft_wrap=True)
     if warning:
         console.print(Panel(escape(warning), title="[bold]WARNING[/bold]", border_style="bold red"))
     attachment = attach(model, callbacks)
-    attachment.facts.update(facts, model_source=note or None)
-    with _stop_on_interrupt(attachment, console):
-        model.train(**{key: value for key, value in arguments.items() if key not in ("mode", "task")})
+    attachment.facts.update(facts)
+    with stop_on_interrupt(attachment, console), pass_signals_on(model) as passed_on:
+        try:
+            model.train(**{key: value for key, value in arguments.items() if key not in ("mode", "task")})
+        except Exception:
+            if passed_on:  # the ranks have left as they were told to
+                return 128 + passed_on[0]
+            raise
     _summarize(attachment, Console())
     return INTERRUPTED if attachment.stop_reason is StopReason.INTERRUPTED else OK
-
-
-@contextmanager
-def _stop_on_interrupt(attachment: Attachment, console: Console) -> Iterator[None]:
-    """Make the first Ctrl-C end the training after its epoch, and the second one at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    owner = os.getpid()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != owner:  # a data loader's worker, forked with this handler: the training stops it
-            return
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        if not attachment.stop("Ctrl-C was pressed", StopReason.INTERRUPTED):
-            raise KeyboardInterrupt
-        console.print(
-            "\n[bold]Stopping after this epoch, with everything saved. Press Ctrl-C again to stop now.[/bold]",
-            soft_wrap=True,
-        )
-
-    before = signal.signal(signal.SIGINT, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _summarize(attachment: Attachment, console: Console) -> None:

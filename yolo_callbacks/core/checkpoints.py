@@ -38,7 +38,25 @@ class CheckpointStore:
     @property
     def stored(self) -> list[dict[str, Any]]:
         """What is kept now: file, role, epoch, monitor, value, size in bytes, SHA-256."""
-        return [dict(item) for item in list(self._stored.values())]
+        return [dict(item) for item in list(self._stored.values()) if self.path(item["file"]).exists()]
+
+    def adopt(self, decisions: Iterable[SaveCheckpoint]) -> None:
+        """List what decisions of an earlier part of the run have left: `run.json` may be behind by a moment.
+
+        Every decision but those of the newest epoch was carried out before the next epoch's checkpoint was written.
+
+        Args:
+            decisions: All of them but the newest epoch's, oldest first.
+        """
+        left: dict[str, SaveCheckpoint] = {}
+        for decision in decisions:
+            left[decision.file] = decision
+            for old in decision.drop:
+                left.pop(old, None)
+        for file, decision in left.items():
+            path = self.path(file)
+            if not self.has(decision) and path.exists():
+                self._list(decision, storage.StoredFile(path, *storage.fingerprint(path)))
 
     def path(self, file: str) -> Path:
         """Return where a decision's file is."""
@@ -80,18 +98,60 @@ class CheckpointStore:
         except Exception as error:
             self._error = error
 
-    def keep_interrupted(self, file: str) -> None:
-        """Store the weights as they are in the middle of an epoch, at once; nothing if there are none yet."""
-        data = self._run.interrupted_checkpoint()
+    def keep_now(self, file: str, role: str, finished: int) -> None:
+        """Store the weights as they are, at once; nothing if there are none yet.
+
+        Args:
+            file: Where, relative to the run directory.
+            role: What for.
+            finished: Number of finished epochs.
+        """
+        data = self._run.checkpoint_now(finished)
         if data is None:
             return
-        stored = storage.write_bytes(data, self.path(file))
-        self._list(SaveCheckpoint("", self._run.epoch, file=file, role="exception"), stored)
-        LOGGER.info(f"The weights as they were in epoch {self._run.epoch} are saved as {self.path(file)}")
+        stored = storage.write_bytes(data, self.path(file), _check)
+        self._list(SaveCheckpoint("", finished, file=file, role=role), stored)
+        LOGGER.info(f"The weights as they are in epoch {self._run.epoch} are saved as {self.path(file)}")
+
+    def is_whole(self, path: Path) -> bool:
+        """Return whether a checkpoint is there and was written to its end."""
+        return storage.is_whole(path)
+
+    def keep_originals(self) -> None:
+        """Copy `last.pt` and `best.pt`, which Ultralytics is about to strip in place: that may be interrupted too."""
+        for path, kept in self._originals():
+            if path.exists():
+                try:
+                    storage.copy(path, kept)
+                except OSError as error:
+                    LOGGER.warning(f"{path} could not be copied before it is stripped: {error}")
+
+    def mend_originals(self) -> None:
+        """Put back what an interrupted stripping has destroyed."""
+        for path, kept in self._originals():
+            if kept.exists() and not storage.is_whole(path):
+                LOGGER.info(f"{path} was destroyed when it was stripped, and is put back from {kept.name}")
+                storage.copy(kept, path)
+
+    def drop_originals(self) -> None:
+        """The stripping is done: the copies can go, each where the file itself is whole."""
+        for path, kept in self._originals():
+            if storage.is_whole(path):
+                kept.unlink(missing_ok=True)
+
+    def _originals(self) -> list[tuple[Path, Path]]:
+        paths = (self._run.last_checkpoint, self._run.best_checkpoint)
+        return [(path, path.with_name(f"{path.stem}.kept.pt")) for path in paths]
+
+    def remove(self, file: str) -> None:
+        """Remove a checkpoint, if it is there."""
+        self.path(file).unlink(missing_ok=True)
+        if self._stored.pop(file, None) is not None:
+            self._changed()
 
     def _store(self, decision: SaveCheckpoint, data: bytes | None, source: Path) -> None:
         target = self.path(decision.file)
-        edit = strip if decision.weights_only else None
+        edit = _strip_and_check if decision.weights_only else _check
         file = storage.copy(source, target, edit) if data is None else storage.write_bytes(data, target, edit)
         for old in decision.drop:
             self.path(old).unlink(missing_ok=True)
@@ -124,6 +184,21 @@ class CheckpointStore:
         self._stored[decision.file].update(bytes=size, sha256=digest)
         self._changed()
         return path
+
+
+def _check(path: Path) -> None:
+    """Make sure that a checkpoint reads back as it was written, before it takes an older one's place.
+
+    Raises:
+        OSError: If it does not.
+    """
+    if not storage.is_whole(path):
+        raise OSError("what was written does not read back")
+
+
+def _strip_and_check(path: Path) -> None:
+    strip(path)
+    _check(path)
 
 
 def strip(path: Path, target: Path | None = None) -> None:

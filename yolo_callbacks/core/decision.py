@@ -27,6 +27,8 @@ class StopReason(str, Enum):
     """A person pressed Ctrl-C."""
     TRAINER_PATIENCE = "trainer_patience"
     """Ultralytics' own `patience` ran out."""
+    PREEMPTED = "preempted"
+    """A signal asked the process to leave."""
     TIME_LIMIT = "time_limit"
     """Ultralytics' own `time` limit was reached."""
     EXTERNAL = "external"
@@ -34,6 +36,20 @@ class StopReason(str, Enum):
 
     def __str__(self) -> str:
         return self.value
+
+    @property
+    def from_outside(self) -> bool:
+        """Whether the run itself could have gone on."""
+        return self in _FROM_OUTSIDE
+
+
+_FROM_OUTSIDE = {
+    StopReason.REQUESTED,
+    StopReason.INTERRUPTED,
+    StopReason.PREEMPTED,
+    StopReason.TIME_LIMIT,
+    StopReason.EXTERNAL,
+}
 
 
 @dataclass(frozen=True)
@@ -105,7 +121,7 @@ class SaveCheckpoint(Decision):
 
     Attributes:
         file: Where, relative to the run directory (or absolute, where the user asked for that).
-        role: `best`, `periodic`, `latest` or `restore`.
+        role: `best`, `periodic`, `latest`, `restore` or `backup`.
         value: What the monitor saw, None for a role that looks at none.
         monitor: Name of the monitored metric.
         drop: Files that this one replaces; they go only after this one is safe.

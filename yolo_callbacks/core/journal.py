@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 from yolo_callbacks.core import storage
 from yolo_callbacks.core.decision import Decision, Stop, decision_from_json
 from yolo_callbacks.core.log import LOGGER
-from yolo_callbacks.core.metrics import fitness_of
 from yolo_callbacks.core.numbers import decode_number, encode_number
 from yolo_callbacks.core.record import EpochRecord, Plan, record_from_json, record_to_json
 
@@ -60,16 +58,30 @@ class Entry:
 
 @dataclass(frozen=True)
 class JournalContent:
-    """What a journal holds: the plan, what was decided before the first epoch, and the epochs in order."""
+    """What a journal holds.
+
+    Attributes:
+        plan: What the run set out to do.
+        before: What was decided before the first epoch.
+        entries: The epochs in order.
+        pending: The epoch that was measured when the process died, before anything was decided; None for none.
+    """
 
     plan: Plan
     before: tuple[Decision, ...]
     entries: list[Entry]
+    pending: EpochRecord | None = None
 
     @property
     def decisions(self) -> list[Decision]:
         """All decisions, in order."""
         return [*self.before, *(decision for entry in self.entries for decision in entry.decisions)]
+
+    def to_text(self) -> str:
+        """Return the whole journal as text."""
+        before = [decision.to_json() for decision in self.before]
+        header = json.dumps({"format": FORMAT, "plan": asdict(self.plan), "decisions": before}) + "\n"
+        return header + "".join(entry.to_line() for entry in self.entries)
 
 
 class Journal:
@@ -86,17 +98,32 @@ class Journal:
 
     def begin(self, content: JournalContent) -> None:
         """Write the journal anew: the plan, and the entries of the epochs that are kept on a resume."""
-        before = [decision.to_json() for decision in content.before]
-        header = json.dumps({"format": FORMAT, "plan": asdict(content.plan), "decisions": before}) + "\n"
-        self._try(lambda: storage.write_text(self.path, header + "".join(e.to_line() for e in content.entries)))
+        self._try(lambda: storage.write_text(self.path, content.to_text()))
 
-    def append(self, entry: Entry) -> None:
-        """Add an epoch, and wait until it is on disk."""
+    def announce(self, record: EpochRecord) -> None:
+        """Add an epoch whose checkpoint is about to be written: no checkpoint is ever ahead of the journal.
+
+        The line is not waited for: it has to survive this process, and the checkpoint is no safer.
+        """
+        line = json.dumps({"format": FORMAT, "pending": record_to_json(record)}, ensure_ascii=False) + "\n"
+        self._try(lambda: storage.append_lines(self.path, line, sync=False))
+
+    def append(self, entry: Entry, content: Callable[[], JournalContent]) -> None:
+        """Add an epoch, and wait until it is on disk.
+
+        Args:
+            entry: The epoch.
+            content: Returns the whole journal, should somebody have removed the file.
+        """
         self._waiting += entry.to_line()
-        self._try(self._flush)
+        self._try(lambda: self._flush(content))
 
-    def _flush(self) -> None:
-        storage.append_lines(self.path, self._waiting)
+    def _flush(self, content: Callable[[], JournalContent]) -> None:
+        if _has_header(self.path):
+            storage.append_lines(self.path, self._waiting)
+        else:
+            LOGGER.warning(f"{self.path} was not there and is written anew")
+            storage.write_text(self.path, content().to_text())
         self._waiting = ""
 
     def _try(self, write: Any) -> None:
@@ -110,24 +137,34 @@ class Journal:
             self._told = False
 
 
+def _has_header(path: Path) -> bool:
+    """Return whether a journal is still there, with the first line that `begin` has written."""
+    try:
+        with open(path, "rb") as file:
+            return b'"plan"' in file.read(40)
+    except FileNotFoundError:
+        return False
+
+
 def read_journal(path: Path) -> JournalContent:
     """Read a journal back.
 
-    A last line that a crash cut short is left out. An epoch that stands there twice (it ran again after a resume)
-    counts as it was the last time.
+    A line that a crash cut short is left out. An epoch that stands there twice (it ran again after a resume) counts as
+    it was the last time.
 
     Args:
         path: A `journal.jsonl`.
 
     Returns:
-        The plan, the decisions before the first epoch, and the entries in order of their epochs, up to the first line
-        that cannot be read.
+        The plan, the decisions before the first epoch, the entries in order of their epochs, up to the first line
+        that cannot be read, and the epoch that a crash kept from being completed.
 
     Raises:
         ValueError: If a newer version wrote it.
         OSError: If it cannot be read.
     """
     plan, entries = Plan(), dict[int, Entry]()
+    pending: EpochRecord | None = None
     before: tuple[Decision, ...] = ()
     # not splitlines: a metric's name may hold one of the other characters that it takes for the end of a line
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), start=1):
@@ -144,9 +181,13 @@ def read_journal(path: Path) -> JournalContent:
             plan = Plan(**data["plan"])
             before = tuple(decision_from_json(item) for item in data.get("decisions", ()))
             continue
+        if "pending" in data:
+            pending = record_from_json(data["pending"])
+            continue
         entry = _entry(data)
         entries[entry.record.epoch] = entry
-    return JournalContent(plan, before, [entries[epoch] for epoch in sorted(entries)])
+        pending = None
+    return JournalContent(plan, before, [entries[epoch] for epoch in sorted(entries)], pending)
 
 
 def _entry(data: Mapping[str, Any]) -> Entry:
@@ -155,39 +196,3 @@ def _entry(data: Mapping[str, Any]) -> Entry:
         decisions=tuple(decision_from_json(item) for item in data.get("decisions", ())),
         counters={name: decode_number(value) for name, value in data.get("counters", {}).items()},
     )
-
-
-def read_results_csv(path: Path) -> list[EpochRecord]:
-    """Read Ultralytics' `results.csv` as records: metrics only, as it knows no more.
-
-    An epoch that stands there twice counts as it was the last time. `fitness` is computed as Ultralytics does for
-    each task. A row whose metrics and validation losses are all 0 was not validated.
-
-    Args:
-        path: A `results.csv`.
-
-    Raises:
-        OSError: If it cannot be read.
-    """
-    records: dict[int, EpochRecord] = {}
-    with open(path, encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file, skipinitialspace=True):
-            cells = {key.strip(): value for key, value in row.items() if key and value}
-            try:
-                numbers = {key: float(value) for key, value in cells.items()}
-                epoch = int(numbers.pop("epoch"))
-            except (KeyError, ValueError):
-                continue
-            records[epoch] = _record(epoch, numbers)
-    return [records[epoch] for epoch in sorted(records)]
-
-
-def _record(epoch: int, numbers: dict[str, float]) -> EpochRecord:
-    """Return the record of a row of results.csv."""
-    elapsed = numbers.pop("time", 0.0)
-    measured = {key: value for key, value in numbers.items() if key.startswith(("metrics/", "val/"))}
-    if not any(measured.values()):
-        rest = {key: value for key, value in numbers.items() if key not in measured}
-        return EpochRecord(epoch, rest, validated=False, elapsed=elapsed)
-    fitness = fitness_of(numbers)
-    return EpochRecord(epoch, numbers if fitness is None else {**numbers, "fitness": fitness}, elapsed=elapsed)

@@ -9,6 +9,9 @@ from typing import Any, Union
 from yolo_callbacks.callback import Callback, check_events
 from yolo_callbacks.core.metrics import UnknownMetricError
 
+FUNCTION = "<function "
+"""How the value of a parameter begins in `run.json` where JSON cannot hold it."""
+
 Callbacks = Union[Iterable[Callback], str, "os.PathLike[str]", None]
 """What `attach` takes: a list of callbacks, the path of a file that lists them, or None for the default ones."""
 
@@ -103,11 +106,11 @@ def configuration(callbacks: Mapping[str, Callback]) -> dict[str, Any]:
 
 
 def _jsonable(value: Any) -> Any:
-    """Return a callback's configuration as JSON can hold it; a function becomes its name."""
+    """Return a callback's configuration as JSON can hold it; of a function, only its name."""
     if isinstance(value, Mapping):
         return {str(key): _jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_jsonable(item) for item in value]
     if isinstance(value, (str, int, float, bool)) or value is None:
         return value
-    return getattr(value, "__name__", str(value))
+    return f"{FUNCTION}{getattr(value, '__name__', value)}>"

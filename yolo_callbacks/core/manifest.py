@@ -26,13 +26,22 @@ class Manifest:
     Args:
         path: Where it is.
         worker: Does the writing.
+        resumed: Whether the run goes on, and with it the file.
     """
 
-    def __init__(self, path: Path, worker: Background) -> None:
+    def __init__(self, path: Path, worker: Background, *, resumed: bool = False) -> None:
         self.path = path
         self._worker = worker
         self._lock = threading.Lock()
-        self._data: dict[str, Any] = {"format": FORMAT, "status": "running", "started": now(), "decisions": []}
+        self._data: dict[str, Any] = {
+            "started": now(),
+            **(read_manifest(path) if resumed else {}),
+            "format": FORMAT,
+            "status": "running",
+            "stop": None,
+            "error": None,
+            "decisions": [],
+        }
 
     def update(self, **fields: Any) -> None:
         """Set fields and write the file, with secrets taken out. What is given must not be changed afterwards."""

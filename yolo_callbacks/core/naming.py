@@ -13,6 +13,7 @@ from yolo_callbacks.core.metrics import SHORT_NAMES, MetricView, could_be_metric
 from yolo_callbacks.core.record import EpochRecord
 
 WEIGHTS = "weights"
+BACKUP, PREEMPTED = f"{WEIGHTS}/backup.pt", f"{WEIGHTS}/preempted.pt"
 EXAMPLE_EPOCH = 12345
 """The epoch of example names: longer than any padding, so that names which may be the same one day are the same."""
 _OWNED_BY_ULTRALYTICS = ("last", "best")

@@ -22,6 +22,15 @@ def lowest_initial_lr(trainer: Any) -> float:
     return min(float(group["initial_lr"]) for group in trainer.optimizer.param_groups)
 
 
+def metric_names(trainer: Any) -> tuple[str, ...]:
+    """Return what a validation measures. A depth validator has the metrics of boxes until it first validates."""
+    if trainer.args.task == "depth":
+        from ultralytics.utils.metrics import DepthMetrics
+
+        return tuple(DepthMetrics().keys)
+    return tuple(trainer.metrics or ())
+
+
 def loss_names(trainer: Any) -> tuple[str, ...]:
     """Return what the losses are called, none if that is not known before the first batch."""
     if trainer.loss_names:
@@ -36,16 +45,17 @@ def loss_names(trainer: Any) -> tuple[str, ...]:
     return tuple(names or _LOSSES_BY_TASK.get(trainer.args.task, ()))
 
 
-def measures(trainer: Any, train_seconds: float | None) -> dict[str, float]:
+def measures(trainer: Any, train_seconds: float | None, now: float | None = None) -> dict[str, float]:
     """Return duration, speed and memory of the epoch that has just ended.
 
     Args:
         trainer: The trainer.
         train_seconds: Duration of the epoch's batches; None where it was not seen.
+        now: The time, as long as the trainer does not know how long the epoch took.
     """
     import psutil
 
-    measured = {"seconds": float(trainer.epoch_time)}
+    measured = {"seconds": float(trainer.epoch_time if now is None else now - trainer.epoch_time_start)}
     if train_seconds:
         measured["images_per_second"] = len(trainer.train_loader.dataset) / train_seconds
     measured["rss_gb"] = psutil.Process().memory_info().rss / 2**30

@@ -1,4 +1,7 @@
-"""Run: the facade over one Ultralytics trainer; with `core/readings.py` the only code that touches the trainer."""
+"""Run: the facade over one Ultralytics trainer.
+
+With `core/readings.py` and `core/protection.py`, which only this module uses, the only code that touches the trainer.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,21 @@ from typing import Any
 
 from yolo_callbacks.core.decision import Stop, StopReason
 from yolo_callbacks.core.learning_rate import LearningRateState, arm, own_schedule
+from yolo_callbacks.core.protection import (
+    CheckpointPath,
+    Disk,
+    NothingLeft,
+    SteadyList,
+    checkpoint_path,
+    go_straight_to_the_end,
+)
 from yolo_callbacks.core.readings import (
     description,
     learning_rates,
     loss_names,
     lowest_initial_lr,
     measures,
+    metric_names,
     numbers,
 )
 from yolo_callbacks.core.record import EpochRecord, Plan
@@ -48,7 +60,43 @@ class Run:
         self._metrics_before: object = None
         self._saved_epoch = 0
         self._serialized: bytes | None = None
+        self._can_finish = False
         self.epoch_is_open = False
+
+    def prepare(self) -> None:
+        """Call it before the trainer is set up: what may only be done then."""
+        if self.resumed and self.world_size < 2:  # the launched ranks do not all come by here
+            go_straight_to_the_end(self._trainer)
+            self._can_finish = True
+
+    def protect(self, before_save: Callable[[], None]) -> None:
+        """Make what Ultralytics writes survive a kill and a full disk, and its callbacks one that removes itself.
+
+        Args:
+            before_save: Called on rank 0 when the checkpoint of an epoch is about to be put in its place.
+        """
+        trainer, disk = self._trainer, Disk()
+        for event, functions in trainer.callbacks.items():
+            trainer.callbacks[event] = SteadyList(functions)
+        if not self.is_main:
+            return
+        save_metrics, save_model = trainer.save_metrics, trainer.save_model
+
+        def write_last(path: Path, data: bytes) -> None:
+            before_save()
+            self._serialized = data
+            if disk.replace(path, data):
+                self._saved_epoch, self._serialized = self.epoch, None
+
+        def save_metrics_if_possible(metrics: dict[str, float]) -> None:
+            disk.attempt(str(trainer.csv), "its rows are in the journal", lambda: save_metrics(metrics))
+
+        def save_model_if_possible() -> bool:
+            return disk.attempt(f"{trainer.wdir}", "no checkpoint is saved", save_model)
+
+        trainer.last = checkpoint_path(trainer.last, write_last)
+        trainer.best = checkpoint_path(trainer.best, disk.replace)
+        trainer.save_metrics, trainer.save_model = save_metrics_if_possible, save_model_if_possible
 
     # ---------------------------------------------------------------- where the run stands
 
@@ -100,9 +148,26 @@ class Run:
         return Path(self._trainer.last)
 
     @property
+    def best_checkpoint(self) -> Path:
+        """Ultralytics' `best.pt`."""
+        return Path(self._trainer.best)
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the run goes on from a checkpoint of an earlier process."""
+        return bool(self._trainer.resume)
+
+    @property
     def resumed_from(self) -> Path:
         """The checkpoint that a resumed run was loaded from: the one of the epoch before."""
         return Path(self._trainer.args.resume)
+
+    def resumed_checkpoint(self) -> Mapping[str, Any]:
+        """Return what that checkpoint holds."""
+        from ultralytics.utils.patches import torch_load
+
+        content: Mapping[str, Any] = torch_load(self.resumed_from, map_location="cpu")
+        return content
 
     @property
     def stopping(self) -> bool:
@@ -127,7 +192,7 @@ class Run:
 
         Losses are named by the criterion, which most tasks can ask before the first batch.
         """
-        names = ["fitness", *(self._trainer.metrics or {}), *learning_rates(self._trainer)]
+        names = ["fitness", *metric_names(self._trainer), *learning_rates(self._trainer)]
         losses = loss_names(self._trainer)
         names += [f"{split}/{name}" for split in ("train", "val") for name in losses]
         return dict.fromkeys(names, 0.0), bool(losses)
@@ -152,11 +217,17 @@ class Run:
             self._train_seconds = time.perf_counter() - self._train_started
 
     def checkpoint_was_saved(self) -> None:
-        """The trainer has just written `last.pt` for the epoch that runs."""
-        self._saved_epoch = self.epoch
+        """The trainer says that it has written `last.pt` for the epoch that runs."""
+        if not isinstance(self._trainer.last, CheckpointPath):  # which knows better whether that went well
+            self._saved_epoch = self.epoch
 
-    def end_epoch(self, learning_rate: LearningRateState) -> EpochRecord:
-        """Build the record of the epoch that has just ended. Rank 0 only: the others have no metrics."""
+    def record(self, learning_rate: LearningRateState, *, complete: bool = True) -> EpochRecord:
+        """Build the record of the epoch that has just ended. Rank 0 only: the others have no metrics.
+
+        Args:
+            learning_rate: The factors that were in force.
+            complete: False while the trainer has still to save its checkpoint.
+        """
         trainer = self._trainer
         # validate() returns a new dict each time: the same one means that this epoch was not validated.
         validated = trainer.metrics is not self._metrics_before and trainer.fitness is not None
@@ -169,7 +240,7 @@ class Run:
             validated=validated,
             last=self.stopping and self.foreign_stop() is None,
             elapsed=self._elapsed(),
-            measures=measures(self._trainer, self._train_seconds),
+            measures=measures(trainer, self._train_seconds, None if complete else time.time()),
         )
         return self.with_schedule(record, learning_rate)
 
@@ -209,9 +280,26 @@ class Run:
     def stop(self) -> None:
         """End the training after this epoch. With `save=False`, write the checkpoint that the trainer then needs."""
         self._trainer.stop = True
-        if self.is_main and self._saved_epoch != self.epoch:
+        if self.is_main and self._saved_epoch != self.epoch and self._serialized is None:
             self._trainer.save_model()
             self.checkpoint_was_saved()
+
+    def finish(self) -> None:
+        """Leave the training loop of a resumed run that had ended before, for what follows the last epoch.
+
+        It does not return, but where that cannot be done.
+        """
+        if self._can_finish:
+            raise NothingLeft
+
+    def nothing_left(self) -> Stop | None:
+        """Return why a resumed run has no epoch left to train by the trainer's own rules; None if it has."""
+        done, patience, best = self.epochs_before, self._trainer.args.patience, self._trainer.stopper.best_epoch
+        if done >= self.planned_epochs:
+            return Stop("all planned epochs are done", epoch=done, source=TRAINER)
+        if patience and best and done - best >= patience:
+            return self._out_of_patience(best)
+        return None
 
     def foreign_stop(self) -> Stop | None:
         """Return why the trainer ends before its time although nobody here asked for it; None if it does not."""
@@ -219,12 +307,15 @@ class Run:
             return None
         trainer, args, best = self._trainer, self._trainer.args, self._trainer.stopper.best_epoch
         if args.patience and trainer.fitness is not None and self.epoch - best >= args.patience:
-            message = f"Ultralytics' own patience={args.patience} ran out (best epoch {best})"
-            return Stop(message, source=TRAINER, reason=StopReason.TRAINER_PATIENCE)
+            return self._out_of_patience(best)
         if args.time and time.time() - trainer.train_time_start > 3600 * args.time:
             message = f"the time limit of {args.time:g} h was reached"
             return Stop(message, source=TRAINER, reason=StopReason.TIME_LIMIT)
         return self.external_stop
+
+    def _out_of_patience(self, best: int) -> Stop:
+        message = f"Ultralytics' own patience={self._trainer.args.patience} ran out (best epoch {best})"
+        return Stop(message, source=TRAINER, reason=StopReason.TRAINER_PATIENCE)
 
     external_stop = Stop("something else set trainer.stop", source=TRAINER, reason=StopReason.EXTERNAL)
     """What is noted when neither a callback here nor the trainer's own rules ended the run."""
@@ -240,14 +331,15 @@ class Run:
             self._serialized = self._serialize(self.epoch - 1)
         return self._serialized
 
-    def interrupted_checkpoint(self) -> bytes | None:
-        """Return a checkpoint of the weights as they are in the middle of an epoch; resuming it repeats that epoch.
+    def checkpoint_now(self, finished: int) -> bytes | None:
+        """Return a checkpoint of the weights as they are at this moment; None if there is nothing to save yet.
 
-        None if there is nothing to save yet.
+        Args:
+            finished: Number of finished epochs; resuming the checkpoint begins with the one after them.
         """
         if self._trainer.ema is None or self._trainer.metrics is None:
             return None
-        return self._serialize(self.epoch - 2)
+        return self._serialize(finished - 1)
 
     def use_as_result(self, checkpoint: Path) -> None:
         """Make `model.train()` load this checkpoint when it returns; Ultralytics' own `best.pt` stays as it is."""

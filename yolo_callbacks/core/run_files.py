@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,14 @@ from typing import Any
 from yolo_callbacks.core import storage
 from yolo_callbacks.core.background import Background, tell_once
 from yolo_callbacks.core.checkpoints import CheckpointStore
-from yolo_callbacks.core.decision import Decision, SaveCheckpoint, Stop
+from yolo_callbacks.core.decision import Decision, SaveCheckpoint, Stop, StopReason
 from yolo_callbacks.core.export import export_checkpoint
-from yolo_callbacks.core.journal import Journal, read_journal, read_results_csv
+from yolo_callbacks.core.journal import Journal, JournalContent, read_journal
 from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.manifest import Manifest, read_manifest
 from yolo_callbacks.core.naming import WEIGHTS
-from yolo_callbacks.core.record import EpochRecord
+from yolo_callbacks.core.record import EpochRecord, Plan
+from yolo_callbacks.core.results import mend_results_csv, read_results_csv, results_in_checkpoint
 from yolo_callbacks.core.run import Run
 
 VIEWS = "views"
@@ -23,6 +25,7 @@ VIEWS = "views"
 
 _VIEWS_SHARE = 0.02
 _CLOSE_TIMEOUT = 120.0  # seconds that the end of a training waits for the last files and pictures
+_HURRY_TIMEOUT = 10.0  # the same, in all, where the machine is taken away
 
 
 class RunFiles:
@@ -41,11 +44,13 @@ class RunFiles:
         self._run = run
         self._workers: dict[str, Background] = {}
         self._told: set[str] = set()
+        self._timeout = _CLOSE_TIMEOUT
         self._exports: list[dict[str, Any]] = []
         self._listed: list[dict[str, Any]] = []
-        self.manifest = Manifest(run.callbacks_dir / "run.json", self.background(VIEWS))
+        known = self._known()
+        self.manifest = Manifest(run.callbacks_dir / "run.json", self.background(VIEWS), resumed=run.epochs_before > 0)
         self.journal = Journal(run.callbacks_dir / "journal.jsonl")
-        self.checkpoints = CheckpointStore(run, self.background("checkpoints"), self._known(), self._list_checkpoints)
+        self.checkpoints = CheckpointStore(run, self.background("checkpoints"), known, self._list_checkpoints)
         for folder in (run.callbacks_dir, run.save_dir / WEIGHTS):
             storage.remove_leftovers(folder)
 
@@ -61,28 +66,52 @@ class RunFiles:
     def _known(self) -> list[dict[str, Any]]:
         """Return the checkpoints that an earlier part of this run has kept, up to where it is resumed."""
         done = self._run.epochs_before
-        listed = read_manifest(self.manifest.path).get("checkpoints", []) if done else []
+        listed = read_manifest(self._run.callbacks_dir / "run.json").get("checkpoints", []) if done else []
         later = [item["file"] for item in listed if item["epoch"] > done]
         if later:
             LOGGER.warning(f"Kept checkpoints of epochs after {done}, which now run again: {', '.join(later)}")
         return [item for item in listed if item["epoch"] <= done]
 
     def earlier_epochs(self) -> list[EpochRecord]:
-        """Return the epochs before this start: from the journal, and from results.csv where the journal lacks one.
+        """Return the epochs before this start, one record each, cut back to where the run is resumed.
 
-        The journal of another run in the same folder is set aside.
+        They come from the journal; where it lacks one, from `results.csv`, or else from the checkpoint that the run is
+        resumed from. The journal of another run in the same folder is set aside.
         """
         done, path = self._run.epochs_before, self.journal.path
-        written = [entry.record for entry in read_journal(path).entries] if path.exists() else []
+        journal = read_journal(path) if path.exists() else JournalContent(Plan(), (), [])
+        written = [entry.record for entry in journal.entries]
         if written and written[-1].epoch > done:
             whose = f"epochs after {done}, which now run again," if done else "an earlier run"
             LOGGER.warning(f"The journal of {whose} is kept as {storage.set_aside(path)}")
         if not done:
             return []
-        results = self._run.save_dir / "results.csv"
-        records = {record.epoch: record for record in (read_results_csv(results) if results.exists() else [])}
-        records.update((record.epoch, record) for record in written)
+        records = {record.epoch: record for record in [*written, *([journal.pending] if journal.pending else [])]}
+        for source in (self._results, self._results_in_checkpoint):
+            if any(epoch not in records for epoch in range(1, done + 1)):
+                records = {record.epoch: record for record in source()} | records
+        missing = [str(epoch) for epoch in range(1, done + 1) if epoch not in records]
+        if missing:
+            LOGGER.warning(f"Epochs {', '.join(missing)} are in no log and count as if they had not been")
         return [records[epoch] for epoch in sorted(records) if epoch <= done]
+
+    def _results(self) -> list[EpochRecord]:
+        path = self._run.save_dir / "results.csv"
+        return read_results_csv(path) if path.exists() else []
+
+    def _results_in_checkpoint(self) -> list[EpochRecord]:
+        return results_in_checkpoint(self._run.resumed_checkpoint())
+
+    def mend_results(self) -> None:
+        """Take the rows of epochs that run again out of Ultralytics' `results.csv`."""
+        path, done = self._run.save_dir / "results.csv", self._run.epochs_before
+        try:
+            gone = mend_results_csv(path, done) if done else 0
+        except OSError as error:
+            LOGGER.warning(f"{path} cannot be mended: {error}")
+            return
+        if gone:
+            LOGGER.info(f"{path}: {gone} row{'s' * (gone > 1)} of epochs that run again went")
 
     def list_decisions(self, decisions: Iterable[Decision]) -> None:
         """Add what changed the course of the run to `run.json`; the journal has every decision."""
@@ -101,16 +130,24 @@ class RunFiles:
             self._exports.append(export_checkpoint(checkpoint, folder, name, arguments))
             self.manifest.update(exports=list(self._exports))
 
-    def save_interrupted(self, file: str) -> None:
-        """Save the weights as they are in the middle of an epoch; a failure is told and changes nothing."""
+    def save_now(self, file: str, role: str, finished: int) -> None:
+        """Save the weights as they are at this moment; a failure is told and changes nothing.
+
+        Args:
+            file: Where, relative to the run directory.
+            role: What for.
+            finished: Number of finished epochs; resuming the file begins with the one after them.
+        """
         try:
-            self.checkpoints.keep_interrupted(file)
-        except Exception as error:  # the exception that ended the training must not be hidden by this one
+            self.checkpoints.keep_now(file, role, finished)
+        except Exception as error:  # what ends the training must not be hidden by this one
             tell_once(self._told, f"saving {file}", error)
 
     def conclude(self, epochs: int, stop: Stop | None, error: BaseException | None) -> None:
         """Say in `run.json` how the run ended."""
         status = "failed" if error is not None else "stopped" if stop else "finished"
+        if stop is not None and stop.reason is StopReason.PREEMPTED:
+            status, error = "preempted", None
         self.manifest.update(
             status="interrupted" if isinstance(error, KeyboardInterrupt) else status,
             stop={"reason": stop.reason.value, "message": stop.message, "epoch": stop.epoch} if stop else None,
@@ -118,16 +155,18 @@ class RunFiles:
             epochs=epochs,
         )
 
-    def wait(self) -> None:
-        """Wait until everything is on disk, for a while."""
+    def wait(self, *, hurry: bool = False) -> None:
+        """Wait until everything is on disk, for a while, or only a short one."""
+        self._timeout = _HURRY_TIMEOUT if hurry else _CLOSE_TIMEOUT
+        deadline = time.monotonic() + self._timeout
         for name, worker in self._workers.items():
-            if not worker.wait(_CLOSE_TIMEOUT):
-                LOGGER.warning(f"{name} did not finish within {_CLOSE_TIMEOUT:g} s and is left behind")
+            if not worker.wait(max(0.0, deadline - time.monotonic()) if hurry else self._timeout):
+                LOGGER.warning(f"{name} did not finish within {self._timeout:g} s and is left behind")
 
     def close(self) -> None:
         """End the threads."""
         for worker in self._workers.values():
-            worker.close(_CLOSE_TIMEOUT)
+            worker.close(0.0 if self._timeout == _HURRY_TIMEOUT else self._timeout)
 
     def restored(self, decisions: Iterable[Decision]) -> tuple[SaveCheckpoint, Path] | None:
         """Return the checkpoint that the model is to be left with, made a finished model; None if there is none."""

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from yolo_callbacks.callback import Callback, Priority, check_events
+from yolo_callbacks.callback import TRAIN_EVENTS, Callback, Priority, check_events
 from yolo_callbacks.core.background import tell_once
 from yolo_callbacks.core.decision import Decision, SaveCheckpoint, Stop
 from yolo_callbacks.core.distributed import broadcast
@@ -68,6 +68,7 @@ class Session:
         self.ledger = Ledger(self._callbacks, Plan())
         self._facts: dict[str, Any] = {}
         self._opened = self._finished = self._ended = False
+        self._over_before: Stop | None = None
         self._asked_to_stop: Stop | None = None
         self._late_stop: Stop | None = None
         self._told: set[str] = set()
@@ -108,8 +109,9 @@ class Session:
             return
         check_events(callback)
         self.join([callback])
-        for event in LIFECYCLE_EVENTS:
-            self.run.listen(event, Hook(event))
+        for event in TRAIN_EVENTS:
+            if event in LIFECYCLE_EVENTS or callback.overrides(event):
+                self.run.listen(event, Hook(event))
 
     def request_stop(self, stop: Stop) -> None:
         """Ask for the end of the run after the epoch that runs. Safe from any thread and from a signal handler."""
@@ -141,24 +143,37 @@ class Session:
 
     def handle(self, event: str) -> None:
         """Deal with an event: what the session does itself first, then the callbacks' own methods for it."""
-        if not (event == "on_fit_epoch_end" and self._is_final_evaluation()):
+        if event == "on_fit_epoch_end" and self._is_final_evaluation():
+            return
+        ended_by = None if self._finished else sys.exc_info()[1]
+        try:
             getattr(self, f"_{event}", _nothing)()
             for callback in list(self._callbacks.values()):
                 # one that was registered by this very method gets the event from the trainer itself
                 if callback.overrides(event) and not self.run.listens(event, getattr(callback, event)):
                     getattr(callback, event)(self.run.trainer)
-        if event == "teardown":
-            self._close(None if self._finished else sys.exc_info()[1])
+        finally:
+            if event == "teardown":
+                self._close(ended_by)
 
     def _is_final_evaluation(self) -> bool:
         """Whether this on_fit_epoch_end follows no epoch. A callback on that event alone has seen none begin."""
         return not self.run.epoch_is_open and (bool(self.entries) or self.run.evaluates_finally)
+
+    def _on_pretrain_routine_start(self) -> None:
+        self.run.prepare()
 
     def _on_pretrain_routine_end(self) -> None:
         self._open()
 
     def _on_train_epoch_start(self) -> None:
         self._open()
+        if self._over_before is not None:
+            over, self._over_before = self._over_before, None
+            LOGGER.info(f"This run had ended after epoch {self.history.epoch} before: {over.message}")
+            if self.run.is_main:
+                self.files.checkpoints.keep_originals()
+            self.run.finish()
         self.run.begin_epoch(self.ledger.learning_rate)
 
     def _on_train_epoch_end(self) -> None:
@@ -187,6 +202,7 @@ class Session:
         """Comes after every other function for on_fit_epoch_end, any of which may have stopped the run."""
         if self.run.is_main and self.run.stopping:
             self.files.checkpoints.wait()  # the trainer is about to strip last.pt
+            self.files.checkpoints.keep_originals()
 
     def _on_train_end(self) -> None:
         self._finished = True
@@ -203,6 +219,7 @@ class Session:
             self.files = RunFiles(self.run)
             self._take_up()
         self.ledger.learning_rate = broadcast(self.ledger.learning_rate, self.run.world_size)
+        self.run.protect(self._announce)
         self.run.listen("on_fit_epoch_end", self._before_final_evaluation)
         self._opened = True
         if self.run.is_main:
@@ -217,6 +234,8 @@ class Session:
         ledger = self.ledger = Ledger(self._callbacks, self.run.plan())
         ledger.begin()
         earlier = self.files.earlier_epochs()
+        self.files.mend_results()
+        self.files.checkpoints.mend_originals()
         if not earlier:
             self._carry_out(ledger.decisions)
         for record in earlier:
@@ -224,7 +243,11 @@ class Session:
             ledger.add(self.run.with_schedule(record, ledger.learning_rate) if from_results_csv else record)
         if ledger.entries:
             self.run.continue_clock(ledger.history[-1].elapsed)
-            self._carry_out_missed(ledger.entries[-1])
+            *before, newest = ledger.entries
+            saved = [d for entry in before for d in entry.decisions if isinstance(d, SaveCheckpoint)]
+            self.files.checkpoints.adopt(saved)
+            self._carry_out_missed(newest)
+            self._over_before = ledger.entries[-1].stop or self.run.nothing_left()
         self.files.journal.begin(ledger.content)
         self.files.manifest.update(
             **self.run.describe(),
@@ -242,12 +265,17 @@ class Session:
 
     # ------------------------------------------------------------------------------------------ one epoch
 
+    def _announce(self) -> None:
+        """The trainer is about to replace `last.pt`: note the epoch first, so that the journal is never behind."""
+        if self.run.epoch_is_open and self.history.epoch < self.run.epoch:
+            self.files.journal.announce(self.run.record(self.ledger.learning_rate, complete=False))
+
     def _decide(self) -> tuple[Decision, ...]:
         """Build the epoch's record, ask for decisions, and write both to the journal. Rank 0."""
-        record = self.run.end_epoch(self.ledger.learning_rate)
+        record = self.run.record(self.ledger.learning_rate)
         asked, self._asked_to_stop = self._asked_to_stop, None
         entry = self.ledger.add(record, [stop for stop in (asked, self.run.foreign_stop()) if stop is not None])
-        self.files.journal.append(entry)
+        self.files.journal.append(entry, lambda: self.ledger.content)
         return entry.decisions
 
     def _carry_out(self, decisions: Iterable[Decision]) -> None:
@@ -262,6 +290,21 @@ class Session:
 
     # ------------------------------------------------------------------------------------------ the end
 
+    def leave(self, stop: Stop, error: SystemExit, save_as: str) -> NoReturn:
+        """End the training here and now, in the middle of an epoch or between two, with a state that can be resumed.
+
+        Args:
+            stop: Why.
+            error: What to raise.
+            save_as: File for the weights as they are, relative to the run directory.
+        """
+        if not self._ended:
+            self._late_stop = replace(stop, epoch=self.history.epoch)
+            self.files.save_now(save_as, stop.reason.value, self.history.epoch)
+            LOGGER.info(f"{stop.source}: {stop.message}, {save_as} is saved, exiting with code {error.code}")
+            self._end(error)
+        raise error
+
     def _end(self, error: BaseException | None) -> None:
         """Let the callbacks finish and note how it ended. Rank 0, once."""
         if self._ended or not self._opened or not self.run.is_main:
@@ -273,12 +316,13 @@ class Session:
                 self._late_stop = replace(self.run.external_stop, epoch=self.history.epoch)
         self.files.conclude(self.history.epoch, self.stop_decision, error)
         self._guarded("close", error)
-        self.files.wait()
+        self.files.wait(hurry=isinstance(error, SystemExit))
 
     def _close(self, error: BaseException | None) -> None:
         """Last of all: hand the model that was asked for to `model.train()`, and end the threads."""
         self._end(error)
         if self._opened and self.run.is_main:
+            self.files.checkpoints.drop_originals()
             if self._finished and (restored := self.files.restored(self.ledger.decisions)):
                 self._hand_over(*restored)
             self.files.close()

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +70,8 @@ def replace_unsynced(path: Path, data: bytes) -> None:
     os.replace(temporary, path)
 
 
-def append_lines(path: Path, text: str) -> None:
-    """Append whole lines and wait until they are on disk.
+def append_lines(path: Path, text: str, *, sync: bool = True) -> None:
+    """Append whole lines and, unless told otherwise, wait until they are on disk.
 
     A crash may leave the last line incomplete; the journal's reader knows. An error (a full disk) leaves the file as
     it was, so that the same lines can be tried again.
@@ -81,7 +82,8 @@ def append_lines(path: Path, text: str) -> None:
         try:
             file.write(text.encode())
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         except OSError:
             with contextlib.suppress(OSError):
                 os.truncate(path, size)
@@ -129,6 +131,15 @@ def fingerprint(path: Path) -> tuple[int, str]:
             digest.update(chunk)
             size += len(chunk)
     return size, digest.hexdigest()
+
+
+def is_whole(archive: Path) -> bool:
+    """Return whether a checkpoint, which is a zip archive, is there and every part has the checksum it was given."""
+    try:
+        with zipfile.ZipFile(archive) as parts:
+            return parts.testzip() is None
+    except (OSError, zipfile.BadZipFile):
+        return False
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -1,0 +1,69 @@
+"""BackupAndRestore: always one checkpoint that loads and can be resumed, whenever the process dies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from yolo_callbacks.callback import Callback, Priority
+from yolo_callbacks.core.checks import check_bool, check_int
+from yolo_callbacks.core.decision import SaveCheckpoint
+from yolo_callbacks.core.log import LOGGER
+from yolo_callbacks.core.naming import BACKUP
+from yolo_callbacks.core.record import History
+
+if TYPE_CHECKING:
+    from yolo_callbacks.core.session import Session
+
+
+class BackupAndRestore(Callback):
+    """Keep a verified copy of the newest checkpoint, from which an interrupted run can be resumed.
+
+    `weights/backup.pt` is copied off the training thread while the next epoch trains. It is written beside the old
+    copy, synced, read back, and only then put in its place. So at every moment it or `last.pt` is whole; a machine
+    that loses power, or a disk that loses blocks, may take one of them but not both. It has its optimizer, also after
+    a run that was stopped, when Ultralytics strips `last.pt`.
+
+    To go on, `yolo-cb train --resume RUN` takes the newest checkpoint that loads; in Python,
+    `YOLO(ycb.newest_checkpoint(RUN))` with `attach` and `train(resume=True)` does.
+
+    Args:
+        every_n_epochs: Make a copy every so many epochs, >= 1. Defaults to 1.
+        delete_checkpoint: Remove the copy when the run has ended by itself, by a plateau or after its last epoch; one
+            that was stopped from outside can go on and keeps it. Defaults to True.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If `every_n_epochs` is below 1.
+
+    Example:
+        ```python
+        ycb.attach(model, [*ycb.default_callbacks(), ycb.BackupAndRestore()])
+        ```
+    """
+
+    priority = Priority.CHECKPOINT
+
+    def __init__(self, every_n_epochs: int = 1, delete_checkpoint: bool = True) -> None:
+        self.every_n_epochs = check_int("every_n_epochs", every_n_epochs, minimum=1)
+        self.delete_checkpoint = check_bool("delete_checkpoint", delete_checkpoint)
+
+    def outputs(self) -> Iterable[str]:
+        """Return the copy."""
+        return (BACKUP,)
+
+    def decide(self, history: History) -> SaveCheckpoint | None:
+        """Keep this epoch's checkpoint where its turn has come."""
+        if not history or history.epoch % self.every_n_epochs:
+            return None
+        return SaveCheckpoint(f"kept as {BACKUP}", history.epoch, file=BACKUP, role="backup", announce=False)
+
+    def close(self, session: Session, error: BaseException | None) -> None:
+        """Remove the copy of a run that has nothing left to train."""
+        stop = session.stop_decision
+        if error is not None or not self.delete_checkpoint or (stop is not None and stop.reason.from_outside):
+            return
+        if session.files.checkpoints.is_whole(session.run.last_checkpoint):
+            session.files.checkpoints.remove(BACKUP)
+        else:
+            LOGGER.warning(f"{session.run.last_checkpoint} does not load, so {BACKUP} is kept")

@@ -1,0 +1,111 @@
+"""PreemptionHandler: save and leave when the machine is taken away."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from yolo_callbacks.callback import Callback, Priority
+from yolo_callbacks.core.decision import Stop, StopReason
+from yolo_callbacks.core.naming import PREEMPTED
+from yolo_callbacks.core.signals import SignalWatch, check_signals
+
+if TYPE_CHECKING:
+    from yolo_callbacks.core.session import Session
+
+
+class PreemptionHandler(Callback):
+    """On SIGTERM or SIGUSR1, finish the batch, save what can be resumed, close the logs, and exit.
+
+    SIGTERM is what container runtimes, cloud machines and SLURM send before they kill; SIGUSR1 is what SLURM's
+    `--signal=USR1@120` sends. The weights are saved as `weights/preempted.pt`; resuming it goes on with them and
+    trains the unfinished epoch again as a whole. A signal during the first epoch saves them too, but Ultralytics
+    cannot resume a run without a finished epoch: it begins anew. Between two epochs the last one is whole, and that is
+    saved.
+
+    It takes one batch (of training or validation), one checkpoint, and 10 s at most for what is still being written.
+    Then the process exits by `SystemExit` with 128 plus the signal's number (143, 138), so that everything else is
+    closed too. A second signal ends it at once. The handlers that were there before are put back after the training;
+    none are installed outside the main thread, where Python allows none.
+
+    On several GPUs the launcher passes SIGTERM on to every rank, and rank 0 saves.
+
+    Args:
+        signals: Names of the signals to react to. Defaults to `("SIGTERM", "SIGUSR1")`.
+
+    Raises:
+        TypeError: If `signals` is no list of names.
+        ValueError: If one of them is no signal that a process can handle.
+
+    Example:
+        ```python
+        ycb.attach(model, [*ycb.default_callbacks(), ycb.BackupAndRestore(), ycb.PreemptionHandler()])
+        ```
+    """
+
+    priority = Priority.CHECKPOINT
+
+    def __init__(self, signals: str | Iterable[str] = ("SIGTERM", "SIGUSR1")) -> None:
+        self.signals = check_signals("signals", signals)
+        self._watch: SignalWatch | None = None
+        self._session: Session | None = None
+        self._arrived: int | None = None
+
+    def outputs(self) -> Iterable[str]:
+        """Return the checkpoint."""
+        return (PREEMPTED,)
+
+    def setup(self, session: Session) -> None:
+        """Remember the run that is to be saved. Rank 0 only: the other ranks wait for it to leave."""
+        self._session = session
+
+    def on_train_start(self, trainer: Any) -> None:
+        """Begin to watch, on every rank: one that died at the signal would keep rank 0 from finishing its batch."""
+        super().on_train_start(trainer)
+        self._arrived = None
+        self._watch = SignalWatch(self.signals, self._note)
+        self._watch.start()
+
+    def on_train_epoch_start(self, trainer: Any) -> None:
+        """Leave if a signal has arrived."""
+        self._leave_if_asked()
+
+    def on_train_batch_end(self, trainer: Any) -> None:
+        """Leave if a signal has arrived."""
+        self._leave_if_asked()
+
+    def on_val_batch_end(self, validator: Any) -> None:
+        """Leave if a signal has arrived."""
+        self._leave_if_asked()
+
+    def close(self, session: Session, error: BaseException | None) -> None:
+        """Remove what an earlier part of this run has left."""
+        if error is None:
+            session.files.checkpoints.remove(PREEMPTED)
+
+    def teardown(self, trainer: Any) -> None:
+        """Put the handlers back. A signal that also killed a data loader's worker has come here as an error."""
+        if self._watch is not None:
+            self._watch.stop()
+        self._watch = None
+        self._leave_if_asked()
+        self._session = None
+
+    def _note(self, number: int) -> None:
+        self._arrived = number
+
+    def _leave_if_asked(self) -> None:
+        if self._arrived is None or self._session is None:
+            return
+        number, self._arrived = self._arrived, None
+        session, name = self._session, signal.Signals(number).name
+        session.leave(
+            Stop(f"{name} arrived", source=type(self).__name__, reason=StopReason.PREEMPTED),
+            SystemExit(128 + number),
+            save_as=PREEMPTED,
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the run and its handlers behind."""
+        return {**self.__dict__, "_watch": None, "_session": None}

@@ -1,0 +1,87 @@
+"""`yolo-cb train --resume RUN`: what to go on from, with which callbacks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from yolo_callbacks.callback import Callback
+from yolo_callbacks.cli.arguments import UsageError, read_cfg
+from yolo_callbacks.config import ConfigError, restore_callbacks
+from yolo_callbacks.core.manifest import read_manifest
+from yolo_callbacks.core.recovery import NoCheckpointError, find_resumable
+
+_NOT_TAKEN_OVER = ("mode", "task", "resume", "cfg")  # of a run that begins anew
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """How to go on with a run.
+
+    Attributes:
+        model: The checkpoint, or what the run began with where it begins anew.
+        arguments: Further arguments for `model.train`.
+        folder: The run directory.
+        note: What was chosen and why, for people.
+    """
+
+    model: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+    folder: Path = Path()
+    note: str = ""
+
+
+def find_run(run: Any) -> Resumption:
+    """Return how to go on with a run.
+
+    Args:
+        run: A run directory, a checkpoint, or True for the newest run.
+
+    Raises:
+        UsageError: If there is no such run, or nothing in it to go on from.
+    """
+    if run is True:
+        from ultralytics.utils.files import get_latest_run
+
+        newest = get_latest_run()
+        if not newest:
+            raise UsageError("there is no run to resume: give its directory, --resume RUN")
+        run = Path(newest).parent.parent
+    path = Path(str(run))
+    try:
+        found = find_resumable(path)
+    except NoCheckpointError as error:
+        if not error.untouched or not (path / "args.yaml").exists():
+            raise UsageError(str(error)) from error
+        arguments = {key: value for key, value in read_cfg(str(path / "args.yaml")).items() if value is not None}
+        arguments = {key: value for key, value in arguments.items() if key not in _NOT_TAKEN_OVER}
+        model = str(arguments.pop("model"))
+        note = f"{path} has not finished its first epoch: it begins anew, with the arguments of its args.yaml."
+        return Resumption(model, {**arguments, "save_dir": str(path), "exist_ok": True}, path, note)
+    folder = found.path.parent.parent
+    moved = found.save_dir.resolve() != folder.resolve()
+    return Resumption(
+        str(found.path),
+        {"resume": True, **({"save_dir": str(folder)} if moved else {})},
+        folder,
+        f"Going on from {found}.",
+    )
+
+
+def callbacks_of(folder: Path) -> list[Callback] | None:
+    """Return callbacks as the run had them, by its `run.json`; None if it was not started with any.
+
+    Raises:
+        UsageError: If they cannot be had that way.
+    """
+    configuration = read_manifest(folder / "callbacks" / "run.json").get("callbacks")
+    if not configuration:
+        return None
+    try:
+        return restore_callbacks(configuration)
+    except ConfigError as error:
+        raise UsageError(
+            f"the callbacks of {folder} cannot be set up again from its run.json ({error}): "
+            "give them with --config, or resume from Python"
+        ) from error

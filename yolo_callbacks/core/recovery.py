@@ -1,0 +1,142 @@
+"""Which checkpoint of an interrupted run to go on from: the newest one that really loads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from yolo_callbacks.core.log import LOGGER
+from yolo_callbacks.core.naming import BACKUP, PREEMPTED, WEIGHTS
+
+# In order of preference where they are from the same epoch: weights from the middle of the next one are newer.
+_KNOWN = (PREEMPTED, f"{WEIGHTS}/last.pt", BACKUP, f"{WEIGHTS}/latest.pt")
+_NOT_TO_RESUME = "exception.pt"  # what an error has left may be what caused it
+
+
+class NoCheckpointError(FileNotFoundError):
+    """No checkpoint of a run can be resumed; the message says what is wrong with each.
+
+    Attributes:
+        untouched: True if the run has not finished a single epoch, so that nothing is lost by beginning anew.
+    """
+
+    untouched: bool = False
+
+
+@dataclass(frozen=True)
+class Resumable:
+    """A checkpoint to go on from.
+
+    Attributes:
+        path: Where it is.
+        epochs: Number of epochs that it has behind it.
+        planned_epochs: Number of epochs that the run set out to do.
+        save_dir: The run directory that it was saved in; another one if the run was moved since.
+        passed_over: Checkpoints that were tried, and why each was not taken.
+    """
+
+    path: Path
+    epochs: int
+    planned_epochs: int
+    save_dir: Path
+    passed_over: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        why = "; ".join(f"{name} {reason}" for name, reason in self.passed_over.items())
+        return f"{self.path}, after epoch {self.epochs} of {self.planned_epochs}" + (f" ({why})" if why else "")
+
+
+def newest_checkpoint(run: str | os.PathLike[str]) -> Path:
+    """Return the newest checkpoint of a run that loads and can be resumed, and log which one and why.
+
+    Args:
+        run: The run directory, or one checkpoint.
+
+    Raises:
+        FileNotFoundError: If there is none; the message says what is wrong with each.
+
+    Example:
+        ```python
+        model = YOLO(ycb.newest_checkpoint("runs/detect/train"))
+        ycb.attach(model)
+        model.train(resume=True)
+        ```
+    """
+    found = find_resumable(run)
+    LOGGER.info(f"Newest checkpoint of {run}: {found}")
+    return found.path
+
+
+def find_resumable(run: str | os.PathLike[str]) -> Resumable:
+    """Return the newest checkpoint of a run that loads and can be resumed.
+
+    Raises:
+        NoCheckpointError: If there is none.
+    """
+    given = Path(run)
+    if not given.exists():
+        raise NoCheckpointError(f"{given} does not exist")
+    folder = given if given.is_dir() else given.parent.parent
+    passed_over: dict[str, str] = {}
+    for group in _candidates(given):
+        usable: list[Resumable] = []
+        for path in group:
+            found = _examine(path)
+            if isinstance(found, str):
+                passed_over[path.name] = found
+            else:
+                usable.append(found)
+        if usable:
+            best = max(usable, key=lambda item: item.epochs)  # the first of equals
+            older = {item.path.name: f"is of epoch {item.epochs}" for item in usable if item.epochs < best.epochs}
+            return Resumable(best.path, best.epochs, best.planned_epochs, best.save_dir, {**passed_over, **older})
+    reasons = "; ".join(f"{name} {reason}" for name, reason in passed_over.items())
+    error = NoCheckpointError(f"no checkpoint of {given} can be resumed: {reasons or 'there is none'}")
+    error.untouched = given.is_dir() and not _has_epochs(folder)
+    raise error
+
+
+def _candidates(given: Path) -> Iterator[list[Path]]:
+    """Give the files that may be resumed, the likely ones together first, then whatever else there is."""
+    if not given.is_dir():
+        yield [given]
+        return
+    folder = given.parent if given.name == WEIGHTS else given
+    known = [folder / name for name in _KNOWN]
+    yield [path for path in known if path.exists()]
+    rest = [path for path in (folder / WEIGHTS).glob("*.pt") if path not in known and path.name != _NOT_TO_RESUME]
+    yield sorted(rest)
+
+
+def _examine(path: Path) -> Resumable | str:
+    """Load a checkpoint; return what is known of it, or why it cannot be resumed."""
+    from ultralytics.utils.patches import torch_load
+
+    try:
+        content = torch_load(path, map_location="cpu")
+    except Exception as error:  # whatever a torn file makes of unpickling
+        return f"does not load ({type(error).__name__})"
+    if not isinstance(content, dict) or content.get("ema") is None or content.get("optimizer") is None:
+        return "is a finished model without the state that a resume needs"
+    epochs, arguments = int(content.get("epoch", -1)) + 1, content.get("train_args") or {}
+    if epochs < 1:
+        return "is from the first epoch, which Ultralytics cannot resume"
+    if not _is_finite(content["ema"]):
+        return "has weights that are NaN or infinite"
+    save_dir = Path(arguments.get("save_dir") or path.parent.parent)
+    return Resumable(path, epochs, int(arguments.get("epochs") or 0), save_dir)
+
+
+def _is_finite(module: Any) -> bool:
+    import torch
+
+    return all(bool(torch.isfinite(v).all()) for v in module.state_dict().values() if isinstance(v, torch.Tensor))
+
+
+def _has_epochs(folder: Path) -> bool:
+    """Return whether a run has any finished epoch on record."""
+    results = folder / "results.csv"
+    return results.exists() and len(results.read_text(encoding="utf-8", errors="replace").splitlines()) > 1

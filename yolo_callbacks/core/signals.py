@@ -1,0 +1,80 @@
+"""Signals: handlers that are put back, that a forked worker does not inherit, and that never sit in a thread."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from yolo_callbacks.core.checks import nearest
+
+
+def check_signals(name: str, value: object) -> tuple[str, ...]:
+    """Return names of signals, those that this system has; Windows knows no SIGUSR1.
+
+    Raises:
+        TypeError: If it is not a list of names.
+        ValueError: If a name is no signal that a process can handle.
+    """
+    known = [item for item in _ALL if item not in ("SIGKILL", "SIGSTOP")]
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, Iterable):
+        raise TypeError(f"{name}={value!r} must be a list of signals such as 'SIGTERM'")
+    checked = tuple(str(item) for item in names)
+    for item in checked:
+        if item not in known:
+            raise ValueError(f"{name}={value!r}: '{item}' is no signal to wait for{nearest(item, known)}")
+    return checked
+
+
+class SignalWatch:
+    """Calls a function when a signal arrives, from `start` to `stop`. A second signal ends the process at once.
+
+    Args:
+        names: Names of signals. Those that the system does not have, or that the process was told to ignore, are left
+            alone.
+        react: Called with the signal's number, between two instructions of the main thread: it should only take note.
+    """
+
+    def __init__(self, names: Iterable[str], react: Callable[[int], None]) -> None:
+        self._numbers = [int(getattr(signal, name)) for name in names if hasattr(signal, name)]
+        self._react = react
+        self._before: dict[int, Any] = {}
+        self._owner = os.getpid()
+
+    def start(self) -> bool:
+        """Install the handlers. Return False outside the main thread, where Python allows none."""
+        if threading.current_thread() is not threading.main_thread():
+            return False
+        for number in self._numbers:
+            before = signal.getsignal(number)
+            if before not in (None, signal.SIG_IGN):  # None: not installed by Python, it could not be put back
+                self._before[number] = before
+                signal.signal(number, self._handle)
+        return True
+
+    def stop(self) -> None:
+        """Put back what was there before, unless somebody else has replaced ours since."""
+        while self._before and threading.current_thread() is threading.main_thread():
+            number, before = self._before.popitem()
+            if signal.getsignal(number) in (self._handle, _at_once(number)):
+                signal.signal(number, before)
+
+    def _handle(self, number: int, frame: object) -> None:
+        if os.getpid() != self._owner:  # a data loader's worker, forked with this handler
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+            return
+        for watched in self._before:
+            signal.signal(watched, _at_once(watched))
+        self._react(number)
+
+
+def _at_once(number: int) -> Any:
+    """Return the handler that ends the process: for Ctrl-C by an exception, so that everything is closed."""
+    return signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+
+
+_ALL = [item.name for item in signal.Signals]
