@@ -69,7 +69,7 @@ def go_on(data, folder, patience):
     try:
         checkpoint = ycb.newest_checkpoint(folder / "run")
     except NoCheckpointError as error:
-        if not error.untouched:
+        if not error.untouched and (folder / "run").exists():
             raise
         begin(data, folder, patience)
         return

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from yolo_callbacks.core import storage
 from yolo_callbacks.core.background import Background
 from yolo_callbacks.core.decision import SaveCheckpoint
+from yolo_callbacks.core.disk import Disk
 from yolo_callbacks.core.log import LOGGER, without_chatter
 from yolo_callbacks.core.run import Run
 
@@ -33,6 +35,7 @@ class CheckpointStore:
         self._worker = worker
         self._changed = changed
         self._error: Exception | None = None
+        self._disk = Disk()
         self._stored: dict[str, dict[str, Any]] = {str(item["file"]): dict(item) for item in known}
 
     @property
@@ -92,9 +95,8 @@ class CheckpointStore:
     def _attempt(self, decision: SaveCheckpoint, data: bytes | None, source: Path) -> None:
         """Store a checkpoint. A disk that fails must not end the training; anything else is a mistake of ours."""
         try:
-            self._store(decision, data, source)
-        except OSError as error:
-            LOGGER.warning(f"{self.path(decision.file)} of epoch {decision.epoch} could not be stored: {error}")
+            path = str(self.path(decision.file))
+            self._disk.attempt(path, "what was there stays", lambda: self._store(decision, data, source))
         except Exception as error:
             self._error = error
 
@@ -117,27 +119,31 @@ class CheckpointStore:
         """Return whether a checkpoint is there and was written to its end."""
         return storage.is_whole(path)
 
-    def keep_originals(self) -> None:
-        """Copy `last.pt` and `best.pt`, which Ultralytics is about to strip in place: that may be interrupted too."""
-        for path, kept in self._originals():
-            if path.exists():
-                try:
-                    storage.copy(path, kept)
-                except OSError as error:
-                    LOGGER.warning(f"{path} could not be copied before it is stripped: {error}")
+    def keep_originals(self) -> bool:
+        """Copy `last.pt` and `best.pt`, which Ultralytics is about to strip in place: that may be interrupted too.
+
+        Returns:
+            Whether there was room for that.
+        """
+        copies = [
+            self._disk.attempt(str(kept), f"{path.name} is left alone", partial(storage.copy, path, kept))
+            for path, kept in self._originals()
+            if path.exists()
+        ]
+        return all(copies)
 
     def mend_originals(self) -> None:
         """Put back what an interrupted stripping has destroyed."""
         for path, kept in self._originals():
             if kept.exists() and not storage.is_whole(path):
                 LOGGER.info(f"{path} was destroyed when it was stripped, and is put back from {kept.name}")
-                storage.copy(kept, path)
+                self._disk.attempt(str(path), "it stays as it is", partial(storage.copy, kept, path))
 
     def drop_originals(self) -> None:
         """The stripping is done: the copies can go, each where the file itself is whole."""
         for path, kept in self._originals():
             if storage.is_whole(path):
-                kept.unlink(missing_ok=True)
+                self._disk.attempt(str(kept), "and not removed", partial(kept.unlink, missing_ok=True))
 
     def _originals(self) -> list[tuple[Path, Path]]:
         paths = (self._run.last_checkpoint, self._run.best_checkpoint)
@@ -145,8 +151,9 @@ class CheckpointStore:
 
     def remove(self, file: str) -> None:
         """Remove a checkpoint, if it is there."""
-        self.path(file).unlink(missing_ok=True)
-        if self._stored.pop(file, None) is not None:
+        path = self.path(file)
+        removed = self._disk.attempt(str(path), "and not removed", lambda: path.unlink(missing_ok=True))
+        if removed and self._stored.pop(file, None) is not None:
             self._changed()
 
     def _store(self, decision: SaveCheckpoint, data: bytes | None, source: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from yolo_callbacks.core import storage
 from yolo_callbacks.core.decision import Decision, Stop, decision_from_json
+from yolo_callbacks.core.disk import Disk
 from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.numbers import decode_number, encode_number
 from yolo_callbacks.core.record import EpochRecord, Plan, record_from_json, record_to_json
@@ -94,7 +95,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._waiting = ""
-        self._told = False
+        self._disk = Disk()
 
     def begin(self, content: JournalContent) -> None:
         """Write the journal anew: the plan, and the entries of the epochs that are kept on a resume."""
@@ -126,15 +127,8 @@ class Journal:
             storage.write_text(self.path, content().to_text())
         self._waiting = ""
 
-    def _try(self, write: Any) -> None:
-        try:
-            write()
-        except OSError as error:
-            if not self._told:
-                LOGGER.warning(f"{self.path} cannot be written, its lines wait in memory for now: {error}")
-            self._told = True
-        else:
-            self._told = False
+    def _try(self, write: Callable[[], None]) -> None:
+        self._disk.attempt(str(self.path), "its lines wait in memory", write)
 
 
 def _has_header(path: Path) -> bool:

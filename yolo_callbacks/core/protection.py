@@ -10,9 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from yolo_callbacks.core import storage
-from yolo_callbacks.core.log import LOGGER
-
 Write = Callable[[Path, bytes], Any]
 
 
@@ -34,37 +31,6 @@ def checkpoint_path(path: Path, write: Write) -> CheckpointPath:
     protected = CheckpointPath(path)
     protected.write = write
     return protected
-
-
-class Disk:
-    """Writes that may fail without ending the training: told when it begins to fail, and when it works again."""
-
-    def __init__(self) -> None:
-        self._failing: set[str] = set()
-
-    def attempt(self, what: str, consequence: str, write: Callable[[], Any]) -> bool:
-        """Call `write`, and return whether it worked.
-
-        Args:
-            what: The file.
-            consequence: What it means if it fails, for people.
-            write: Writes it.
-        """
-        try:
-            write()
-        except OSError as error:
-            if what not in self._failing:
-                LOGGER.warning(f"{what} cannot be written, {consequence}; training goes on: {error}")
-            self._failing.add(what)
-            return False
-        if what in self._failing:
-            LOGGER.info(f"{what} can be written again")
-            self._failing.discard(what)
-        return True
-
-    def replace(self, path: Path, data: bytes) -> bool:
-        """Put a checkpoint in its place at once; if the disk fails, the old one stays. Return whether it worked."""
-        return self.attempt(str(path), "the one before stays", lambda: storage.replace_unsynced(path, data))
 
 
 class SteadyList(list[Any]):

@@ -20,7 +20,7 @@ class NoCheckpointError(FileNotFoundError):
     """No checkpoint of a run can be resumed; the message says what is wrong with each.
 
     Attributes:
-        untouched: True if the run has not finished a single epoch, so that nothing is lost by beginning anew.
+        untouched: True if the run has no finished epoch behind it, so that nothing is lost by beginning anew.
     """
 
     untouched: bool = False
@@ -137,6 +137,6 @@ def _is_finite(module: Any) -> bool:
 
 
 def _has_epochs(folder: Path) -> bool:
-    """Return whether a run has any finished epoch on record."""
+    """Return whether a run has gone on after its first epoch, whose row is written before its checkpoint."""
     results = folder / "results.csv"
-    return results.exists() and len(results.read_text(encoding="utf-8", errors="replace").splitlines()) > 1
+    return results.exists() and len(results.read_text(encoding="utf-8", errors="replace").splitlines()) > 2

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from yolo_callbacks.core.decision import Stop, StopReason
+from yolo_callbacks.core.disk import Disk
 from yolo_callbacks.core.learning_rate import LearningRateState, arm, own_schedule
+from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.protection import (
     CheckpointPath,
-    Disk,
     NothingLeft,
     SteadyList,
     checkpoint_path,
@@ -48,6 +49,7 @@ class Run:
         save_dir: The run directory.
         epoch_is_open: True from the end of an epoch's batches to its first on_fit_epoch_end. The final evaluation
             sends that event once more, without any training before it.
+        may_strip: Whether Ultralytics may write over `last.pt` and `best.pt` at the end.
     """
 
     def __init__(self, trainer: Any) -> None:
@@ -61,6 +63,7 @@ class Run:
         self._saved_epoch = 0
         self._serialized: bytes | None = None
         self._can_finish = False
+        self.may_strip = True
         self.epoch_is_open = False
 
     def prepare(self) -> None:
@@ -81,6 +84,7 @@ class Run:
         if not self.is_main:
             return
         save_metrics, save_model = trainer.save_metrics, trainer.save_model
+        final_eval, plot_metrics = trainer.final_eval, trainer.plot_metrics
 
         def write_last(path: Path, data: bytes) -> None:
             before_save()
@@ -94,9 +98,19 @@ class Run:
         def save_model_if_possible() -> bool:
             return disk.attempt(f"{trainer.wdir}", "no checkpoint is saved", save_model)
 
+        def plot_metrics_if_possible() -> None:
+            disk.attempt(str(trainer.save_dir / "results.png"), "it is left out", plot_metrics)
+
+        def final_eval_if_possible() -> None:
+            if self.may_strip or self.world_size > 1:  # all ranks have to take part
+                final_eval()
+            else:
+                LOGGER.warning(f"{trainer.best} is neither stripped nor evaluated again, so as not to lose it")
+
         trainer.last = checkpoint_path(trainer.last, write_last)
         trainer.best = checkpoint_path(trainer.best, disk.replace)
         trainer.save_metrics, trainer.save_model = save_metrics_if_possible, save_model_if_possible
+        trainer.final_eval, trainer.plot_metrics = final_eval_if_possible, plot_metrics_if_possible
 
     # ---------------------------------------------------------------- where the run stands
 

@@ -172,7 +172,7 @@ class Session:
             over, self._over_before = self._over_before, None
             LOGGER.info(f"This run had ended after epoch {self.history.epoch} before: {over.message}")
             if self.run.is_main:
-                self.files.checkpoints.keep_originals()
+                self.run.may_strip = self.files.checkpoints.keep_originals()
             self.run.finish()
         self.run.begin_epoch(self.ledger.learning_rate)
 
@@ -202,7 +202,7 @@ class Session:
         """Comes after every other function for on_fit_epoch_end, any of which may have stopped the run."""
         if self.run.is_main and self.run.stopping:
             self.files.checkpoints.wait()  # the trainer is about to strip last.pt
-            self.files.checkpoints.keep_originals()
+            self.run.may_strip = self.files.checkpoints.keep_originals()
 
     def _on_train_end(self) -> None:
         self._finished = True

@@ -47,7 +47,8 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
         _sync(path.parent)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise
 
 
@@ -66,8 +67,13 @@ def replace_unsynced(path: Path, data: bytes) -> None:
     """Replace a file at once without waiting for the disk: for views that can be made again from the journal."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}{_TEMPORARY}")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):  # what went wrong is told, not that it cannot be tidied up
+            temporary.unlink()
+        raise
 
 
 def append_lines(path: Path, text: str, *, sync: bool = True) -> None:

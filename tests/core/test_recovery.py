@@ -1,0 +1,118 @@
+"""Which checkpoint of a run is resumed."""
+
+import pytest
+import torch
+
+import yolo_callbacks as ycb
+from yolo_callbacks.core.recovery import NoCheckpointError, find_resumable
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = tmp_path / "run"
+    (folder / "weights").mkdir(parents=True)
+    (folder / "results.csv").write_text("epoch,time\n1,2.0\n2,3.0\n")
+    return folder
+
+
+def save(run, name, epochs, *, optimizer=True, weight=0.5):
+    module = torch.nn.Linear(1, 1)
+    torch.nn.init.constant_(module.weight, weight)
+    content = {
+        "epoch": epochs - 1,
+        "ema": module if optimizer else None,
+        "model": None if optimizer else module,
+        "optimizer": {"state": {}} if optimizer else None,
+        "train_args": {"epochs": 9, "save_dir": str(run)},
+    }
+    torch.save(content, run / "weights" / name)
+
+
+def tear(run, name):
+    path = run / "weights" / name
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def test_last_pt_is_taken_where_nothing_is_newer(run):
+    for name in ("backup.pt", "latest.pt", "last.pt"):
+        save(run, name, 4)
+    found = find_resumable(run)
+    assert (found.path.name, found.epochs, found.planned_epochs, found.passed_over) == ("last.pt", 4, 9, {})
+    assert str(found) == f"{run / 'weights' / 'last.pt'}, after epoch 4 of 9"
+    assert find_resumable(run / "weights") == found
+
+
+def test_one_that_does_not_load_is_passed_over_and_named(run):
+    save(run, "last.pt", 5)
+    save(run, "backup.pt", 4)
+    tear(run, "last.pt")
+    found = find_resumable(run)
+    assert (found.path.name, found.epochs) == ("backup.pt", 4)
+    assert found.passed_over == {"last.pt": "does not load (RuntimeError)"}
+    (run / "weights" / "last.pt").write_bytes(b"")
+    assert find_resumable(run).path.name == "backup.pt"
+
+
+def test_the_newer_of_two_is_taken_and_the_other_one_named(run):
+    save(run, "last.pt", 4)
+    save(run, "backup.pt", 5)
+    found = find_resumable(run)
+    assert found.path.name == "backup.pt"
+    assert found.passed_over == {"last.pt": "is of epoch 4"}
+
+
+def test_weights_from_the_middle_of_an_epoch_are_newer_than_those_before_it(run):
+    save(run, "last.pt", 4)
+    save(run, "preempted.pt", 4)
+    assert find_resumable(run).path.name == "preempted.pt"
+    save(run, "last.pt", 5)
+    assert find_resumable(run).path.name == "last.pt"
+
+
+def test_a_finished_model_is_not_resumed(run):
+    save(run, "last.pt", 0, optimizer=False)
+    save(run, "backup.pt", 4)
+    found = find_resumable(run)
+    assert found.path.name == "backup.pt"
+    assert "is a finished model" in found.passed_over["last.pt"]
+
+
+def test_weights_that_are_not_numbers_are_passed_over(run):
+    save(run, "last.pt", 5, weight=float("nan"))
+    save(run, "backup.pt", 4)
+    assert find_resumable(run).passed_over == {"last.pt": "has weights that are NaN or infinite"}
+
+
+def test_any_other_checkpoint_is_better_than_none_but_not_what_an_error_left(run):
+    save(run, "best-fitness.pt", 2)
+    save(run, "epoch-0003.pt", 3)
+    save(run, "exception.pt", 8)
+    assert find_resumable(run).path.name == "epoch-0003.pt"
+    assert find_resumable(run / "weights" / "exception.pt").epochs == 8
+
+
+def test_nothing_to_resume_says_what_is_wrong_with_each(run):
+    save(run, "last.pt", 0)
+    (run / "weights" / "backup.pt").write_text("no checkpoint")
+    with pytest.raises(
+        NoCheckpointError, match=r"last.pt is from the first epoch.*; backup.pt does not load"
+    ) as caught:
+        find_resumable(run)
+    assert not caught.value.untouched
+    (run / "results.csv").write_text("epoch,time\n1,2.0\n")
+    with pytest.raises(NoCheckpointError) as caught:
+        find_resumable(run)
+    assert caught.value.untouched
+
+
+def test_a_run_that_does_not_exist(run):
+    with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
+        ycb.newest_checkpoint(run.parent / "nowhere")
+
+
+def test_the_choice_is_logged(run, monkeypatch):
+    said = []
+    monkeypatch.setattr("yolo_callbacks.core.recovery.LOGGER.info", said.append)
+    save(run, "last.pt", 4)
+    assert ycb.newest_checkpoint(str(run)) == run / "weights" / "last.pt"
+    assert said == [f"Newest checkpoint of {run}: {run / 'weights' / 'last.pt'}, after epoch 4 of 9"]

@@ -1,0 +1,148 @@
+"""Disks that are full, read-only, or emptied while a training goes on."""
+
+import resource
+import shutil
+
+import pandas as pd
+import pytest
+from ultralytics.utils.patches import torch_load
+
+import yolo_callbacks as ycb
+from yolo_callbacks.core.journal import read_journal
+
+SMALLER_THAN_A_CHECKPOINT = 1_000_000
+
+
+def at_start_of(epochs):
+    """Return what registers a function for the start of some epochs, counted from 1: `{3: function}`."""
+
+    def act(trainer):
+        if trainer.epoch + 1 in epochs:
+            epochs[trainer.epoch + 1](trainer)
+
+    return lambda model: model.add_callback("on_train_epoch_start", act)
+
+
+def limit_files_to(size):
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most if size is None else size, most))
+
+
+@pytest.fixture
+def said(monkeypatch):
+    lines = []
+    for level in ("warning", "info"):
+        monkeypatch.setattr(f"yolo_callbacks.core.log.LOGGER.{level}", lambda text, **_: lines.append(str(text)))
+    return lines
+
+
+@pytest.fixture
+def weights(tmp_path):
+    yield tmp_path / "run" / "weights"
+    limit_files_to(None)
+
+
+def epoch_of(path):
+    return torch_load(path, "cpu")["epoch"] + 1
+
+
+def test_checkpoints_that_do_not_fit_leave_the_old_ones(train, weights, said):
+    seen = {}
+
+    def look(trainer):
+        seen[trainer.epoch + 1] = {p.name: epoch_of(p) for p in weights.glob("[!.]*.pt")}
+
+    def full(trainer):
+        limit_files_to(SMALLER_THAN_A_CHECKPOINT)
+
+    def free(trainer):
+        look(trainer)
+        limit_files_to(None)
+
+    run = train(
+        [ycb.BackupAndRestore(), ycb.ModelCheckpoint(save_last=True), ycb.CSVLogger()],
+        before=at_start_of({3: full, 5: free, 6: look}),
+        epochs=6,
+    )
+    assert run.history.index.tolist() == [1, 2, 3, 4, 5, 6]
+    before, after = seen[5], seen[6]
+    assert (before["last.pt"], before["latest.pt"], before["backup.pt"]) == (2, 1, 1)  # these two a copy behind
+    assert not list(weights.glob(".*"))
+    assert after["last.pt"] == 5
+    for name in ("last.pt", "latest.pt", "backup.pt"):
+        assert sum(f"{name} cannot be written" in line for line in said) == 1  # not once an epoch
+    assert any("last.pt can be written again" in line for line in said)
+    assert epoch_of(weights / "latest.pt") == 6
+
+
+def in_the_way_of(path, aside):
+    """Return two functions: one makes every write to a file fail, with a folder in its place; one undoes that."""
+
+    def block(trainer):
+        path.rename(aside)
+        path.mkdir()
+
+    def unblock(trainer):
+        path.rmdir()
+        aside.rename(path)
+
+    return block, unblock
+
+
+def test_results_csv_that_cannot_be_written_does_not_end_the_training(train, tmp_path, said):
+    block, unblock = in_the_way_of(tmp_path / "run" / "results.csv", tmp_path / "aside")
+    run = train([ycb.CSVLogger()], before=at_start_of({2: block, 4: unblock}), epochs=5)
+    assert run.history.index.tolist() == [1, 2, 3, 4, 5]
+    assert pd.read_csv(run.save_dir / "callbacks" / "epochs.csv")["epoch"].tolist() == [1, 2, 3, 4, 5]
+    assert pd.read_csv(run.save_dir / "results.csv")["epoch"].tolist() == [1, 4, 5]
+    assert sum("results.csv cannot be written" in line for line in said) == 1
+
+
+def test_the_lines_of_a_journal_that_cannot_be_written_wait(train, tmp_path, said):
+    block, unblock = in_the_way_of(tmp_path / "run" / "callbacks" / "journal.jsonl", tmp_path / "aside")
+    run = train([ycb.CSVLogger()], before=at_start_of({2: block, 4: unblock}), epochs=5)
+    entries = read_journal(run.save_dir / "callbacks" / "journal.jsonl").entries
+    assert [entry.record.epoch for entry in entries] == [1, 2, 3, 4, 5]
+    assert sum("journal.jsonl cannot be written" in line for line in said) == 1
+
+
+def test_a_run_directory_that_was_removed_comes_back(train, tmp_path):
+    run = train(
+        [ycb.BackupAndRestore(), ycb.ModelCheckpoint(), ycb.CSVLogger()],
+        before=at_start_of({3: lambda t: shutil.rmtree(tmp_path / "run", ignore_errors=True)}),
+        epochs=5,
+    )
+    entries = read_journal(run.save_dir / "callbacks" / "journal.jsonl").entries
+    assert [entry.record.epoch for entry in entries] == [1, 2, 3, 4, 5]
+    assert pd.read_csv(run.save_dir / "callbacks" / "epochs.csv")["epoch"].tolist() == [1, 2, 3, 4, 5]
+    assert epoch_of(run.save_dir / "weights" / "last.pt") == 0  # finished and stripped, so it was there
+
+
+def test_a_folder_that_cannot_be_written_ends_nothing(train, tmp_path, said):
+    """A file in the place of the folder refuses every write, also to root."""
+
+    def block(trainer):
+        (tmp_path / "run").rename(tmp_path / "safe")
+        (tmp_path / "run").write_text("in the way")
+
+    def unblock(trainer):
+        (tmp_path / "run").unlink()
+        (tmp_path / "safe").rename(tmp_path / "run")
+
+    run = train([ycb.BackupAndRestore(), ycb.CSVLogger()], before=at_start_of({3: block, 5: unblock}), epochs=5)
+    entries = read_journal(run.save_dir / "callbacks" / "journal.jsonl").entries
+    assert [entry.record.epoch for entry in entries] == [1, 2, 3, 4, 5]
+    assert any("no checkpoint is saved" in line for line in said)
+
+
+def test_a_disk_that_is_still_full_at_the_end(train, weights, said):
+    run = train(
+        [ycb.BackupAndRestore(), ycb.CSVLogger()],
+        before=at_start_of({3: lambda t: limit_files_to(SMALLER_THAN_A_CHECKPOINT)}),
+        epochs=4,
+        save_period=1,
+    )
+    limit_files_to(None)
+    assert run.history.index.tolist() == [1, 2, 3, 4]
+    assert epoch_of(weights / "last.pt") == epoch_of(weights / "best.pt") == 2  # not stripped in place
+    assert any("neither stripped nor evaluated again" in line for line in said)

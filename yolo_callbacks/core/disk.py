@@ -1,0 +1,41 @@
+"""A disk that may be full or read-only for a while: training goes on, and nobody is told the same thing every epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from yolo_callbacks.core import storage
+from yolo_callbacks.core.log import LOGGER
+
+
+class Disk:
+    """Writes that may fail without ending the training: told when it begins to fail, and when it works again."""
+
+    def __init__(self) -> None:
+        self._failing: set[str] = set()
+
+    def attempt(self, what: str, consequence: str, write: Callable[[], Any]) -> bool:
+        """Call `write`, and return whether it worked.
+
+        Args:
+            what: The file.
+            consequence: What it means if it fails, for people.
+            write: Writes it.
+        """
+        try:
+            write()
+        except OSError as error:
+            if what not in self._failing:
+                LOGGER.warning(f"{what} cannot be written, {consequence}; training goes on: {error}")
+            self._failing.add(what)
+            return False
+        if what in self._failing:
+            LOGGER.info(f"{what} can be written again")
+            self._failing.discard(what)
+        return True
+
+    def replace(self, path: Path, data: bytes) -> bool:
+        """Put a checkpoint in its place at once; if the disk fails, the old one stays. Return whether it worked."""
+        return self.attempt(str(path), "the one before stays", lambda: storage.replace_unsynced(path, data))
