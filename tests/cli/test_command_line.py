@@ -1,58 +1,13 @@
 """The command as a user runs it: a process of its own."""
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
 
+from tests.cli.helpers import SMALL, Training, plain, run_json
 from yolo_callbacks.registry import public_callbacks
-
-SMALL = ["--imgsz", "64", "batch=4", "nbs=4", "--plots=False", "device=cpu", "model=yolo26n.yaml"]
-
-
-@pytest.fixture
-def command(tmp_path):
-    """Return a function that runs yolo-cb in a folder of its own, offline."""
-
-    def run(*words, **kwargs):
-        return subprocess.run(
-            [sys.executable, "-m", "yolo_callbacks", *words],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env=environment(tmp_path),
-            timeout=300,
-            check=False,
-            **kwargs,
-        )
-
-    return run
-
-
-def environment(folder):
-    nowhere = "http://127.0.0.1:9"
-    (folder / "config").mkdir(exist_ok=True)
-    # without pytest's mark in it: Ultralytics saves elsewhere when it is tested itself
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
-    return {
-        **inherited,
-        "YOLO_CONFIG_DIR": str(folder / "config"),
-        "COLUMNS": "160",
-        **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), nowhere),
-    }
-
-
-def plain(text):
-    return re.sub(r"\x1b\[[0-9;]*m", "", text)
-
-
-def run_json(folder, name="train"):
-    return json.loads((folder / "runs" / "detect" / name / "callbacks" / "run.json").read_text())
 
 
 def test_version_and_help(command):
@@ -111,7 +66,7 @@ def test_a_training_with_a_configuration(command, tmp_path, coco8):
         "- EarlyStopping:\n    monitor: train_loss\n    mode: max\n    patience: 1\n    stopping_threshold: 0\n"
         "- CSVLogger\n"
     )
-    result = command("train", "--data", str(coco8), "--epochs", "5", "--config", "callbacks.yaml", *SMALL)
+    result = command("train", "--data", str(coco8), "--epochs", "5", "--no-protect", "--config=callbacks.yaml", *SMALL)
     assert result.returncode == 0, result.stderr
     assert run_json(tmp_path)["stop"]["reason"] == "threshold"
     summary = plain(result.stdout)
@@ -191,34 +146,6 @@ def test_no_data_means_the_built_in_shapes_of_the_models_task(command, tmp_path)
     refused = command("train", "model=yolo26n-cls.yaml")
     assert refused.returncode == 1
     assert "there are no built-in shapes for task=classify" in plain(refused.stderr)
-
-
-class Training:
-    """A training in the background, to be interrupted."""
-
-    def __init__(self, folder, coco8):
-        self.folder = folder
-        words = ["train", "--data", str(coco8), "--epochs", "500", *SMALL]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "yolo_callbacks", *words],
-            cwd=folder,
-            env=environment(folder),
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-    def wait_for_epochs(self, number):
-        journal = self.folder / "runs" / "detect" / "train" / "callbacks" / "journal.jsonl"
-        deadline = time.monotonic() + 120
-        while not journal.exists() or len(journal.read_text().splitlines()) <= number:
-            assert self.process.poll() is None, self.process.stdout.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-
-    def interrupt(self):
-        os.killpg(self.process.pid, signal.SIGINT)  # as a terminal does: the whole group gets it
 
 
 def test_one_ctrl_c_stops_after_the_epoch_with_everything_saved(tmp_path, coco8):

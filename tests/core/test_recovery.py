@@ -77,6 +77,16 @@ def test_a_finished_model_is_not_resumed(run):
     assert "is a finished model" in found.passed_over["last.pt"]
 
 
+def test_a_run_that_has_ended_is_not_trained_again_from_an_old_checkpoint(run):
+    save(run, "last.pt", 0, optimizer=False)
+    save(run, "best.pt", 0, optimizer=False)
+    save(run, "best-fitness.pt", 2)
+    with pytest.raises(NoCheckpointError, match="run has ended, nothing is left to train") as caught:
+        find_resumable(run)
+    assert caught.value.ended
+    assert find_resumable(run / "weights" / "best-fitness.pt").epochs == 2
+
+
 def test_weights_that_are_not_numbers_are_passed_over(run):
     save(run, "last.pt", 5, weight=float("nan"))
     save(run, "backup.pt", 4)

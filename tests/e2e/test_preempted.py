@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pandas as pd
@@ -86,6 +88,38 @@ def test_weights_from_the_middle_of_an_epoch_are_newer_than_the_last_checkpoint(
     weights = tmp_path / "run" / "weights"
     preempted, last = (torch_load(weights / name, "cpu") for name in ("preempted.pt", "last.pt"))
     assert preempted["updates"] == last["updates"] + 1
+
+
+SLOW = """
+import sys, time
+from ultralytics import YOLO
+import yolo_callbacks as ycb
+from tests.helpers import TINY
+
+def sleep(trainer):
+    if trainer.epoch == 1:
+        print("asleep", flush=True)
+        time.sleep(60)
+
+model = YOLO("yolo26n.yaml", verbose=False)
+ycb.attach(model, [ycb.PreemptionHandler()])
+model.add_callback("on_train_batch_start", sleep)
+model.train(data=sys.argv[1], project=sys.argv[2], name="run", epochs=3, **TINY)
+"""
+
+
+def test_a_second_signal_ends_it_at_once(coco8, tmp_path):
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+    words = [sys.executable, "-c", SLOW, str(coco8), str(tmp_path)]
+    with subprocess.Popen(words, env=inherited, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as program:
+        while "asleep" not in program.stdout.readline():
+            assert program.poll() is None
+        program.terminate()
+        with pytest.raises(subprocess.TimeoutExpired):
+            program.wait(1)  # the batch is still to be finished
+        program.terminate()
+        assert program.wait(10) == -signal.SIGTERM
+    assert not (tmp_path / "run" / "weights" / "preempted.pt").exists()
 
 
 def test_the_signal_that_slurm_sends_has_its_own_code(train):

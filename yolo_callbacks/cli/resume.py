@@ -15,6 +15,10 @@ from yolo_callbacks.core.recovery import NoCheckpointError, find_resumable
 _NOT_TAKEN_OVER = ("mode", "task", "resume", "cfg")  # of a run that begins anew
 
 
+class NothingToDo(Exception):
+    """The run has ended; the message says so. No failure: whoever starts a job again and again comes to this."""
+
+
 @dataclass(frozen=True)
 class Resumption:
     """How to go on with a run.
@@ -40,6 +44,7 @@ def find_run(run: Any) -> Resumption:
 
     Raises:
         UsageError: If there is no such run, or nothing in it to go on from.
+        NothingToDo: If it has ended.
     """
     if run is True:
         from ultralytics.utils.files import get_latest_run
@@ -52,6 +57,8 @@ def find_run(run: Any) -> Resumption:
     try:
         found = find_resumable(path)
     except NoCheckpointError as error:
+        if error.ended:
+            raise NothingToDo(str(error)) from error
         if not error.untouched or not (path / "args.yaml").exists():
             raise UsageError(str(error)) from error
         arguments = {key: value for key, value in read_cfg(str(path / "args.yaml")).items() if value is not None}

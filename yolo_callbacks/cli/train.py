@@ -16,7 +16,7 @@ from yolo_callbacks.attachment import Attachment, attach
 from yolo_callbacks.callback import Callback
 from yolo_callbacks.cli.arguments import UsageError, check_arguments, parse_arguments, read_cfg
 from yolo_callbacks.cli.interrupts import pass_signals_on, stop_on_interrupt
-from yolo_callbacks.cli.resume import Resumption, callbacks_of, find_run
+from yolo_callbacks.cli.resume import NothingToDo, Resumption, callbacks_of, find_run
 from yolo_callbacks.cli.sources import SHAPES_SOURCE, SourceError, find_data, load_model
 from yolo_callbacks.config import ConfigError, load_config
 from yolo_callbacks.core.decision import StopReason
@@ -53,6 +53,9 @@ def train_command(request: TrainRequest) -> int:
             raise UsageError("--resume goes on with the run's own model: leave --model out")
         resumed = find_run(run) if run else None
         callbacks = _callbacks(request, resumed)
+    except NothingToDo as done:
+        console.print(f"[bold yellow]Note:[/] {escape(str(done))}", soft_wrap=True)
+        return OK
     except (UsageError, ConfigError) as error:
         console.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True)
         return USAGE

@@ -13,6 +13,7 @@ from yolo_callbacks.core.naming import BACKUP, PREEMPTED, WEIGHTS
 
 # In order of preference where they are from the same epoch: weights from the middle of the next one are newer.
 _KNOWN = (PREEMPTED, f"{WEIGHTS}/last.pt", BACKUP, f"{WEIGHTS}/latest.pt")
+_FINISHED = "is a finished model without the state that a resume needs"
 _NOT_TO_RESUME = "exception.pt"  # what an error has left may be what caused it
 
 
@@ -21,9 +22,11 @@ class NoCheckpointError(FileNotFoundError):
 
     Attributes:
         untouched: True if the run has no finished epoch behind it, so that nothing is lost by beginning anew.
+        ended: True if the run has ended, so that nothing is left to train.
     """
 
     untouched: bool = False
+    ended: bool = False
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def newest_checkpoint(run: str | os.PathLike[str]) -> Path:
         run: The run directory, or one checkpoint.
 
     Raises:
-        FileNotFoundError: If there is none; the message says what is wrong with each.
+        FileNotFoundError: If there is none; the message says what is wrong with each. Or if the run has ended.
 
     Example:
         ```python
@@ -93,6 +96,12 @@ def find_resumable(run: str | os.PathLike[str]) -> Resumable:
             best = max(usable, key=lambda item: item.epochs)  # the first of equals
             older = {item.path.name: f"is of epoch {item.epochs}" for item in usable if item.epochs < best.epochs}
             return Resumable(best.path, best.epochs, best.planned_epochs, best.save_dir, {**passed_over, **older})
+        if given.is_dir() and passed_over.get("last.pt") == _FINISHED:
+            over = NoCheckpointError(
+                f"{given} has ended, nothing is left to train; to go on from an older checkpoint, name that"
+            )
+            over.ended = True
+            raise over
     reasons = "; ".join(f"{name} {reason}" for name, reason in passed_over.items())
     error = NoCheckpointError(f"no checkpoint of {given} can be resumed: {reasons or 'there is none'}")
     error.untouched = given.is_dir() and not _has_epochs(folder)
@@ -120,7 +129,7 @@ def _examine(path: Path) -> Resumable | str:
     except Exception as error:  # whatever a torn file makes of unpickling
         return f"does not load ({type(error).__name__})"
     if not isinstance(content, dict) or content.get("ema") is None or content.get("optimizer") is None:
-        return "is a finished model without the state that a resume needs"
+        return _FINISHED
     epochs, arguments = int(content.get("epoch", -1)) + 1, content.get("train_args") or {}
     if epochs < 1:
         return "is from the first epoch, which Ultralytics cannot resume"

@@ -1,0 +1,60 @@
+"""The command line in processes of its own."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+SMALL = ["--imgsz", "64", "batch=4", "nbs=4", "--plots=False", "device=cpu", "model=yolo26n.yaml"]
+
+
+def environment(folder):
+    nowhere = "http://127.0.0.1:9"
+    (folder / "config").mkdir(exist_ok=True)
+    # without pytest's mark in it: Ultralytics saves elsewhere when it is tested itself
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+    return {
+        **inherited,
+        "YOLO_CONFIG_DIR": str(folder / "config"),
+        "COLUMNS": "160",
+        **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), nowhere),
+    }
+
+
+def plain(text):
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+def run_json(folder, name="train"):
+    return json.loads((folder / "runs" / "detect" / name / "callbacks" / "run.json").read_text())
+
+
+class Training:
+    """A training in the background, to be interrupted."""
+
+    def __init__(self, folder, coco8, *words, epochs=500):
+        self.folder = folder
+        words = ["train", "--data", str(coco8), "--epochs", str(epochs), *SMALL, *words]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "yolo_callbacks", *words],
+            cwd=folder,
+            env=environment(folder),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+    def wait_for_epochs(self, number):
+        journal = self.folder / "runs" / "detect" / "train" / "callbacks" / "journal.jsonl"
+        deadline = time.monotonic() + 120
+        while not journal.exists() or len(journal.read_text().splitlines()) <= number:
+            assert self.process.poll() is None, self.process.stdout.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def interrupt(self):
+        os.killpg(self.process.pid, signal.SIGINT)  # as a terminal does: the whole group gets it
