@@ -12,9 +12,11 @@ from yolo_callbacks.callback import EVENTS, VAL_EVENTS, Callback
 from yolo_callbacks.core.decision import Decision, Stop, StopReason
 from yolo_callbacks.core.journal import Entry, JournalContent, read_journal
 from yolo_callbacks.core.lineup import Callbacks, label, resolve
+from yolo_callbacks.core.manifest import read_manifest
 from yolo_callbacks.core.record import Plan
 from yolo_callbacks.core.run import works_elsewhere
 from yolo_callbacks.core.session import LIFECYCLE_EVENTS, Hook, Session
+from yolo_callbacks.core.versions import ultralytics_is_at_least
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,6 +96,7 @@ class Attachment:
         self.facts: dict[str, Any] = dict(facts or {})
         self._model: weakref.ref[Any] | None = weakref.ref(model)
         self._session: Session | None = None
+        self._launched: Path | None = None
 
     @property
     def history(self) -> pd.DataFrame:
@@ -129,10 +132,7 @@ class Attachment:
     def save_dir(self) -> Path | None:
         """The newest run's directory; None before the first training."""
         session = self._newest()
-        if session is not None:
-            return session.run.save_dir
-        folder = getattr(self._trainer(), "save_dir", None)
-        return Path(folder) if folder is not None else None
+        return self._launched if session is None else session.run.save_dir
 
     def stop(self, message: str = "the program asked for it", reason: StopReason = StopReason.REQUESTED) -> bool:
         """End the run that goes on in this process after its current epoch, with everything saved.
@@ -144,9 +144,9 @@ class Attachment:
             reason: The reason to record.
 
         Returns:
-            False if no run goes on.
+            False if no run goes on in this process; on several GPUs, only rank 0 can end one.
         """
-        if self._session is None or self._session.ended:
+        if self._session is None or self._session.ended or not self._session.run.is_main:
             return False
         self._session.request_stop(Stop(message, source="Attachment.stop", reason=reason))
         return True
@@ -176,8 +176,8 @@ class Attachment:
         session = self._newest()
         if session is not None:
             return session.stop_decision
-        entries = self._journal().entries
-        return entries[-1].stop if entries else None
+        stop = read_manifest(self.save_dir / "callbacks" / "run.json").get("stop") if self.save_dir else None
+        return Stop(stop["message"], stop["epoch"], reason=StopReason(stop["reason"])) if stop else None
 
     def _entries(self) -> list[Entry]:
         session = self._newest()
@@ -188,7 +188,16 @@ class Attachment:
         return read_journal(path) if path is not None and path.exists() else JournalContent(Plan(), (), [])
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the model and the live run behind: what travels to another process is the configuration."""
+        """Leave the model and the live run behind: what travels to another process is the configuration.
+
+        Raises:
+            TypeError: If a callback cannot travel to the training processes that are about to be launched.
+        """
+        trainer = self._trainer()
+        if works_elsewhere(trainer):
+            self._launched, self._session = Path(trainer.save_dir), None  # no event will tell us of this run
+            for name, callback in label(self.callbacks).items():
+                _check_travels(name, callback)
         return {**self.__dict__, "_model": None, "_session": None}
 
     def __repr__(self) -> str:
@@ -211,6 +220,17 @@ class _AttachedHook(Hook):
         self.attachment.enter(source).handle(self.event)
 
 
+def _check_travels(name: str, callback: Callback) -> None:
+    import cloudpickle
+
+    try:
+        cloudpickle.dumps(callback)
+    except Exception as error:  # an object may say in any way that it cannot be pickled
+        raise TypeError(
+            f"{name} cannot be sent to the training processes ({error}): make what it holds in setup()"
+        ) from error
+
+
 def _check_model(model: Any) -> None:
     if isinstance(model, type) or not callable(getattr(model, "add_callback", None)):
         hint = ": load it first, YOLO(path)" if isinstance(model, (str, os.PathLike)) else ""
@@ -218,10 +238,9 @@ def _check_model(model: Any) -> None:
 
 
 def _check_version() -> None:
-    from ultralytics import __version__
-    from ultralytics.utils.checks import parse_version
+    if not ultralytics_is_at_least(*MINIMUM_ULTRALYTICS):
+        from ultralytics import __version__
 
-    if parse_version(__version__) < MINIMUM_ULTRALYTICS:
         needed = ".".join(map(str, MINIMUM_ULTRALYTICS))
         raise ImportError(
             f"ultralytics {__version__} is too old, it drops callbacks on several GPUs: "

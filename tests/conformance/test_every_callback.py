@@ -20,6 +20,8 @@ EXAMPLES = {
     "ModelCheckpoint": {"filepath": "{epoch}", "save_top_k": 2, "every_n_epochs": 3, "save_last": True},
     "CSVLogger": {"filename": "x.csv", "separator": ";"},
     "PlotLogger": {"refresh_seconds": 5},
+    "BackupAndRestore": {"every_n_epochs": 2},
+    "PreemptionHandler": {"signals": "SIGTERM"},
 }
 VALUES = [0.0, 0.1, 0.3, None, 0.2, NAN, 0.3, 0.25, 0.31, 0.3, 0.3, None, 0.3, 0.3, 0.3]
 PLAN = Plan(planned_epochs=30, base_lr=0.01, final_lr=0.0001, trainer_patience=5)

@@ -48,7 +48,7 @@ class ModelCheckpoint(Callback):
         save_last: Also keep a safe copy of the newest checkpoint as `latest.pt`: Ultralytics rewrites its `last.pt`
             in place, and a crash in that instant destroys it. Defaults to False.
         save_on_exception: When training ends with an exception, save the weights as they are as `exception.pt`;
-            resuming it repeats the epoch that broke. Needs ultralytics >= 8.4.177. Defaults to False.
+            resuming it repeats the epoch that broke. Defaults to False.
         export: A format of Ultralytics (`"onnx"`, `"openvino"`, ...) or a list of them: export the best checkpoint
             into `export/` when training ends. Defaults to None.
         export_args: Arguments for the export, such as `{"dynamic": True}`. Defaults to None.
@@ -136,8 +136,6 @@ class ModelCheckpoint(Callback):
         for key in self._template.keys:
             if key not in ("epoch", "monitor") and losses_known:
                 keys_of(key, metrics)
-        if self.save_on_exception:
-            _check_teardown()
 
     def outputs(self) -> Iterable[str]:
         """Return examples of the files that are kept."""
@@ -225,16 +223,3 @@ def _checked_formats(export: object) -> tuple[str, ...]:
     if isinstance(export, Iterable):
         return check_formats(list(export))
     raise TypeError(f"export={export!r} must be a format such as 'onnx', or a list of them")
-
-
-def _check_teardown() -> None:
-    """Make sure that Ultralytics tells us of an exception.
-
-    Raises:
-        ValueError: If the installed version does not.
-    """
-    from ultralytics import __version__
-    from ultralytics.utils.checks import parse_version
-
-    if parse_version(__version__) < (8, 4, 177):
-        raise ValueError(f"save_on_exception=True needs ultralytics >= 8.4.177, installed is {__version__}")

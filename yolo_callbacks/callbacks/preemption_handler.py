@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 from yolo_callbacks.callback import Callback, Priority
 from yolo_callbacks.core.decision import Stop, StopReason
 from yolo_callbacks.core.naming import PREEMPTED
+from yolo_callbacks.core.run import launched
 from yolo_callbacks.core.signals import SignalWatch, check_signals
 
 if TYPE_CHECKING:
     from yolo_callbacks.core.session import Session
+
+_FROM_LAUNCHER = " from the launcher, which was told to leave or has lost another process"
 
 
 class PreemptionHandler(Callback):
@@ -29,10 +32,12 @@ class PreemptionHandler(Callback):
     closed too. A second signal ends it at once. The handlers that were there before are put back after the training;
     none are installed outside the main thread, where Python allows none.
 
-    On several GPUs the launcher passes SIGTERM on to every rank, and rank 0 saves.
+    On several GPUs the launcher (torchrun) passes SIGTERM on to every rank, and rank 0 saves. It also does so when
+    another rank has failed. The process that called `model.train()` has to pass the signal on to torchrun, as
+    `yolo-cb train` does; in Python, signal the process group.
 
     Args:
-        signals: Names of the signals to react to. Defaults to `("SIGTERM", "SIGUSR1")`.
+        signals: Names of the signals to react to. Defaults to ('SIGTERM', 'SIGUSR1').
 
     Raises:
         TypeError: If `signals` is no list of names.
@@ -44,7 +49,7 @@ class PreemptionHandler(Callback):
         ```
     """
 
-    priority = Priority.CHECKPOINT
+    priority = Priority.REPORT
 
     def __init__(self, signals: str | Iterable[str] = ("SIGTERM", "SIGUSR1")) -> None:
         self.signals = check_signals("signals", signals)
@@ -64,7 +69,7 @@ class PreemptionHandler(Callback):
         """Begin to watch, on every rank: one that died at the signal would keep rank 0 from finishing its batch."""
         super().on_train_start(trainer)
         self._arrived = None
-        self._watch = SignalWatch(self.signals, self._note)
+        self._watch = SignalWatch(self.signals, self._note, patient=launched())
         self._watch.start()
 
     def on_train_epoch_start(self, trainer: Any) -> None:
@@ -85,11 +90,15 @@ class PreemptionHandler(Callback):
             session.files.checkpoints.remove(PREEMPTED)
 
     def teardown(self, trainer: Any) -> None:
-        """Put the handlers back. A signal that also killed a data loader's worker has come here as an error."""
+        """Put the handlers back. A signal that also killed a data loader's worker has come here as an error.
+
+        Not so in a process that was launched: there the signal may have come because another one has failed.
+        """
         if self._watch is not None:
             self._watch.stop()
         self._watch = None
-        self._leave_if_asked()
+        if not launched():
+            self._leave_if_asked()
         self._session = None
 
     def _note(self, number: int) -> None:
@@ -99,12 +108,9 @@ class PreemptionHandler(Callback):
         if self._arrived is None or self._session is None:
             return
         number, self._arrived = self._arrived, None
-        session, name = self._session, signal.Signals(number).name
-        session.leave(
-            Stop(f"{name} arrived", source=type(self).__name__, reason=StopReason.PREEMPTED),
-            SystemExit(128 + number),
-            save_as=PREEMPTED,
-        )
+        message = f"{signal.Signals(number).name} arrived{_FROM_LAUNCHER if launched() else ''}"
+        stop = Stop(message, source=type(self).__name__, reason=StopReason.PREEMPTED)
+        self._session.leave(stop, SystemExit(128 + number), save_as=PREEMPTED)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the run and its handlers behind."""

@@ -10,6 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from yolo_callbacks.core.disk import Disk
+from yolo_callbacks.core.log import LOGGER
+from yolo_callbacks.core.versions import ultralytics_is_at_least
+
 Write = Callable[[Path, bytes], Any]
 
 
@@ -33,15 +37,79 @@ def checkpoint_path(path: Path, write: Write) -> CheckpointPath:
     return protected
 
 
-class SteadyList(list[Any]):
-    """A list whose iteration does not notice changes.
+def protect_files(
+    trainer: Any,
+    before_save: Callable[[], None],
+    after_save: Callable[[bytes, bool], None],
+    may_strip: Callable[[], bool],
+) -> None:
+    """Make what a trainer writes survive a kill and a disk that fails.
 
-    Ultralytics iterates over the very list that a callback is removed from when it removes itself, and so skips the
-    one after it.
+    Args:
+        trainer: The trainer.
+        before_save: Called when `last.pt` is about to be put in its place.
+        after_save: Called then with the checkpoint's bytes, and whether they are in `last.pt`.
+        may_strip: Returns whether `last.pt` and `best.pt` may be written over at the end.
     """
+    disk = Disk()
+    save_metrics, save_model = trainer.save_metrics, trainer.save_model
+    final_eval, plot_metrics = trainer.final_eval, trainer.plot_metrics
+
+    def write_last(path: Path, data: bytes) -> None:
+        before_save()
+        after_save(data, disk.replace(path, data))
+
+    def save_metrics_if_possible(metrics: dict[str, float]) -> None:
+        disk.attempt(str(trainer.csv), "its rows are in the journal", lambda: save_metrics(metrics))
+
+    def save_model_if_possible() -> bool:
+        return disk.attempt(str(trainer.wdir), "no checkpoint is saved", save_model)
+
+    def plot_metrics_if_possible() -> None:
+        disk.attempt(str(trainer.save_dir / "results.png"), "it is left out", plot_metrics)
+
+    def final_eval_if_possible() -> None:
+        if may_strip() or trainer.world_size > 1:  # all ranks have to take part
+            final_eval()
+        else:
+            LOGGER.warning(f"{trainer.best} is neither stripped nor evaluated again, so as not to lose it")
+
+    trainer.last = checkpoint_path(trainer.last, write_last)
+    trainer.best = checkpoint_path(trainer.best, disk.replace)
+    trainer.save_metrics, trainer.save_model = save_metrics_if_possible, save_model_if_possible
+    trainer.final_eval, trainer.plot_metrics = final_eval_if_possible, plot_metrics_if_possible
+
+
+class SteadyList(list[Any]):
+    """A list whose iteration does not notice changes."""
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self[:])
+
+
+def steady_callbacks(trainer: Any) -> None:
+    """Let every callback of a trainer be called even if one before it removes itself.
+
+    Ultralytics iterates over the very list that the callback is removed from, and so skips the one after it.
+    """
+    for event, functions in trainer.callbacks.items():
+        trainer.callbacks[event] = SteadyList(functions)
+
+
+def tell_of_exceptions(trainer: Any) -> None:
+    """Let a training that ends with an exception send its last event, as Ultralytics does from 8.4.177 on."""
+    if ultralytics_is_at_least(8, 4, 177):
+        return
+    train = trainer._do_train
+
+    def do_train() -> None:
+        try:
+            train()
+        except BaseException:
+            trainer.run_callbacks("teardown")
+            raise
+
+    trainer._do_train = do_train
 
 
 class NothingLeft(Exception):

@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from yolo_callbacks.core.decision import Stop, StopReason
-from yolo_callbacks.core.disk import Disk
 from yolo_callbacks.core.learning_rate import LearningRateState, arm, own_schedule
-from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.protection import (
     CheckpointPath,
     NothingLeft,
-    SteadyList,
-    checkpoint_path,
     go_straight_to_the_end,
+    protect_files,
+    steady_callbacks,
+    tell_of_exceptions,
 )
 from yolo_callbacks.core.readings import (
     description,
@@ -71,6 +70,7 @@ class Run:
         if self.resumed and self.world_size < 2:  # the launched ranks do not all come by here
             go_straight_to_the_end(self._trainer)
             self._can_finish = True
+        tell_of_exceptions(self._trainer)
 
     def protect(self, before_save: Callable[[], None]) -> None:
         """Make what Ultralytics writes survive a kill and a full disk, and its callbacks one that removes itself.
@@ -78,39 +78,15 @@ class Run:
         Args:
             before_save: Called on rank 0 when the checkpoint of an epoch is about to be put in its place.
         """
-        trainer, disk = self._trainer, Disk()
-        for event, functions in trainer.callbacks.items():
-            trainer.callbacks[event] = SteadyList(functions)
-        if not self.is_main:
-            return
-        save_metrics, save_model = trainer.save_metrics, trainer.save_model
-        final_eval, plot_metrics = trainer.final_eval, trainer.plot_metrics
+        steady_callbacks(self._trainer)
+        if self.is_main:
+            protect_files(self._trainer, before_save, self._note_saved, lambda: self.may_strip)
 
-        def write_last(path: Path, data: bytes) -> None:
-            before_save()
+    def _note_saved(self, data: bytes, saved: bool) -> None:
+        if saved:
+            self._saved_epoch, self._serialized = self.epoch, None
+        else:
             self._serialized = data
-            if disk.replace(path, data):
-                self._saved_epoch, self._serialized = self.epoch, None
-
-        def save_metrics_if_possible(metrics: dict[str, float]) -> None:
-            disk.attempt(str(trainer.csv), "its rows are in the journal", lambda: save_metrics(metrics))
-
-        def save_model_if_possible() -> bool:
-            return disk.attempt(f"{trainer.wdir}", "no checkpoint is saved", save_model)
-
-        def plot_metrics_if_possible() -> None:
-            disk.attempt(str(trainer.save_dir / "results.png"), "it is left out", plot_metrics)
-
-        def final_eval_if_possible() -> None:
-            if self.may_strip or self.world_size > 1:  # all ranks have to take part
-                final_eval()
-            else:
-                LOGGER.warning(f"{trainer.best} is neither stripped nor evaluated again, so as not to lose it")
-
-        trainer.last = checkpoint_path(trainer.last, write_last)
-        trainer.best = checkpoint_path(trainer.best, disk.replace)
-        trainer.save_metrics, trainer.save_model = save_metrics_if_possible, save_model_if_possible
-        trainer.final_eval, trainer.plot_metrics = final_eval_if_possible, plot_metrics_if_possible
 
     # ---------------------------------------------------------------- where the run stands
 

@@ -36,12 +36,15 @@ class SignalWatch:
         names: Names of signals. Those that the system does not have, or that the process was told to ignore, are left
             alone.
         react: Called with the signal's number, between two instructions of the main thread: it should only take note.
+        patient: Whether a second signal does nothing, because whoever sends it ends the process in another way if it
+            takes too long: the launcher of several ranks passes on a signal that they may have had themselves.
     """
 
-    def __init__(self, names: Iterable[str], react: Callable[[int], None]) -> None:
+    def __init__(self, names: Iterable[str], react: Callable[[int], None], *, patient: bool = False) -> None:
         self._numbers = [int(getattr(signal, name)) for name in names if hasattr(signal, name)]
         self._react = react
         self._before: dict[int, Any] = {}
+        self._patient = patient
         self._owner = os.getpid()
 
     def start(self) -> bool:
@@ -59,7 +62,7 @@ class SignalWatch:
         """Put back what was there before, unless somebody else has replaced ours since."""
         while self._before and threading.current_thread() is threading.main_thread():
             number, before = self._before.popitem()
-            if signal.getsignal(number) in (self._handle, _at_once(number)):
+            if signal.getsignal(number) in (self._handle, self._second(number)):
                 signal.signal(number, before)
 
     def _handle(self, number: int, frame: object) -> None:
@@ -68,13 +71,14 @@ class SignalWatch:
             signal.raise_signal(number)
             return
         for watched in self._before:
-            signal.signal(watched, _at_once(watched))
+            signal.signal(watched, self._second(watched))
         self._react(number)
 
-
-def _at_once(number: int) -> Any:
-    """Return the handler that ends the process: for Ctrl-C by an exception, so that everything is closed."""
-    return signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    def _second(self, number: int) -> Any:
+        """Return what a second signal comes to: Ctrl-C ends by an exception, so that everything is closed."""
+        if self._patient:
+            return signal.SIG_IGN
+        return signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
 
 
 _ALL = [item.name for item in signal.Signals]

@@ -1,0 +1,46 @@
+"""The process that a user starts: it attaches callbacks, trains, and looks at what it has got."""
+
+import contextlib
+import gc
+import pickle
+import sys
+from pathlib import Path
+
+from ultralytics import YOLO
+
+import yolo_callbacks as ycb
+from yolo_callbacks.cli.interrupts import pass_signals_on
+
+
+def main(task_file, answer_file):
+    answers = []
+    run = train(pickle.loads(Path(task_file).read_bytes()), answers)
+    gc.collect()
+    answers.append(look(run))  # the model is gone
+    Path(answer_file).write_bytes(pickle.dumps(answers))
+
+
+def train(task, answers):
+    model = YOLO(task["model"], verbose=False)
+    run = ycb.attach(model, task["callbacks"]())
+    for event, function in task["functions"]:
+        model.add_callback(event, function)
+    with pass_signals_on(model) if task["pass_on"] else contextlib.nullcontext():
+        for arguments in task["trainings"]:
+            model.train(trainer=task["trainer"], **arguments)
+            answers.append(look(run))
+    return run
+
+
+def look(run):
+    return {
+        "history": run.history,
+        "decisions": run.decisions,
+        "stop_reason": run.stop_reason,
+        "stop_message": run.stop_message,
+        "save_dir": run.save_dir,
+    }
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
