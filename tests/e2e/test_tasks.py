@@ -9,6 +9,7 @@ from ultralytics import YOLO
 from ultralytics.cfg import TASK2METRIC, TASKS
 
 import yolo_callbacks as ycb
+from tests.helpers import TINY
 from yolo_callbacks.core.metrics import fitness_of
 from yolo_callbacks.core.monitor import Monitor
 from yolo_callbacks.datasets import SHAPES, build_shapes
@@ -157,3 +158,28 @@ def test_an_unknown_metric_fails_before_the_first_epoch_in_every_task(task, kind
             project=str(tmp_path),
         )  # fmt: skip
     assert not started
+
+
+def test_a_depth_model_is_calibrated_wherever_it_is_taken_from(tmp_path):
+    def scale(path):
+        return float(YOLO(path).model.model[-1].cal_b)
+
+    def newest_is_best(metrics):
+        return metrics["train/dlog_loss"] * 0 + 1 / metrics["lr/pg0"]
+
+    model = YOLO("yolo26n-depth.yaml", verbose=False)
+    ycb.attach(
+        model,
+        [
+            ycb.EarlyStopping(monitor=newest_is_best, mode="max", restore_best_weights=True),
+            ycb.ModelCheckpoint("mine", monitor=newest_is_best, mode="max", export="torchscript"),
+        ],
+    )
+    data = small_data("depth", tmp_path)
+    settings = {**TINY, "batch": 8, "nbs": 8, "epochs": 2, "warmup_epochs": 0}
+    model.train(data=data, project=str(tmp_path), name="run", **settings)
+    weights = tmp_path / "run" / "weights"
+    expected = scale(weights / "last.pt")  # of the same epoch, calibrated by Ultralytics
+    assert expected != 0
+    assert scale(weights / "restore-newest_is_best.pt") == scale(weights / "mine.pt") == pytest.approx(expected)
+    assert float(model.model.model[-1].cal_b) == pytest.approx(expected)

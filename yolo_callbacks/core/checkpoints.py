@@ -185,12 +185,24 @@ class CheckpointStore:
                 f"{path} of epoch {decision.epoch} is not there, so the weights of best.pt stay in the model"
             )
             return None
-        with storage.replacing(path) as temporary:
-            strip(path, temporary)
-        size, digest = storage.fingerprint(path)
-        self._stored[decision.file].update(bytes=size, sha256=digest)
-        self._changed()
+        self._rewrite(decision.file, lambda temporary: strip(path, temporary))
         return path
+
+    def prepare_export(self, file: str) -> Path:
+        """Make a stored checkpoint one that gives the right values when it is exported, and return its path."""
+        path = self.path(file)
+        if self._run.needs_calibration and path.exists():
+            self._rewrite(file, lambda temporary: storage.copy(path, temporary))
+        return path
+
+    def _rewrite(self, file: str, write: Callable[[Path], Any]) -> None:
+        path = self.path(file)
+        with storage.replacing(path) as temporary:
+            write(temporary)
+            self._run.calibrate(temporary)
+        size, digest = storage.fingerprint(path)
+        self._stored[file].update(bytes=size, sha256=digest)
+        self._changed()
 
 
 def _check(path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from yolo_callbacks.core.decision import Stop, StopReason
 from yolo_callbacks.core.learning_rate import LearningRateState, arm, own_schedule
+from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.protection import (
     CheckpointPath,
     NothingLeft,
@@ -330,6 +331,28 @@ class Run:
         if self._trainer.ema is None or self._trainer.metrics is None:
             return None
         return self._serialize(finished - 1)
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether a checkpoint needs a last touch before it can be used: that of a depth model does."""
+        return bool(self._trainer.args.task == "depth")
+
+    def calibrate(self, checkpoint: Path) -> None:
+        """Do for a depth model what Ultralytics does for its own when it ends: fit the scale of its distances.
+
+        A failure is told, as there; the model then gives distances of another scale.
+        """
+        if not self.needs_calibration:
+            return
+        trainer = self._trainer
+        from ultralytics.models.yolo.depth.calibrate import calibrate_checkpoint
+
+        try:
+            calibrate_checkpoint(
+                checkpoint, trainer.test_loader, trainer.device, max_depth=trainer.data.get("max_depth") or 100.0
+            )
+        except Exception as error:
+            LOGGER.warning(f"{checkpoint} could not be calibrated: {type(error).__name__}: {error}")
 
     def use_as_result(self, checkpoint: Path) -> None:
         """Make `model.train()` load this checkpoint when it returns; Ultralytics' own `best.pt` stays as it is."""

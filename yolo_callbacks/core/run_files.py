@@ -125,7 +125,7 @@ class RunFiles:
 
     def export(self, file: str, formats: Iterable[str], arguments: Mapping[str, Any]) -> None:
         """Export a checkpoint of this run into `export/`, one format after the other; failures are told and noted."""
-        checkpoint, folder = self.checkpoints.path(file), self._run.save_dir / "export"
+        checkpoint, folder = self.checkpoints.prepare_export(file), self._run.save_dir / "export"
         for name in formats:
             self._exports.append(export_checkpoint(checkpoint, folder, name, arguments))
             self.manifest.update(exports=list(self._exports))
