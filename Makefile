@@ -5,14 +5,25 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help install train test lint format bench clean
+.PHONY: help install train test test-oldest soak lint format bench survival clean
+
+# The oldest Ultralytics that is supported, as pyproject.toml has it, in an environment that shares all the rest.
+OLDEST := $(shell sed -n 's/.*"ultralytics>=\([0-9.]*\)".*/\1/p' pyproject.toml)
+OLDEST_VENV := $(VENV)-ultralytics-$(OLDEST)
+OLDEST_TESTS := tests/conformance tests/e2e/test_main_path.py tests/e2e/test_each_callback.py \
+	tests/e2e/test_learning_rate.py tests/e2e/test_killed.py tests/e2e/test_repeated_and_resumed.py \
+	tests/e2e/test_preempted.py tests/e2e/test_tasks.py tests/distributed/test_two_ranks.py
+SOAK := /tmp/yolo-callbacks-soak
 
 help:
 	@echo "make train   set up, then train on coco8 with the default callbacks"
 	@echo "make test    set up, then run all tests"
+	@echo "make test-oldest   the tests that lean on the trainer, with the oldest Ultralytics that is supported"
+	@echo "make soak    kill 50 trainings at random and at the worst moments, resume them, and compare"
 	@echo "make lint    set up, then ruff and mypy --strict"
 	@echo "make format  set up, then let ruff format the code"
 	@echo "make bench   set up, then measure what the callbacks cost"
+	@echo "make survival   what survives what, against plain Ultralytics and a callback written by hand"
 	@echo "make clean   remove the environment, caches and runs"
 
 $(READY): pyproject.toml
@@ -29,6 +40,22 @@ train: install
 test: install
 	$(BIN)/python -m pytest
 
+$(OLDEST_VENV)/.ready: $(READY)
+	$(PYTHON) -m venv $(OLDEST_VENV)
+	echo "import site; site.addsitedir('$$($(abspath $(BIN))/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')')" \
+		> $$($(OLDEST_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/all_the_rest.pth
+	$(OLDEST_VENV)/bin/python -m pip install --quiet --no-deps "ultralytics==$(OLDEST)"
+	touch $@
+
+test-oldest: $(OLDEST_VENV)/.ready
+	$(OLDEST_VENV)/bin/python -m pytest $(OLDEST_TESTS)
+
+soak: install
+	$(BIN)/python -m tests.soak $(SOAK) --kills 50 --moments
+
+survival: install
+	$(BIN)/python -m benchmarks.survival
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -42,5 +69,5 @@ bench: install
 	$(BIN)/python benchmarks/overhead.py
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis runs build dist
+	rm -rf $(VENV) $(OLDEST_VENV) $(SOAK) .mypy_cache .ruff_cache .pytest_cache .hypothesis runs build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,17 +1,17 @@
 """Kill real trainings, resume them, and compare each with one that was never killed.
 
-`python -m tests.soak DATA FOLDER --kills 50 --seed 0` kills at random moments, `--moments` at the worst ones. The
-process imports everything once and never trains: each training is a fork of it.
+`python -m tests.soak FOLDER --kills 50 --seed 0` kills at random moments, `--moments` at the worst ones. The process
+imports everything once and never trains: each training is a fork of it.
 """
 
 import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import time
-import traceback
 from pathlib import Path
 
 import pandas as pd
@@ -20,11 +20,13 @@ from ultralytics.engine import trainer as engine
 from ultralytics.utils.patches import torch_load
 
 import yolo_callbacks as ycb
+from tests.crash import die, ended, fork
 from tests.helpers import TINY
 from yolo_callbacks.core import storage
 from yolo_callbacks.core.journal import read_journal
 from yolo_callbacks.core.manifest import read_manifest
 from yolo_callbacks.core.recovery import NoCheckpointError
+from yolo_callbacks.datasets import build_shapes
 
 PLANNED = 7
 ARGUMENTS = {**TINY, "epochs": PLANNED, "optimizer": "AdamW", "warmup_epochs": 0, "name": "run"}
@@ -78,26 +80,6 @@ def go_on(data, folder, patience):
     model.train(resume=True)
 
 
-def fork(function, *args, log):
-    """Run a function in a child of its own, and return the child's number."""
-    child = os.fork()
-    if child:
-        return child
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    try:
-        function(*args)
-    except BaseException:
-        traceback.print_exc()
-        os._exit(1)
-    os._exit(0)
-
-
-def ended(child):
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-
-
 # ------------------------------------------------------------------------------------------------- what is compared
 
 
@@ -137,10 +119,6 @@ def differences(whole, resumed):
 
 
 # ------------------------------------------------------------------------------------------------- where it is killed
-
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _writing(name, *, half=False, after=False, times=FATAL_EPOCH):
@@ -318,14 +296,14 @@ class Soak:
 
 def main(words=None):
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("data", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--moments", action="store_true")
     asked = parser.parse_args(words)
-    asked.folder.mkdir(parents=True, exist_ok=True)
-    soak, source = Soak(asked.data.resolve(), asked.folder.resolve()), random.Random(asked.seed)
+    shutil.rmtree(asked.folder, ignore_errors=True)
+    data = build_shapes(asked.folder.resolve() / "shapes", "detect", train=4, val=4, size=64) / "data.yaml"
+    soak, source = Soak(data, asked.folder.resolve()), random.Random(asked.seed)
     tries = [lambda m=moment: soak.at(m) for moment in MOMENTS] if asked.moments else []
     tries += [lambda n=number: soak.at_random(n, source) for number in range(1, asked.kills + 1)]
     results = []

@@ -100,20 +100,24 @@ class CheckpointStore:
         except Exception as error:
             self._error = error
 
-    def keep_now(self, file: str, role: str, finished: int) -> None:
-        """Store the weights as they are, at once; nothing if there are none yet.
+    def keep_now(self, file: str, role: str, finished: int) -> bool:
+        """Store the weights as they are, at once.
 
         Args:
             file: Where, relative to the run directory.
             role: What for.
             finished: Number of finished epochs.
+
+        Returns:
+            False if there is nothing that could be used later.
         """
         data = self._run.checkpoint_now(finished)
         if data is None:
-            return
+            return False
         stored = storage.write_bytes(data, self.path(file), _check)
         self._list(SaveCheckpoint("", finished, file=file, role=role), stored)
         LOGGER.info(f"The weights as they are in epoch {self._run.epoch} are saved as {self.path(file)}")
+        return True
 
     def is_whole(self, path: Path) -> bool:
         """Return whether a checkpoint is there and was written to its end."""

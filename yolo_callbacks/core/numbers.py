@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -14,6 +14,11 @@ def encode_number(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: encode_number(item) for key, item in value.items()}
     return value
+
+
+def all_finite(tensors: Iterable[Any]) -> bool:
+    """Return whether no number in these tensors is NaN or infinite; whatever is no tensor is passed over."""
+    return all(bool(item.isfinite().all()) for item in tensors if hasattr(item, "isfinite"))
 
 
 def decode_number(value: Any) -> Any:

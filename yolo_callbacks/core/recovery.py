@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.naming import BACKUP, PREEMPTED, WEIGHTS
+from yolo_callbacks.core.numbers import all_finite
 
 # In order of preference where they are from the same epoch: weights from the middle of the next one are newer.
 _KNOWN = (PREEMPTED, f"{WEIGHTS}/last.pt", BACKUP, f"{WEIGHTS}/latest.pt")
@@ -133,16 +133,11 @@ def _examine(path: Path) -> Resumable | str:
     epochs, arguments = int(content.get("epoch", -1)) + 1, content.get("train_args") or {}
     if epochs < 1:
         return "is from the first epoch, which Ultralytics cannot resume"
-    if not _is_finite(content["ema"]):
+    moments = [value for state in content["optimizer"]["state"].values() for value in state.values()]
+    if not all_finite([*content["ema"].state_dict().values(), *moments]):
         return "has weights that are NaN or infinite"
     save_dir = Path(arguments.get("save_dir") or path.parent.parent)
     return Resumable(path, epochs, int(arguments.get("epochs") or 0), save_dir)
-
-
-def _is_finite(module: Any) -> bool:
-    import torch
-
-    return all(bool(torch.isfinite(v).all()) for v in module.state_dict().values() if isinstance(v, torch.Tensor))
 
 
 def _has_epochs(folder: Path) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 from yolo_callbacks.core.decision import Stop, StopReason
 from yolo_callbacks.core.learning_rate import LearningRateState, arm, own_schedule
 from yolo_callbacks.core.log import LOGGER
+from yolo_callbacks.core.numbers import all_finite
 from yolo_callbacks.core.protection import (
     CheckpointPath,
     NothingLeft,
@@ -59,6 +60,7 @@ class Run:
         self._elapsed_before = 0.0
         self._train_started: float | None = None
         self._train_seconds: float | None = None
+        self._base_lr: float | None = None
         self._metrics_before: object = None
         self._saved_epoch = 0
         self._serialized: bytes | None = None
@@ -197,6 +199,7 @@ class Run:
     def begin_epoch(self, learning_rate: LearningRateState) -> None:
         """An epoch starts, or starts again: put the learning-rate factors in force and start the clock."""
         arm(self._trainer, learning_rate, lowest_initial_lr(self._trainer))
+        self._base_lr = self.scheduled_lr(self.epoch)
         self._train_started = time.perf_counter()
         self._clock_start = self._clock_start or self._train_started
 
@@ -222,7 +225,7 @@ class Run:
         trainer = self._trainer
         # validate() returns a new dict each time: the same one means that this epoch was not validated.
         validated = trainer.metrics is not self._metrics_before and trainer.fitness is not None
-        metrics = {**numbers(trainer.label_loss_items(trainer.tloss)), **numbers(learning_rates(self._trainer))}
+        metrics = {**numbers(trainer.label_loss_items(trainer.tloss)), **numbers(trainer.lr)}
         if validated:
             metrics = {**metrics, **numbers(trainer.metrics), "fitness": float(trainer.fitness)}
         record = EpochRecord(
@@ -233,16 +236,21 @@ class Run:
             elapsed=self._elapsed(),
             measures=measures(trainer, self._train_seconds, None if complete else time.time()),
         )
-        return self.with_schedule(record, learning_rate)
+        return self.with_schedule(record, learning_rate, self._base_lr)
 
-    def with_schedule(self, record: EpochRecord, learning_rate: LearningRateState) -> EpochRecord:
+    def with_schedule(
+        self, record: EpochRecord, learning_rate: LearningRateState, base_lr: float | None = None
+    ) -> EpochRecord:
         """Return a record with what the trainer's own schedule says of its epoch and of the next one.
 
         Args:
             record: The record.
             learning_rate: The factors that were in force in its epoch.
+            base_lr: What the schedule gave its epoch as it began: with `time` another schedule holds by its end.
+                None asks the schedule of now.
         """
-        lowest, base_lr = lowest_initial_lr(self._trainer), self.scheduled_lr(record.epoch)
+        lowest = lowest_initial_lr(self._trainer)
+        base_lr = self.scheduled_lr(record.epoch) if base_lr is None else base_lr
         own = base_lr / lowest
         return replace(
             record,
@@ -255,7 +263,7 @@ class Run:
     def close_epoch(self) -> None:
         """The epoch is dealt with: a further on_fit_epoch_end without training is the final evaluation's."""
         self.epoch_is_open = False
-        self._train_started = self._train_seconds = self._serialized = None
+        self._train_started = self._train_seconds = self._serialized = self._base_lr = None
 
     @property
     def evaluates_finally(self) -> bool:
@@ -294,14 +302,16 @@ class Run:
 
     def foreign_stop(self) -> Stop | None:
         """Return why the trainer ends before its time although nobody here asked for it; None if it does not."""
-        if not self.stopping or self.epoch >= self.planned_epochs:
+        if not self.stopping:
             return None
         trainer, args, best = self._trainer, self._trainer.args, self._trainer.stopper.best_epoch
-        if args.patience and trainer.fitness is not None and self.epoch - best >= args.patience:
-            return self._out_of_patience(best)
         if args.time and time.time() - trainer.train_time_start > 3600 * args.time:
             message = f"the time limit of {args.time:g} h was reached"
             return Stop(message, source=TRAINER, reason=StopReason.TIME_LIMIT)
+        if self.epoch >= self.planned_epochs:  # which the trainer has just reduced if it is out of time
+            return None
+        if args.patience and trainer.fitness is not None and self.epoch - best >= args.patience:
+            return self._out_of_patience(best)
         return self.external_stop
 
     def _out_of_patience(self, best: int) -> Stop:
@@ -323,12 +333,15 @@ class Run:
         return self._serialized
 
     def checkpoint_now(self, finished: int) -> bytes | None:
-        """Return a checkpoint of the weights as they are at this moment; None if there is nothing to save yet.
+        """Return a checkpoint of the weights as they are at this moment; None if there is nothing to save.
+
+        Nothing is also what there is of weights that are NaN: Ultralytics would save 0 in their place.
 
         Args:
             finished: Number of finished epochs; resuming the checkpoint begins with the one after them.
         """
-        if self._trainer.ema is None or self._trainer.metrics is None:
+        trainer = self._trainer
+        if trainer.ema is None or trainer.metrics is None or not all_finite(trainer.ema.ema.state_dict().values()):
             return None
         return self._serialize(finished - 1)
 

@@ -139,7 +139,8 @@ class RunFiles:
             finished: Number of finished epochs; resuming the file begins with the one after them.
         """
         try:
-            self.checkpoints.keep_now(file, role, finished)
+            if not self.checkpoints.keep_now(file, role, finished):
+                LOGGER.warning(f"{file} is not saved: there are no weights yet, or they are NaN")
         except Exception as error:  # what ends the training must not be hidden by this one
             tell_once(self._told, f"saving {file}", error)
 

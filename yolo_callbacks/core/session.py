@@ -301,7 +301,7 @@ class Session:
         if not self._ended:
             self._late_stop = replace(stop, epoch=self.history.epoch)
             self.files.save_now(save_as, stop.reason.value, self.history.epoch)
-            LOGGER.info(f"{stop.source}: {stop.message}, {save_as} is saved, exiting with code {error.code}")
+            LOGGER.info(f"{stop.source}: {stop.message}, exiting with code {error.code}")
             self._end(error)
         raise error
 
