@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from yolo_callbacks.core.record import EpochRecord, History, Plan
     from yolo_callbacks.core.recovery import newest_checkpoint
     from yolo_callbacks.defaults import default_callbacks
+    from yolo_callbacks.tuning import callbacks_in_trials
 
 __version__ = "0.1.0"
 
@@ -51,6 +52,7 @@ _HOME = {
     "StopReason": "core.decision",
     "UnknownMetricError": "core.metrics",
     "attach": "attachment",
+    "callbacks_in_trials": "tuning",
     "default_callbacks": "defaults",
     "detach": "attachment",
     "load_config": "config",
@@ -81,6 +83,7 @@ __all__ = [
     "UnknownMetricError",
     "__version__",
     "attach",
+    "callbacks_in_trials",
     "default_callbacks",
     "detach",
     "load_config",

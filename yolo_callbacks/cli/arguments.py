@@ -8,6 +8,9 @@ from typing import Any
 from yolo_callbacks.core.checks import nearest
 
 
+_EXTRA_KEYS = ("save_dir", "augmentations")  # which Ultralytics takes, though they have no default
+
+
 class UsageError(Exception):
     """The command line cannot be understood; the message is one sentence."""
 
@@ -52,7 +55,7 @@ def check_arguments(values: dict[str, Any], own: Sequence[str]) -> None:
     from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg
 
     for key in values:
-        if key not in DEFAULT_CFG_DICT:
+        if key not in DEFAULT_CFG_DICT and key not in _EXTRA_KEYS:
             raise UsageError(
                 f"'{key}' is not an argument of Ultralytics{nearest(key, [*DEFAULT_CFG_DICT, *own])}; "
                 "the list is at https://docs.ultralytics.com/usage/cfg"

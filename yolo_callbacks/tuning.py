@@ -1,0 +1,64 @@
+"""Callbacks in the trials of `model.tune()`; `python -m yolo_callbacks.tuning CONFIG train ...` is one trial."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from yolo_callbacks.config import load_config
+
+
+@contextmanager
+def callbacks_in_trials(config: str | os.PathLike[str] | None = None) -> Iterator[None]:
+    """Let the trials of `model.tune()` train with callbacks.
+
+    Ultralytics trains each trial by a command of its own, which never sees what was registered in Python. Within this
+    context that command is `yolo-cb train`. So what can be carried into a trial is what a YAML file can say; functions
+    and classes of your own cannot. With `use_ray=True` Ray trains the trials, and none of this applies.
+
+    Args:
+        config: YAML file that lists the callbacks, as for `load_config`; None for `default_callbacks()`.
+
+    Raises:
+        ConfigError: If the file cannot be read, or anything in it is wrong.
+
+    Example:
+        ```python
+        with ycb.callbacks_in_trials("callbacks.yaml"):
+            model.tune(data="coco8.yaml", epochs=30, iterations=100)
+        ```
+    """
+    if config is not None:
+        load_config(config)
+    from ultralytics.cfg import _YOLO_CLI_COMMAND as command
+
+    before = list(command)
+    path = "" if config is None else str(Path(config).resolve())
+    command[:] = [sys.executable, "-m", "yolo_callbacks.tuning", path]  # in place: its users have imported the list
+    try:
+        yield
+    finally:
+        command[:] = before
+
+
+def _train(config: str, *words: str) -> int:
+    from yolo_callbacks.cli.train import TrainRequest, train_command
+
+    request = TrainRequest(
+        data=None,
+        model=None,
+        epochs=None,
+        config=Path(config) if config else None,
+        resume=None,
+        protect=False,
+        standin=False,
+        extra=list(words[1:]),
+    )
+    return train_command(request)
+
+
+if __name__ == "__main__":
+    sys.exit(_train(*sys.argv[1:]))
