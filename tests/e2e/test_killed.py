@@ -116,3 +116,59 @@ def test_a_run_resumed_from_an_older_checkpoint_says_what_it_leaves_behind(tmp_p
     old = read_journal(folder / "callbacks" / "journal.1.jsonl").entries
     assert [entry.record.epoch for entry in old] == [1, 2, 3, 4]
     assert run.history.index.tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_checkpoint_knows_the_epochs_where_every_log_is_gone(tmp_path, train):
+    with pytest.raises(KeyboardInterrupt):
+        train(callbacks(), before=crash_in_epoch(4), **ARGUMENTS)
+    folder = tmp_path / "run"
+    shutil.rmtree(folder / "callbacks")
+    (folder / "results.csv").unlink()
+    run = resume(folder / "weights" / "last.pt")
+    assert run.history.index.tolist() == [1, 2, 3, 4, 5, 6]
+    assert run.history["EarlyStopping/wait"].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_run_that_was_started_without_us_is_resumed_with_us(coco8, tmp_path):
+    model = YOLO("yolo26n.yaml", verbose=False)
+    crash_in_epoch(4)(model)
+    with pytest.raises(KeyboardInterrupt):
+        model.train(data=str(coco8), project=str(tmp_path), name="run", **ARGUMENTS)
+    run = resume(tmp_path / "run" / "weights" / "last.pt")
+    assert run.history.index.tolist() == [1, 2, 3, 4, 5, 6]
+    assert run.history["EarlyStopping/wait"].tolist() == [0, 1, 2, 3, 4, 5]
+    assert run.history["lr/pg0"][:3].tolist() == pytest.approx([0.01, 0.01 * (1 - 0.99 / 7), 0.01 * (1 - 1.98 / 7)])
+    assert run.history["fitness"].notna().all()
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(2, 4), (4, 5), (50, 7)])
+def test_new_arguments_win_over_old_ones(patience, epochs, tmp_path, train):
+    """With patience=2 the run should have stopped in epoch 3: it is over without another one."""
+    with pytest.raises(KeyboardInterrupt):
+        train([ycb.EarlyStopping(monitor=constant, mode="max", patience=9)], before=crash_in_epoch(5), **ARGUMENTS)
+    model = YOLO(tmp_path / "run" / "weights" / "last.pt")
+    run = ycb.attach(model, [ycb.EarlyStopping(monitor=constant, mode="max", patience=patience)])
+    model.train(resume=True)
+    assert run.history.index.tolist() == list(range(1, epochs + 1))
+    assert run.stop_reason is (ycb.StopReason.PLATEAU if patience < 9 else None)
+    assert YOLO(tmp_path / "run" / "weights" / "last.pt").ckpt["epoch"] == -1  # evaluated and stripped
+
+
+def test_a_run_that_had_done_its_epochs_only_needs_its_end(tmp_path, train):
+    def crash(validator):
+        if not validator.training:
+            raise KeyboardInterrupt
+
+    kept = [ycb.BackupAndRestore(), ycb.ModelCheckpoint(export="torchscript"), ycb.CSVLogger()]
+    with pytest.raises(KeyboardInterrupt):
+        train(kept, before=lambda m: m.add_callback("on_val_start", crash), epochs=2)
+    trained = []
+    model = YOLO(ycb.newest_checkpoint(tmp_path / "run"))
+    run = ycb.attach(model, kept)
+    model.add_callback("on_train_batch_end", lambda trainer: trained.append(1))
+    results = model.train(resume=True)
+    assert not trained
+    assert run.history.index.tolist() == [1, 2]
+    assert (run.stop_reason, results is not None) == (None, True)
+    assert (tmp_path / "run" / "export" / "best-fitness.torchscript").exists()
+    assert sorted(p.name for p in (tmp_path / "run" / "weights").iterdir()) == ["best-fitness.pt", "best.pt", "last.pt"]
