@@ -12,9 +12,10 @@ from yolo_callbacks.callback import EVENTS, VAL_EVENTS, Callback
 from yolo_callbacks.core.decision import Decision, Stop, StopReason
 from yolo_callbacks.core.journal import Entry, JournalContent, read_journal
 from yolo_callbacks.core.lineup import Callbacks, label, resolve
+from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.manifest import read_manifest
 from yolo_callbacks.core.record import Plan
-from yolo_callbacks.core.run import works_elsewhere
+from yolo_callbacks.core.run import bring_back, works_elsewhere
 from yolo_callbacks.core.session import LIFECYCLE_EVENTS, Hook, Session
 from yolo_callbacks.core.versions import ultralytics_is_at_least
 
@@ -187,6 +188,16 @@ class Attachment:
         path = self.save_dir / "callbacks" / "journal.jsonl" if self.save_dir else None
         return read_journal(path) if path is not None and path.exists() else JournalContent(Plan(), (), [])
 
+    def _restored(self) -> Path | None:
+        """Return the weights that other processes have restored; None if there are none."""
+        folder = self.save_dir
+        manifest = read_manifest(folder / "callbacks" / "run.json") if folder else {}
+        files = [str(item["file"]) for item in manifest.get("checkpoints", []) if item["role"] == "restore"]
+        if folder is None or not files or manifest.get("status") not in ("finished", "stopped"):
+            return None
+        LOGGER.info(f"The model is {folder / files[0]}")
+        return folder / files[0]
+
     def __getstate__(self) -> dict[str, Any]:
         """Leave the model and the live run behind: what travels to another process is the configuration.
 
@@ -196,6 +207,7 @@ class Attachment:
         trainer = self._trainer()
         if works_elsewhere(trainer):
             self._launched, self._session = Path(trainer.save_dir), None  # no event will tell us of this run
+            bring_back(trainer, self._restored)
             for name, callback in label(self.callbacks).items():
                 _check_travels(name, callback)
         return {**self.__dict__, "_model": None, "_session": None}

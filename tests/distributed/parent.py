@@ -28,7 +28,7 @@ def train(task, answers):
     with pass_signals_on(model) if task["pass_on"] else contextlib.nullcontext():
         for arguments in task["trainings"]:
             model.train(trainer=task["trainer"], **arguments)
-            answers.append(look(run))
+            answers.append({**look(run), "checkpoint": str(model.ckpt_path or model.overrides["model"])})
     return run
 
 

@@ -100,9 +100,8 @@ def test_the_parent_says_what_the_journal_says(whole, folder, journal):
     assert told["save_dir"] == folder
 
 
-def test_the_parent_is_told_where_the_restored_weights_are(whole, folder):
-    sentence = f"load them with YOLO('{folder / 'weights' / 'restore-constant.pt'}')"
-    assert whole.output.count(sentence) == 1
+def test_the_model_in_the_parent_has_the_restored_weights(whole, folder):
+    assert whole.answers[0]["checkpoint"] == str(folder / "weights" / "restore-constant.pt")
 
 
 def test_a_reporter_that_fails_is_told_of_once_and_the_training_goes_on(whole):

@@ -43,8 +43,7 @@ class EarlyStopping(Callback):
         baseline: A value that must be beaten for the wait to end; None for none. Defaults to None.
         restore_best_weights: Whether `model.train()` leaves the weights that were best by this monitor in the model.
             They are kept in `weights/restore-<monitor>.pt`; Ultralytics' `best.pt`, which is best by fitness, is kept
-            too, and its metrics are what `train()` returns. After a training on several GPUs the launching process
-            cannot be reached: load the file. Defaults to False, which leaves `best.pt` in the model.
+            too, and its metrics are what `train()` returns. Defaults to False, which leaves `best.pt` in the model.
         start_from_epoch: Number of epochs at the start that do not count. Defaults to 0.
         min_delta_mode: `"abs"`, or `"rel"` for a share of the best value's size. Defaults to `"abs"`.
         stopping_threshold: Stop at once when the metric is at least this good; None for never. Defaults to None.

@@ -7,7 +7,6 @@ from typing import Any
 
 from yolo_callbacks.core.checks import nearest
 
-
 _EXTRA_KEYS = ("save_dir", "augmentations")  # which Ultralytics takes, though they have no default
 
 

@@ -80,6 +80,32 @@ def protect_files(
     trainer.final_eval, trainer.plot_metrics = final_eval_if_possible, plot_metrics_if_possible
 
 
+class ResultPath(type(Path())):  # type: ignore[misc]
+    """The path of a checkpoint that lets another one be found when it is asked whether it is there."""
+
+    look: Callable[[], None] | None = None
+
+    def exists(self, *args: Any, **kwargs: Any) -> bool:
+        """Return whether it is there."""
+        if self.look is not None:
+            self.look()
+        return bool(super().exists(*args, **kwargs))
+
+
+def look_for_result(trainer: Any, find: Callable[[], Path | None]) -> None:
+    """Let `model.train()` return with another checkpoint than `best.pt`, which is found only after the training.
+
+    For a process that waits for others to train: the next that it does is to ask whether there is a `best.pt`.
+    """
+    best = trainer.best
+
+    def look() -> None:
+        trainer.best = find() or best
+
+    trainer.best = ResultPath(best)
+    trainer.best.look = look
+
+
 class SteadyList(list[Any]):
     """A list whose iteration does not notice changes."""
 

@@ -330,15 +330,10 @@ class Session:
         self.run.release()
 
     def _hand_over(self, decision: SaveCheckpoint, path: Path) -> None:
-        """Make the restored weights what `model.train()` returns with; another process cannot be reached."""
-        if launched():
-            LOGGER.warning(
-                f"{decision.source}: the weights of epoch {decision.epoch} are in {path}; after a training on several "
-                f"GPUs load them with YOLO('{path}'), Ultralytics leaves best.pt in the model"
-            )
-            return
+        """Make the restored weights what `model.train()` returns with."""
         LOGGER.info(f"{decision.source}: the model is the one of epoch {decision.epoch}, {path}")
-        self.run.use_as_result(path)
+        if not launched():  # the launching process finds it by run.json
+            self.run.use_as_result(path)
 
     def _guarded(self, step: str, *args: Any, only: Iterable[Callback] | None = None) -> None:
         """Run a step of the callbacks; a reporter's error is told once, a controller's is raised."""
