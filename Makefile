@@ -38,7 +38,7 @@ train: install
 	$(BIN)/yolo-cb train --data coco8.yaml --epochs 5 --imgsz 320 --batch 4
 
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 $(OLDEST_VENV)/.ready: $(READY)
 	$(PYTHON) -m venv $(OLDEST_VENV)
@@ -48,7 +48,7 @@ $(OLDEST_VENV)/.ready: $(READY)
 	touch $@
 
 test-oldest: $(OLDEST_VENV)/.ready
-	$(OLDEST_VENV)/bin/python -m pytest $(OLDEST_TESTS)
+	OMP_NUM_THREADS=1 $(OLDEST_VENV)/bin/python -m pytest -n 2 --dist loadfile $(OLDEST_TESTS)
 
 soak: install
 	$(BIN)/python -m tests.soak $(SOAK) --kills 50 --moments

@@ -18,6 +18,7 @@ os.chdir(_PRIVATE)
 import ultralytics  # noqa: E402
 
 os.chdir(_started_in)
+ultralytics.settings.update({"mlflow": False})  # on by default once it is installed, and it trains in the test of it
 
 COCO8_VARIABLE = "YOLO_CB_COCO8"
 

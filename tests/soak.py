@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 from ultralytics import YOLO
 from ultralytics.engine import trainer as engine
+from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils.patches import torch_load
 
 import yolo_callbacks as ycb
@@ -46,14 +47,26 @@ def slower(epoch, lr):
     return lr * 0.8
 
 
+class Trainer(DetectionTrainer):
+    """Ultralytics' own, but for the fitness: its best epoch is the one that is killed."""
+
+    def validate(self):
+        metrics, _ = super().validate()
+        fitness = [0.1, 0.2, 0.3, 0.9, 0.3, 0.2, 0.1][self.epoch]
+        self.best_fitness = max(self.best_fitness or 0, fitness)
+        return metrics, fitness
+
+
 def callbacks(patience):
+    """Return what decides alike however often it is killed. One of the two ways does without a backup."""
+    kept = [ycb.BackupAndRestore()] if patience > PLANNED else []
     return [
+        *kept,
         ycb.EarlyStopping(monitor=constant, mode="max", patience=patience, restore_best_weights=True),
         ycb.ReduceLROnPlateau(monitor=constant, mode="max", patience=2, factor=0.5, cooldown=1),
         ycb.LearningRateScheduler(slower),
         ycb.ModelCheckpoint("e{epoch}", monitor=learning_rate, mode="min", save_top_k=2, every_n_epochs=3),
         ycb.CSVLogger(),
-        ycb.BackupAndRestore(),
         ycb.PreemptionHandler(),
     ]
 
@@ -64,7 +77,7 @@ def callbacks(patience):
 def begin(data, folder, patience):
     model = YOLO("yolo26n.yaml", verbose=False)
     ycb.attach(model, callbacks(patience))
-    model.train(data=str(data), project=str(folder), **ARGUMENTS, exist_ok=True)
+    model.train(trainer=Trainer, data=str(data), project=str(folder), **ARGUMENTS, exist_ok=True)
 
 
 def go_on(data, folder, patience):
@@ -77,7 +90,7 @@ def go_on(data, folder, patience):
         return
     model = YOLO(checkpoint)
     ycb.attach(model, callbacks(patience))
-    model.train(resume=True)
+    model.train(trainer=Trainer, resume=True)
 
 
 # ------------------------------------------------------------------------------------------------- what is compared
@@ -103,6 +116,7 @@ def outcome(folder):
         "run.json": [manifest.get(key) for key in ("status", "stop", "error", "epochs", "decisions")],
         "listed": sorted((c["file"], c["role"], c["epoch"], c["value"]) for c in manifest["checkpoints"]),
         "weights": {path.name: epoch_of(path) for path in sorted((run / "weights").iterdir())},
+        "fitness of best.pt": torch_load(run / "weights/best.pt", "cpu")["train_metrics"]["fitness"],
         "other files": sorted(path.name for path in (run / "callbacks").iterdir()),
     }
 
@@ -221,6 +235,16 @@ def _in_epoch(number):
     return arm
 
 
+def _evaluating():
+    whole = engine.BaseTrainer.final_eval
+
+    def final_eval(trainer):
+        trainer.add_callback("on_val_start", lambda validator: die())
+        whole(trainer)
+
+    engine.BaseTrainer.final_eval = final_eval
+
+
 MOMENTS = {
     "in the first epoch": _in_epoch(1),
     "in an epoch": _in_epoch(FATAL_EPOCH),
@@ -229,7 +253,7 @@ MOMENTS = {
     "before last.pt": _writing("last.pt"),
     "while last.pt is written": _writing("last.pt", half=True),
     "between last.pt and best.pt": _writing("last.pt", after=True),
-    "while best.pt is written": _writing("best.pt", half=True, times=1),
+    "while best.pt is written": _writing("best.pt", half=True),
     "before the journal": _journal("record"),
     "while the journal is written": _journal("record", half=True),
     "after the journal": _journal("record", after=True),
@@ -239,6 +263,7 @@ MOMENTS = {
     "after last.pt is stripped": _stripping("last.pt", half=False),
     "while best.pt is stripped": _stripping("best.pt", half=True),
     "after best.pt is stripped": _stripping("best.pt", half=False),
+    "in the last evaluation": _evaluating,
 }
 
 
@@ -268,7 +293,10 @@ class Soak:
 
     def at(self, moment):
         """Kill at one of the worst moments, in a run that stops by itself."""
-        place, patience = self.folder / moment.replace(" ", "-"), 3 if "stripped" in moment else 50
+        place, patience = (
+            self.folder / moment.replace(" ", "-"),
+            3 if "stripped" in moment or "evaluation" in moment else 50,
+        )
         log = place.with_suffix(".log")
         code = ended(fork(armed, MOMENTS[moment], begin, self.data, place, patience, log=log))
         if code != -signal.SIGKILL:

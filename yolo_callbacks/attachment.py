@@ -62,6 +62,8 @@ def attach(model: Any, callbacks: Callbacks = None) -> Attachment:
     detach(model)
     for event in attachment.events():
         model.add_callback(event, _AttachedHook(event, attachment))
+    first = model.callbacks["on_pretrain_routine_start"]
+    first.insert(0, first.pop())  # before any that removes itself, after which Ultralytics skips one
     return attachment
 
 
@@ -133,7 +135,10 @@ class Attachment:
     def save_dir(self) -> Path | None:
         """The newest run's directory; None before the first training."""
         session = self._newest()
-        return self._launched if session is None else session.run.save_dir
+        if session is not None:
+            return session.run.save_dir
+        folder = getattr(self._trainer(), "save_dir", self._launched)  # the model may be gone
+        return Path(folder) if folder is not None else None
 
     def stop(self, message: str = "the program asked for it", reason: StopReason = StopReason.REQUESTED) -> bool:
         """End the run that goes on in this process after its current epoch, with everything saved.
@@ -150,7 +155,7 @@ class Attachment:
         if self._session is None or self._session.ended or not self._session.run.is_main:
             return False
         self._session.request_stop(Stop(message, source="Attachment.stop", reason=reason))
-        return True
+        return self._session.opened
 
     def events(self) -> list[str]:
         """Return the events that have to be registered for these callbacks."""
@@ -178,7 +183,10 @@ class Attachment:
         if session is not None:
             return session.stop_decision
         stop = read_manifest(self.save_dir / "callbacks" / "run.json").get("stop") if self.save_dir else None
-        return Stop(stop["message"], stop["epoch"], reason=StopReason(stop["reason"])) if stop else None
+        if stop:
+            return Stop(stop["message"], stop["epoch"], reason=StopReason(stop["reason"]))
+        entries = self._journal().entries
+        return entries[-1].stop if entries else None
 
     def _entries(self) -> list[Entry]:
         session = self._newest()
@@ -195,8 +203,12 @@ class Attachment:
         files = [str(item["file"]) for item in manifest.get("checkpoints", []) if item["role"] == "restore"]
         if folder is None or not files or manifest.get("status") not in ("finished", "stopped"):
             return None
-        LOGGER.info(f"The model is {folder / files[0]}")
-        return folder / files[0]
+        restored = folder / files[0]
+        if not restored.exists():
+            LOGGER.warning(f"{restored} is not there, so the weights of best.pt stay in the model")
+            return None
+        LOGGER.info(f"The model is {restored}")
+        return restored
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the model and the live run behind: what travels to another process is the configuration.

@@ -7,10 +7,14 @@ import sys
 
 import pandas as pd
 import pytest
+import torch
 from ultralytics import YOLO
+from ultralytics.models.yolo.detect import DetectionTrainer
 
 import yolo_callbacks as ycb
 from tests.helpers import TINY
+from yolo_callbacks.core.background import Background
+from yolo_callbacks.core.checkpoints import CheckpointStore
 from yolo_callbacks.core.journal import read_journal
 
 PROGRAM = """
@@ -172,3 +176,76 @@ def test_a_run_that_had_done_its_epochs_only_needs_its_end(tmp_path, train):
     assert (run.stop_reason, results is not None) == (None, True)
     assert (tmp_path / "run" / "export" / "best-fitness.torchscript").exists()
     assert sorted(p.name for p in (tmp_path / "run" / "weights").iterdir()) == ["best-fitness.pt", "best.pt", "last.pt"]
+
+
+def killed_in(event, number, train, **arguments):
+    """Interrupt a run at an event of an epoch, counted from 1."""
+
+    def crash(trainer):
+        if trainer.epoch == number - 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train([ycb.BackupAndRestore(), ycb.CSVLogger()], before=lambda m: m.add_callback(event, crash), **arguments)
+
+
+def test_a_new_run_in_an_old_folder_is_not_resumed_from_the_old_ones_copy(train, tmp_path):
+    killed_in("on_train_epoch_start", 6, train, **ARGUMENTS)
+    run = tmp_path / "run"
+    (run / "weights" / "backup.pt").rename(run / "weights" / "preempted.pt")
+    killed_in("on_train_epoch_start", 3, train, exist_ok=True, **ARGUMENTS)
+    checkpoint = ycb.newest_checkpoint(run)
+    assert (checkpoint.name, YOLO(checkpoint).ckpt["epoch"]) == ("last.pt", 1)
+    assert (run / "weights" / "preempted.pt.old").exists()
+
+
+def test_a_run_that_was_taken_back_is_not_resumed_from_what_it_left_behind(train, tmp_path):
+    killed_in("on_train_epoch_start", 6, train, save_period=1, **ARGUMENTS)
+    run = tmp_path / "run"
+    model = YOLO(run / "weights" / "epoch1.pt")
+    ycb.attach(model, [ycb.BackupAndRestore(), ycb.CSVLogger()])
+    crash_in_epoch(3)(model)
+    with pytest.raises(KeyboardInterrupt):
+        model.train(resume=True)
+    assert YOLO(ycb.newest_checkpoint(run)).ckpt["epoch"] == 1
+
+
+def test_a_copy_that_the_disk_refused_is_not_taken_for_a_newer_one(train, tmp_path):
+    killed_in("on_train_epoch_start", 6, train, **ARGUMENTS)
+    weights = tmp_path / "run" / "weights"
+    kept = weights / "e.pt"
+    shutil.copy(weights / "last.pt", kept)
+    listed = CheckpointStore(_Run(tmp_path / "run"), Background("x"), [], lambda: None)
+    listed.adopt([ycb.SaveCheckpoint("", 4, file="weights/e.pt"), ycb.SaveCheckpoint("", 5, file="weights/last.pt")])
+    assert [item["file"] for item in listed.stored] == ["weights/last.pt"]
+
+
+class _Run:
+    def __init__(self, save_dir):
+        self.save_dir = save_dir
+
+
+class SavesByItself(DetectionTrainer):
+    """A trainer of a user's own, which writes where `last` says without asking it to."""
+
+    def save_model(self):
+        content = {"epoch": self.epoch, "ema": self.ema.ema, "model": None, "optimizer": self.optimizer.state_dict()}
+        torch.save({**content, "train_args": vars(self.args), "updates": 1}, self.last)
+        shutil.copy(self.last, self.best)
+        return True
+
+
+def test_a_trainer_that_overrides_how_it_saves(train, tmp_path):
+    callbacks = [ycb.BackupAndRestore(), ycb.ModelCheckpoint("{epoch}", save_best_only=False), ycb.CSVLogger()]
+    run = train(callbacks, trainer=SavesByItself, epochs=3)
+    assert run.history.index.tolist() == [1, 2, 3]
+    weights = tmp_path / "run" / "weights"
+    assert [YOLO(weights / f"{epoch}.pt").ckpt["epoch"] for epoch in (1, 2, 3)] == [0, 1, 2]
+
+
+def test_the_trainer_is_left_as_it_was(train):
+    train([ycb.CSVLogger()], epochs=1)
+    trainer = train.model.trainer
+    assert not {"save_model", "save_metrics", "final_eval", "plot_metrics"} & vars(trainer).keys()
+    assert type(trainer.last) is type(trainer.best) is type(trainer.save_dir)
+    trainer.final_eval()

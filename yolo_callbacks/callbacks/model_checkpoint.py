@@ -45,8 +45,8 @@ class ModelCheckpoint(Callback):
         every_n_epochs: Also keep every n-th epoch, for good, as `epoch-<number>.pt`; None for none. Defaults to None.
         every_n_minutes: Also keep an epoch whenever so many minutes of training have passed, likewise. Defaults to
             None.
-        save_last: Also keep a safe copy of the newest checkpoint as `latest.pt`: Ultralytics rewrites its `last.pt`
-            in place, and a crash in that instant destroys it. Defaults to False.
+        save_last: Also keep a copy of the newest checkpoint as `latest.pt`, which has its optimizer also after the
+            training, when Ultralytics strips `last.pt`. Defaults to False.
         save_on_exception: When training ends with an exception, save the weights as they are as `exception.pt`;
             resuming it repeats the epoch that broke. Defaults to False.
         export: A format of Ultralytics (`"onnx"`, `"openvino"`, ...) or a list of them: export the best checkpoint
@@ -199,7 +199,7 @@ class ModelCheckpoint(Callback):
     def close(self, session: Session, error: BaseException | None) -> None:
         """Save what an exception would lose, or export the best."""
         if error is not None:
-            if self.save_on_exception:
+            if self.save_on_exception and not isinstance(error, SystemExit):  # who exits does not want to wait
                 session.files.save_now(self._beside(EXCEPTION), "exception", session.history.epoch)
             return
         best = self.best_file(session.history)

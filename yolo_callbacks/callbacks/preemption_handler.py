@@ -29,8 +29,9 @@ class PreemptionHandler(Callback):
 
     It takes one batch (of training or validation), one checkpoint, and 10 s at most for what is still being written.
     Then the process exits by `SystemExit` with 128 plus the signal's number (143, 138), so that everything else is
-    closed too. A second signal ends it at once. The handlers that were there before are put back after the training;
-    none are installed outside the main thread, where Python allows none.
+    closed too. A second signal ends it at once. After the last evaluation the handlers that were there before are put
+    back, so that a signal ends an export at once; resuming the run makes up for it. A handler that C code has installed
+    (`faulthandler.register`) cannot be put back. None are installed outside the main thread, where Python allows none.
 
     On several GPUs the launcher (torchrun) passes SIGTERM on to every rank, and rank 0 saves. It also does so when
     another rank has failed. The process that called `model.train()` has to pass the signal on to torchrun, as
@@ -63,21 +64,22 @@ class PreemptionHandler(Callback):
 
     def setup(self, session: Session) -> None:
         """Remember the run that is to be saved. Rank 0 only: the other ranks wait for it to leave."""
-        self._session = session
+        self._session, self._arrived = session, None
+        self._begin()
 
     def on_train_start(self, trainer: Any) -> None:
         """Begin to watch, on every rank: one that died at the signal would keep rank 0 from finishing its batch."""
         super().on_train_start(trainer)
-        self._arrived = None
-        self._watch = SignalWatch(self.signals, self._note, patient=launched())
-        self._watch.start()
+        self._begin()
 
     def on_train_epoch_start(self, trainer: Any) -> None:
         """Leave if a signal has arrived."""
+        super().on_train_epoch_start(trainer)
         self._leave_if_asked()
 
     def on_train_batch_end(self, trainer: Any) -> None:
         """Leave if a signal has arrived."""
+        super().on_train_batch_end(trainer)
         self._leave_if_asked()
 
     def on_val_batch_end(self, validator: Any) -> None:
@@ -85,21 +87,31 @@ class PreemptionHandler(Callback):
         self._leave_if_asked()
 
     def close(self, session: Session, error: BaseException | None) -> None:
-        """Remove what an earlier part of this run has left."""
+        """Put the handlers back before the export begins, and remove what an earlier part of this run has left."""
+        self._end()
         if error is None:
             session.files.checkpoints.remove(PREEMPTED)
+            self._leave_if_asked()
 
     def teardown(self, trainer: Any) -> None:
         """Put the handlers back. A signal that also killed a data loader's worker has come here as an error.
 
         Not so in a process that was launched: there the signal may have come because another one has failed.
         """
-        if self._watch is not None:
-            self._watch.stop()
-        self._watch = None
+        self._end()
         if not launched():
             self._leave_if_asked()
         self._session = None
+
+    def _begin(self) -> None:
+        if self._watch is None:
+            self._watch = SignalWatch(self.signals, self._note, patient=launched())
+            self._watch.start()
+
+    def _end(self) -> None:
+        if self._watch is not None:
+            self._watch.stop()
+        self._watch = None
 
     def _note(self, number: int) -> None:
         self._arrived = number

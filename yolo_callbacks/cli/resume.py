@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_callbacks.callback import Callback
-from yolo_callbacks.cli.arguments import UsageError, read_cfg
+from yolo_callbacks.cli.arguments import UsageError, check_arguments, read_cfg
 from yolo_callbacks.config import ConfigError, restore_callbacks
 from yolo_callbacks.core.manifest import read_manifest
 from yolo_callbacks.core.recovery import NoCheckpointError, find_resumable
@@ -61,13 +61,16 @@ def find_run(run: Any) -> Resumption:
             raise NothingToDo(str(error)) from error
         if not error.untouched or not (path / "args.yaml").exists():
             raise UsageError(str(error)) from error
-        arguments = {key: value for key, value in read_cfg(str(path / "args.yaml")).items() if value is not None}
-        arguments = {key: value for key, value in arguments.items() if key not in _NOT_TAKEN_OVER}
-        model = str(arguments.pop("model"))
+        arguments = read_cfg(str(path / "args.yaml"))
+        check_arguments(arguments, ())
+        given = {key: value for key, value in arguments.items() if value is not None and key not in _NOT_TAKEN_OVER}
+        if "model" not in given:
+            raise UsageError(f"{path / 'args.yaml'} does not say what model to begin with") from error
+        arguments, model = given, str(given.pop("model"))
         note = f"{path} has not finished its first epoch: it begins anew, with the arguments of its args.yaml."
         return Resumption(model, {**arguments, "save_dir": str(path), "exist_ok": True}, path, note)
-    folder = found.path.parent.parent
-    moved = found.save_dir.resolve() != folder.resolve()
+    folder = found.path.resolve().parent.parent
+    moved = found.save_dir.resolve() != folder
     return Resumption(
         str(found.path),
         {"resume": True, **({"save_dir": str(folder)} if moved else {})},

@@ -102,6 +102,7 @@ class Background:
             try:
                 self._run(key, task)
             finally:
+                del task  # it may hold a whole checkpoint
                 took = time.monotonic() - start
                 with self._change:
                     self._busy = False

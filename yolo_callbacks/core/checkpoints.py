@@ -12,7 +12,10 @@ from yolo_callbacks.core.background import Background
 from yolo_callbacks.core.decision import SaveCheckpoint
 from yolo_callbacks.core.disk import Disk
 from yolo_callbacks.core.log import LOGGER, without_chatter
+from yolo_callbacks.core.recovery import epochs_in
 from yolo_callbacks.core.run import Run
+
+_CONSEQUENCE = "what was there stays"
 
 
 class CheckpointStore:
@@ -58,7 +61,7 @@ class CheckpointStore:
                 left.pop(old, None)
         for file, decision in left.items():
             path = self.path(file)
-            if not self.has(decision) and path.exists():
+            if not self.has(decision) and epochs_in(path) == decision.epoch:  # else the disk has refused it
                 self._list(decision, storage.StoredFile(path, *storage.fingerprint(path)))
 
     def path(self, file: str) -> Path:
@@ -76,10 +79,14 @@ class CheckpointStore:
             decision: What to keep and where.
             source: A file that holds it; None for what the trainer has just saved.
         """
-        data = self._run.checkpoint_bytes() if source is None else None
-        origin = source or self._run.last_checkpoint
+        data: list[bytes | None] = [None]
+        what, origin = f"the checkpoint for {decision.file}", source or self._run.last_checkpoint
+        if source is None and not self._disk.attempt(
+            what, _CONSEQUENCE, lambda: data.insert(0, self._run.checkpoint_bytes())
+        ):
+            return
         key = f"checkpoint {decision.file} of epoch {decision.epoch}"
-        self._worker.submit(key, lambda: self._attempt(decision, data, origin))
+        self._worker.submit(key, lambda: self._attempt(decision, data[0], origin))
 
     def wait(self) -> None:
         """Wait until everything is on disk.
@@ -96,7 +103,7 @@ class CheckpointStore:
         """Store a checkpoint. A disk that fails must not end the training; anything else is a mistake of ours."""
         try:
             path = str(self.path(decision.file))
-            self._disk.attempt(path, "what was there stays", lambda: self._store(decision, data, source))
+            self._disk.attempt(path, _CONSEQUENCE, lambda: self._store(decision, data, source))
         except Exception as error:
             self._error = error
 
@@ -130,7 +137,7 @@ class CheckpointStore:
             Whether there was room for that.
         """
         copies = [
-            self._disk.attempt(str(kept), f"{path.name} is left alone", partial(storage.copy, path, kept))
+            self._disk.attempt(str(kept), f"{path.name} is left alone", partial(storage.duplicate, path, kept))
             for path, kept in self._originals()
             if path.exists()
         ]
@@ -141,7 +148,7 @@ class CheckpointStore:
         for path, kept in self._originals():
             if kept.exists() and not storage.is_whole(path):
                 LOGGER.info(f"{path} was destroyed when it was stripped, and is put back from {kept.name}")
-                self._disk.attempt(str(path), "it stays as it is", partial(storage.copy, kept, path))
+                self._disk.attempt(str(path), "it stays as it is", partial(storage.duplicate, kept, path))
 
     def drop_originals(self) -> None:
         """The stripping is done: the copies can go, each where the file itself is whole."""

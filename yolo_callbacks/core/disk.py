@@ -16,17 +16,21 @@ class Disk:
     def __init__(self) -> None:
         self._failing: set[str] = set()
 
-    def attempt(self, what: str, consequence: str, write: Callable[[], Any]) -> bool:
+    def attempt(self, what: str, consequence: str, write: Callable[[], Any], *, within: Path | None = None) -> bool:
         """Call `write`, and return whether it worked.
 
         Args:
             what: The file.
             consequence: What it means if it fails, for people.
             write: Writes it.
+            within: A folder: an error about a file outside of it is not the disk's, and raised. For code that is not
+                ours.
         """
         try:
             write()
         except OSError as error:
+            if within is not None and error.filename is not None and not _lies_in(error.filename, within):
+                raise
             if what not in self._failing:
                 LOGGER.warning(f"{what} cannot be written, {consequence}; training goes on: {error}")
             self._failing.add(what)
@@ -39,3 +43,7 @@ class Disk:
     def replace(self, path: Path, data: bytes) -> bool:
         """Put a checkpoint in its place at once; if the disk fails, the old one stays. Return whether it worked."""
         return self.attempt(str(path), "the one before stays", lambda: storage.replace_unsynced(path, data))
+
+
+def _lies_in(file: object, folder: Path) -> bool:
+    return str(file).startswith(str(folder))

@@ -14,6 +14,10 @@ from yolo_callbacks.core.record import EpochRecord
 
 WEIGHTS = "weights"
 BACKUP, PREEMPTED = f"{WEIGHTS}/backup.pt", f"{WEIGHTS}/preempted.pt"
+TO_RESUME = (PREEMPTED, BACKUP, *(f"{WEIGHTS}/{name}.pt" for name in ("latest", "last.kept", "best.kept")))
+"""What a run leaves to be resumed, beside `last.pt`."""
+MID_EPOCH = (PREEMPTED.removeprefix(f"{WEIGHTS}/"), "exception.pt")
+"""Names of checkpoints that were saved in the middle of an epoch."""
 EXAMPLE_EPOCH = 12345
 """The epoch of example names: longer than any padding, so that names which may be the same one day are the same."""
 _OWNED_BY_ULTRALYTICS = ("last", "best")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from yolo_callbacks.core import storage
 from yolo_callbacks.core.disk import Disk
 from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.versions import ultralytics_is_at_least
@@ -42,42 +43,63 @@ def protect_files(
     before_save: Callable[[], None],
     after_save: Callable[[bytes, bool], None],
     may_strip: Callable[[], bool],
-) -> None:
+) -> Callable[[], None]:
     """Make what a trainer writes survive a kill and a disk that fails.
 
     Args:
         trainer: The trainer.
         before_save: Called when `last.pt` is about to be put in its place.
         after_save: Called then with the checkpoint's bytes, and whether they are in `last.pt`.
-        may_strip: Returns whether `last.pt` and `best.pt` may be written over at the end.
+        may_strip: Called when `last.pt` and `best.pt` are about to be written over at the end; returns whether that
+            may be done.
+
+    Returns:
+        What undoes it.
     """
-    disk = Disk()
-    save_metrics, save_model = trainer.save_metrics, trainer.save_model
-    final_eval, plot_metrics = trainer.final_eval, trainer.plot_metrics
+    disk, folder = Disk(), Path(trainer.save_dir)
+    names = ("save_metrics", "save_model", "final_eval", "plot_metrics")
+    own_attributes = {name: vars(trainer)[name] for name in names if name in vars(trainer)}
+    own = {name: getattr(trainer, name) for name in names}
 
     def write_last(path: Path, data: bytes) -> None:
         before_save()
         after_save(data, disk.replace(path, data))
 
-    def save_metrics_if_possible(metrics: dict[str, float]) -> None:
-        disk.attempt(str(trainer.csv), "its rows are in the journal", lambda: save_metrics(metrics))
+    def save_metrics(metrics: dict[str, float]) -> None:
+        size = storage.size(trainer.csv)
+        if not disk.attempt(
+            str(trainer.csv), "its rows are in the journal", lambda: own["save_metrics"](metrics), within=folder
+        ):
+            storage.cut_back(trainer.csv, size)  # half a row would spoil the next one
 
-    def save_model_if_possible() -> bool:
-        return disk.attempt(str(trainer.wdir), "no checkpoint is saved", save_model)
+    def save_model() -> Any:
+        saved: list[Any] = []
+        disk.attempt(
+            str(trainer.wdir), "no checkpoint is saved", lambda: saved.append(own["save_model"]()), within=folder
+        )
+        return saved[0] if saved else False
 
-    def plot_metrics_if_possible() -> None:
-        disk.attempt(str(trainer.save_dir / "results.png"), "it is left out", plot_metrics)
+    def plot_metrics() -> None:
+        disk.attempt(str(folder / "results.png"), "it is left out", own["plot_metrics"], within=folder)
 
-    def final_eval_if_possible() -> None:
+    def final_eval() -> None:
         if may_strip() or trainer.world_size > 1:  # all ranks have to take part
-            final_eval()
+            own["final_eval"]()
         else:
             LOGGER.warning(f"{trainer.best} is neither stripped nor evaluated again, so as not to lose it")
 
     trainer.last = checkpoint_path(trainer.last, write_last)
     trainer.best = checkpoint_path(trainer.best, disk.replace)
-    trainer.save_metrics, trainer.save_model = save_metrics_if_possible, save_model_if_possible
-    trainer.final_eval, trainer.plot_metrics = final_eval_if_possible, plot_metrics_if_possible
+    trainer.save_metrics, trainer.save_model = save_metrics, save_model
+    trainer.final_eval, trainer.plot_metrics = final_eval, plot_metrics
+
+    def undo() -> None:
+        trainer.last, trainer.best = Path(trainer.last), Path(trainer.best)
+        for name in own:
+            del vars(trainer)[name]
+        vars(trainer).update(own_attributes)
+
+    return undo
 
 
 class ResultPath(type(Path())):  # type: ignore[misc]
@@ -107,10 +129,12 @@ def look_for_result(trainer: Any, find: Callable[[], Path | None]) -> None:
 
 
 class SteadyList(list[Any]):
-    """A list whose iteration does not notice changes."""
+    """A list that may change while it is iterated over: nothing is skipped, and what is added comes last."""
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self[:])
+        before = self[:]
+        yield from (item for item in before if item in self[:])
+        yield from [item for item in self[:] if all(item is not old for old in before)]
 
 
 def steady_callbacks(trainer: Any) -> None:
@@ -118,8 +142,9 @@ def steady_callbacks(trainer: Any) -> None:
 
     Ultralytics iterates over the very list that the callback is removed from, and so skips the one after it.
     """
-    for event, functions in trainer.callbacks.items():
-        trainer.callbacks[event] = SteadyList(functions)
+    for event, functions in list(trainer.callbacks.items()):
+        if not isinstance(functions, SteadyList):
+            trainer.callbacks[event] = SteadyList(functions)
 
 
 def tell_of_exceptions(trainer: Any) -> None:
@@ -170,5 +195,8 @@ def go_straight_to_the_end(trainer: Any) -> None:
             if trainer.args.plots:
                 trainer.plot_metrics()
             trainer.run_callbacks("on_train_end")
+            for loader in (trainer.train_loader, trainer.test_loader):
+                if hasattr(loader, "close"):
+                    loader.close()
 
     trainer._do_train, trainer.resume_training = do_train, resume_training

@@ -90,7 +90,7 @@ def numbers(values: Mapping[str, Any]) -> dict[str, float]:
     for key, value in values.items():
         try:
             numbers[str(key)] = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError, RuntimeError):
             continue
     return numbers
 

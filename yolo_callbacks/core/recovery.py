@@ -6,13 +6,16 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from yolo_callbacks.core.decision import StopReason
 from yolo_callbacks.core.log import LOGGER
+from yolo_callbacks.core.manifest import read_manifest
 from yolo_callbacks.core.naming import BACKUP, PREEMPTED, WEIGHTS
 from yolo_callbacks.core.numbers import all_finite
 
 # In order of preference where they are from the same epoch: weights from the middle of the next one are newer.
-_KNOWN = (PREEMPTED, f"{WEIGHTS}/last.pt", BACKUP, f"{WEIGHTS}/latest.pt")
+_KNOWN = (PREEMPTED, f"{WEIGHTS}/last.pt", BACKUP, f"{WEIGHTS}/latest.pt", f"{WEIGHTS}/last.kept.pt")
 _FINISHED = "is a finished model without the state that a resume needs"
 _NOT_TO_RESUME = "exception.pt"  # what an error has left may be what caused it
 
@@ -82,9 +85,11 @@ def find_resumable(run: str | os.PathLike[str]) -> Resumable:
     given = Path(run)
     if not given.exists():
         raise NoCheckpointError(f"{given} does not exist")
-    folder = given if given.is_dir() else given.parent.parent
+    folder = _run_directory(given)
+    if given.is_dir() and _has_ended(folder):
+        raise _ended(given)
     passed_over: dict[str, str] = {}
-    for group in _candidates(given):
+    for group in _candidates(given, folder):
         usable: list[Resumable] = []
         for path in group:
             found = _examine(path)
@@ -96,24 +101,43 @@ def find_resumable(run: str | os.PathLike[str]) -> Resumable:
             best = max(usable, key=lambda item: item.epochs)  # the first of equals
             older = {item.path.name: f"is of epoch {item.epochs}" for item in usable if item.epochs < best.epochs}
             return Resumable(best.path, best.epochs, best.planned_epochs, best.save_dir, {**passed_over, **older})
-        if given.is_dir() and passed_over.get("last.pt") == _FINISHED:
-            over = NoCheckpointError(
-                f"{given} has ended, nothing is left to train; to go on from an older checkpoint, name that"
-            )
-            over.ended = True
-            raise over
+        if passed_over.get("last.pt") == _FINISHED:  # older ones would take it back by epochs that it has done
+            if not read_manifest(folder / "callbacks" / "run.json"):
+                raise _ended(given)
+            break
     reasons = "; ".join(f"{name} {reason}" for name, reason in passed_over.items())
     error = NoCheckpointError(f"no checkpoint of {given} can be resumed: {reasons or 'there is none'}")
     error.untouched = given.is_dir() and not _has_epochs(folder)
     raise error
 
 
-def _candidates(given: Path) -> Iterator[list[Path]]:
+def _run_directory(given: Path) -> Path:
+    """Return the run directory that a path means: itself, its weights folder, or a checkpoint in that."""
+    if not given.is_dir():
+        return given.resolve().parent.parent
+    return given.parent if given.name == WEIGHTS and not (given / WEIGHTS).is_dir() else given
+
+
+def _has_ended(folder: Path) -> bool:
+    """Return whether a run has nothing left to train, by what it says itself."""
+    manifest = read_manifest(folder / "callbacks" / "run.json")
+    stop = manifest.get("stop") or {}
+    if manifest.get("status") == "stopped":
+        return not StopReason(stop.get("reason", StopReason.EXTERNAL)).from_outside
+    return bool(manifest.get("status") == "finished")
+
+
+def _ended(given: Path) -> NoCheckpointError:
+    error = NoCheckpointError(f"{given} has ended, nothing is left to train; to go on from a checkpoint, name it")
+    error.ended = True
+    return error
+
+
+def _candidates(given: Path, folder: Path) -> Iterator[list[Path]]:
     """Give the files that may be resumed, the likely ones together first, then whatever else there is."""
     if not given.is_dir():
         yield [given]
         return
-    folder = given.parent if given.name == WEIGHTS else given
     known = [folder / name for name in _KNOWN]
     yield [path for path in known if path.exists()]
     rest = [path for path in (folder / WEIGHTS).glob("*.pt") if path not in known and path.name != _NOT_TO_RESUME]
@@ -122,22 +146,42 @@ def _candidates(given: Path) -> Iterator[list[Path]]:
 
 def _examine(path: Path) -> Resumable | str:
     """Load a checkpoint; return what is known of it, or why it cannot be resumed."""
-    from ultralytics.utils.patches import torch_load
-
     try:
-        content = torch_load(path, map_location="cpu")
+        content = load(path)
     except Exception as error:  # whatever a torn file makes of unpickling
         return f"does not load ({type(error).__name__})"
-    if not isinstance(content, dict) or content.get("ema") is None or content.get("optimizer") is None:
-        return _FINISHED
+    try:
+        return _judge(path, content)
+    except Exception:  # whatever another program may have saved
+        return "is no checkpoint of Ultralytics"
+
+
+def _judge(path: Path, content: Any) -> Resumable | str:
+    if content.get("ema") is None or content.get("optimizer") is None:
+        return _FINISHED if content["model"] is not None else "is no checkpoint of Ultralytics"
     epochs, arguments = int(content.get("epoch", -1)) + 1, content.get("train_args") or {}
     if epochs < 1:
         return "is from the first epoch, which Ultralytics cannot resume"
     moments = [value for state in content["optimizer"]["state"].values() for value in state.values()]
     if not all_finite([*content["ema"].state_dict().values(), *moments]):
         return "has weights that are NaN or infinite"
-    save_dir = Path(arguments.get("save_dir") or path.parent.parent)
+    save_dir = Path(arguments.get("save_dir") or path.resolve().parent.parent)
     return Resumable(path, epochs, int(arguments.get("epochs") or 0), save_dir)
+
+
+def load(checkpoint: Path) -> Any:
+    """Load a checkpoint, of which only what is looked at is read."""
+    from ultralytics.utils.patches import torch_load
+
+    return torch_load(checkpoint, map_location="cpu", mmap=True)
+
+
+def epochs_in(checkpoint: Path) -> int | None:
+    """Return how many epochs a checkpoint has behind it; None if it does not load, or is a finished model."""
+    try:
+        return int(load(checkpoint)["epoch"]) + 1 or None
+    except Exception:  # as above
+        return None
 
 
 def _has_epochs(folder: Path) -> bool:

@@ -5,6 +5,7 @@ With `core/readings.py` and `core/protection.py`, which only this module uses, t
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -16,8 +17,8 @@ from yolo_callbacks.core.learning_rate import LearningRateState, arm, own_schedu
 from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.numbers import all_finite
 from yolo_callbacks.core.protection import (
-    CheckpointPath,
     NothingLeft,
+    checkpoint_path,
     go_straight_to_the_end,
     look_for_result,
     protect_files,
@@ -51,7 +52,6 @@ class Run:
         save_dir: The run directory.
         epoch_is_open: True from the end of an epoch's batches to its first on_fit_epoch_end. The final evaluation
             sends that event once more, without any training before it.
-        may_strip: Whether Ultralytics may write over `last.pt` and `best.pt` at the end.
     """
 
     def __init__(self, trainer: Any) -> None:
@@ -66,7 +66,7 @@ class Run:
         self._saved_epoch = 0
         self._serialized: bytes | None = None
         self._can_finish = False
-        self.may_strip = True
+        self._unprotect: Callable[[], None] | None = None
         self.epoch_is_open = False
 
     def prepare(self) -> None:
@@ -76,21 +76,26 @@ class Run:
             self._can_finish = True
         tell_of_exceptions(self._trainer)
 
-    def protect(self, before_save: Callable[[], None]) -> None:
+    def protect(self, before_save: Callable[[], None], may_strip: Callable[[], bool]) -> None:
         """Make what Ultralytics writes survive a kill and a full disk, and its callbacks one that removes itself.
 
         Args:
             before_save: Called on rank 0 when the checkpoint of an epoch is about to be put in its place.
+            may_strip: Called on rank 0 when `last.pt` and `best.pt` are about to be stripped in place; returns whether
+                they may.
         """
-        steady_callbacks(self._trainer)
+        self.steady()
         if self.is_main:
-            protect_files(self._trainer, before_save, self._note_saved, lambda: self.may_strip)
+            self._unprotect = protect_files(self._trainer, before_save, self._note_saved, may_strip)
+
+    def steady(self) -> None:
+        """Let every callback be called even if one before it removes itself."""
+        steady_callbacks(self._trainer)
 
     def _note_saved(self, data: bytes, saved: bool) -> None:
-        if saved:
-            self._saved_epoch, self._serialized = self.epoch, None
-        else:
-            self._serialized = data
+        self._serialized = None if saved else data
+        if saved and self.epoch_is_open:
+            self._saved_epoch = self.epoch
 
     # ---------------------------------------------------------------- where the run stands
 
@@ -156,13 +161,6 @@ class Run:
         """The checkpoint that a resumed run was loaded from: the one of the epoch before."""
         return Path(self._trainer.args.resume)
 
-    def resumed_checkpoint(self) -> Mapping[str, Any]:
-        """Return what that checkpoint holds."""
-        from ultralytics.utils.patches import torch_load
-
-        content: Mapping[str, Any] = torch_load(self.resumed_from, map_location="cpu")
-        return content
-
     @property
     def stopping(self) -> bool:
         """Whether the trainer ends after this epoch."""
@@ -213,7 +211,7 @@ class Run:
 
     def checkpoint_was_saved(self) -> None:
         """The trainer says that it has written `last.pt` for the epoch that runs."""
-        if not isinstance(self._trainer.last, CheckpointPath):  # which knows better whether that went well
+        if self._serialized is None and self.epoch_is_open:  # else the disk has refused it
             self._saved_epoch = self.epoch
 
     def record(self, learning_rate: LearningRateState, *, complete: bool = True) -> EpochRecord:
@@ -383,35 +381,34 @@ class Run:
 
     def release(self) -> None:
         """Let go of the trainer, and with it of the model's and the optimizer's memory; only `save_dir` is left."""
-        self._trainer = None
+        if self._unprotect is not None:
+            self._unprotect()
+        self._trainer = self._unprotect = None
 
     # ---------------------------------------------------------------- inside
 
     def _serialize(self, epoch_index: int) -> bytes:
-        trainer, sink = self._trainer, _Sink()
+        """Let the trainer save into a folder of its own; one that overrides `save_model` may write there itself."""
+        trainer, data = self._trainer, list[bytes]()
         kept = trainer.last, trainer.best, trainer.save_period, trainer.epoch
-        trainer.last, trainer.best, trainer.save_period, trainer.epoch = sink, _Sink(), -1, epoch_index
-        try:
-            trainer.save_model()
-        finally:
-            trainer.last, trainer.best, trainer.save_period, trainer.epoch = kept
-        return sink.data
+        with tempfile.TemporaryDirectory() as folder:
+            last, best = Path(folder) / "last.pt", Path(folder) / "best.pt"
+            trainer.last = checkpoint_path(last, lambda _, content: data.append(content))
+            trainer.best = checkpoint_path(best, lambda _, content: None)
+            trainer.save_period, trainer.epoch = -1, epoch_index
+            try:
+                trainer.save_model()
+                return data[0] if data else last.read_bytes()
+            finally:
+                trainer.last, trainer.best, trainer.save_period, trainer.epoch = kept
 
     def _elapsed(self) -> float:
         now = time.perf_counter()
         if self._clock_start is None:  # a callback registered for the end of an epoch alone saw none begin
-            self._clock_start = now - float(self._trainer.epoch_time)
+            trainer = self._trainer
+            took = trainer.epoch_time if trainer.epoch_time is not None else time.time() - trainer.epoch_time_start
+            self._clock_start = now - float(took)
         return self._elapsed_before + now - self._clock_start
-
-
-class _Sink:
-    """Stands in for a path that the trainer writes a checkpoint to, and keeps the bytes."""
-
-    data = b""
-
-    def write_bytes(self, data: bytes) -> int:
-        self.data = data
-        return len(data)
 
 
 def bring_back(trainer: Any, find: Callable[[], Path | None]) -> None:

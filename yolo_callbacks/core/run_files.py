@@ -15,8 +15,9 @@ from yolo_callbacks.core.export import export_checkpoint
 from yolo_callbacks.core.journal import Journal, JournalContent, read_journal
 from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.manifest import Manifest, read_manifest
-from yolo_callbacks.core.naming import WEIGHTS
+from yolo_callbacks.core.naming import BACKUP, MID_EPOCH, TO_RESUME, WEIGHTS
 from yolo_callbacks.core.record import EpochRecord, Plan
+from yolo_callbacks.core.recovery import epochs_in, load
 from yolo_callbacks.core.results import mend_results_csv, read_results_csv, results_in_checkpoint
 from yolo_callbacks.core.run import Run
 
@@ -100,7 +101,43 @@ class RunFiles:
         return read_results_csv(path) if path.exists() else []
 
     def _results_in_checkpoint(self) -> list[EpochRecord]:
-        return results_in_checkpoint(self._run.resumed_checkpoint())
+        return results_in_checkpoint(load(self._run.resumed_from))
+
+    def tidy_checkpoints(self) -> None:
+        """Put aside what another run in this folder, or a part of this one that runs again, has left to be resumed."""
+        done, last = self._run.epochs_before, self._run.last_checkpoint
+        ours = [self.checkpoints.path(name) for name in TO_RESUME]
+        resumed = self._run.resumed_from.resolve() if done else None
+        stale = [path for path in (ours if not done else [last, *ours]) if path.exists() and path.resolve() != resumed]
+        stale = [path for path in stale if not done or (epochs_in(path) or 0) > done]
+        for path in stale:
+            storage.rename(path, path.with_name(f"{path.name}.old"))
+        if stale:
+            names = ", ".join(path.name for path in stale)
+            LOGGER.warning(f"{names} of {'epochs that now run again' if done else 'an earlier run'} are kept as *.old")
+        if last in stale and resumed is not None:
+            storage.duplicate(resumed, last)
+
+    def mend_best(self) -> None:
+        """Write `best.pt` where the process died between `last.pt` and it."""
+        if not self._run.epochs_before:
+            return
+        content, best = load(self._run.resumed_from), self._run.best_checkpoint
+        fitness = (content.get("train_metrics") or {}).get("fitness")
+        if fitness is None or content.get("best_fitness") != fitness:
+            return
+        source = self.newest_epoch()
+        if source is not None and epochs_in(best) != self._run.epochs_before:
+            storage.duplicate(source, best)
+
+    def newest_epoch(self) -> Path | None:
+        """Return a checkpoint of the last epoch before a resume, with the weights that were validated; None for none.
+
+        What was saved in the middle of the next epoch does for resuming, but not for that.
+        """
+        candidates = [self._run.last_checkpoint, self.checkpoints.path(BACKUP), self._run.resumed_from]
+        whole = (path for path in candidates if path.name not in MID_EPOCH)
+        return next((path for path in whole if epochs_in(path) == self._run.epochs_before), None)
 
     def mend_results(self) -> None:
         """Take the rows of epochs that run again out of Ultralytics' `results.csv`."""
@@ -150,7 +187,7 @@ class RunFiles:
         if stop is not None and stop.reason is StopReason.PREEMPTED:
             status, error = "preempted", None
         self.manifest.update(
-            status="interrupted" if isinstance(error, KeyboardInterrupt) else status,
+            status="interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else status,
             stop={"reason": stop.reason.value, "message": stop.message, "epoch": stop.epoch} if stop else None,
             error=f"{type(error).__name__}: {error}".removesuffix(": ") if error is not None else None,
             epochs=epochs,

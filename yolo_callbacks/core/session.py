@@ -109,9 +109,15 @@ class Session:
             return
         check_events(callback)
         self.join([callback])
+        self._listen()
+
+    def _listen(self) -> None:
+        """Listen to all that is needed, also where somebody has cleared or replaced a list of functions."""
         for event in TRAIN_EVENTS:
-            if event in LIFECYCLE_EVENTS or callback.overrides(event):
+            if event in LIFECYCLE_EVENTS or any(callback.overrides(event) for callback in self._callbacks.values()):
                 self.run.listen(event, Hook(event))
+        if self._opened:
+            self.run.steady()
 
     def request_stop(self, stop: Stop) -> None:
         """Ask for the end of the run after the epoch that runs. Safe from any thread and from a signal handler."""
@@ -133,6 +139,11 @@ class Session:
     def stop_decision(self) -> Stop | None:
         """The decision that ended the run, None while it goes on or when it ran to its end."""
         return (self.entries[-1].stop if self.entries else None) or self._late_stop
+
+    @property
+    def opened(self) -> bool:
+        """Whether the training has begun."""
+        return self._opened
 
     @property
     def ended(self) -> bool:
@@ -161,6 +172,7 @@ class Session:
         return not self.run.epoch_is_open and (bool(self.entries) or self.run.evaluates_finally)
 
     def _on_pretrain_routine_start(self) -> None:
+        self.run.steady()
         self.run.prepare()
 
     def _on_pretrain_routine_end(self) -> None:
@@ -168,16 +180,16 @@ class Session:
 
     def _on_train_epoch_start(self) -> None:
         self._open()
+        self._listen()
         if self._over_before is not None:
             over, self._over_before = self._over_before, None
             LOGGER.info(f"This run had ended after epoch {self.history.epoch} before: {over.message}")
-            if self.run.is_main:
-                self.run.may_strip = self.files.checkpoints.keep_originals()
             self.run.finish()
         self.run.begin_epoch(self.ledger.learning_rate)
 
     def _on_train_epoch_end(self) -> None:
         self._open()
+        self._listen()
         self.run.end_train_part()
         if self.run.is_main:
             self.files.checkpoints.wait()  # the trainer is about to write last.pt again
@@ -198,15 +210,16 @@ class Session:
             self._guarded("act")
         self.run.close_epoch()
 
-    def _before_final_evaluation(self, _: Any) -> None:
-        """Comes after every other function for on_fit_epoch_end, any of which may have stopped the run."""
-        if self.run.is_main and self.run.stopping:
-            self.files.checkpoints.wait()  # the trainer is about to strip last.pt
-            self.run.may_strip = self.files.checkpoints.keep_originals()
+    def _before_stripping(self) -> bool:
+        """The trainer is about to strip `last.pt` and `best.pt`: return whether that may be done. Rank 0."""
+        self.files.checkpoints.wait()
+        return self.files.checkpoints.keep_originals()
 
     def _on_train_end(self) -> None:
         self._finished = True
         self._end(None)
+        if self._opened and self.run.is_main:
+            self.files.checkpoints.drop_originals()  # loggers take the folder as it is now
 
     # ------------------------------------------------------------------------------------------ opening
 
@@ -219,9 +232,9 @@ class Session:
             self.files = RunFiles(self.run)
             self._take_up()
         self.ledger.learning_rate = broadcast(self.ledger.learning_rate, self.run.world_size)
-        self.run.protect(self._announce)
-        self.run.listen("on_fit_epoch_end", self._before_final_evaluation)
+        self.run.protect(self._announce, self._before_stripping)
         self._opened = True
+        self._listen()
         if self.run.is_main:
             self._guarded("setup")
 
@@ -235,7 +248,9 @@ class Session:
         ledger.begin()
         earlier = self.files.earlier_epochs()
         self.files.mend_results()
+        self.files.tidy_checkpoints()
         self.files.checkpoints.mend_originals()
+        self.files.mend_best()
         if not earlier:
             self._carry_out(ledger.decisions)
         for record in earlier:
@@ -258,10 +273,14 @@ class Session:
         self.files.list_decisions(decision for entry in ledger.entries for decision in entry.decisions)
 
     def _carry_out_missed(self, entry: Entry) -> None:
-        """Keep the checkpoints that a crash right after the decision left undone: the run was resumed from them."""
+        """Keep the checkpoints that a crash right after the decision left undone."""
         for decision in entry.decisions:
             if isinstance(decision, SaveCheckpoint) and not self.files.checkpoints.has(decision):
-                self.files.checkpoints.keep(decision, self.run.resumed_from)
+                source = self.files.newest_epoch()
+                if source is not None:
+                    self.files.checkpoints.keep(decision, source)
+                else:
+                    LOGGER.warning(f"{decision.file} of epoch {decision.epoch} was lost with the process")
 
     # ------------------------------------------------------------------------------------------ one epoch
 
@@ -314,15 +333,14 @@ class Session:
             self.files.checkpoints.wait()
             if self.stop_decision is None and self.history and not self.history[-1].last:
                 self._late_stop = replace(self.run.external_stop, epoch=self.history.epoch)
-        self.files.conclude(self.history.epoch, self.stop_decision, error)
         self._guarded("close", error)
+        self.files.conclude(self.history.epoch, self.stop_decision, error)
         self.files.wait(hurry=isinstance(error, SystemExit))
 
     def _close(self, error: BaseException | None) -> None:
         """Last of all: hand the model that was asked for to `model.train()`, and end the threads."""
         self._end(error)
         if self._opened and self.run.is_main:
-            self.files.checkpoints.drop_originals()
             if self._finished and (restored := self.files.restored(self.ledger.decisions)):
                 self._hand_over(*restored)
             self.files.close()
@@ -336,8 +354,12 @@ class Session:
             self.run.use_as_result(path)
 
     def _guarded(self, step: str, *args: Any, only: Iterable[Callback] | None = None) -> None:
-        """Run a step of the callbacks; a reporter's error is told once, a controller's is raised."""
-        for name, callback in list(self._callbacks.items()):
+        """Run a step of the callbacks; a reporter's error is told once, a controller's is raised.
+
+        They are closed in reverse order, as everything is.
+        """
+        callbacks = list(self._callbacks.items())
+        for name, callback in reversed(callbacks) if step == "close" else callbacks:
             if only is not None and all(callback is not item for item in only):
                 continue
             try:

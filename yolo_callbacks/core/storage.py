@@ -116,6 +116,18 @@ def copy(source: Path, target: Path, edit: Callable[[Path], None] | None = None)
         return _finish(temporary, target, edit)
 
 
+def rename(source: Path, target: Path) -> None:
+    """Rename a file at once, and wait until that is on disk."""
+    os.replace(source, target)
+    _sync(target.parent)
+
+
+def duplicate(source: Path, target: Path) -> None:
+    """Copy a file at once, without a checksum."""
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
 def write_bytes(data: bytes, target: Path, edit: Callable[[Path], None] | None = None) -> StoredFile:
     """Replace a file with these bytes at once; `edit` as in `copy`."""
     with replacing(target) as temporary:
@@ -139,6 +151,21 @@ def fingerprint(path: Path) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
+def size(path: Path) -> int:
+    """Return a file's size in bytes, 0 if it is not there."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def cut_back(path: Path, size: int) -> None:
+    """Let a file end where it ended before, if it has grown and the disk allows it."""
+    with contextlib.suppress(OSError):
+        if path.stat().st_size > size:
+            os.truncate(path, size)
+
+
 def is_whole(archive: Path) -> bool:
     """Return whether a checkpoint, which is a zip archive, is there and every part has the checksum it was given."""
     try:
@@ -155,7 +182,9 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a file of an earlier run so that nothing overwrites it: `x.jsonl` -> `x.1.jsonl`, `x.2.jsonl`, ...
+    """Copy a file of an earlier run so that it can be written anew: `x.jsonl` -> `x.1.jsonl`, `x.2.jsonl`, ...
+
+    Until then it stays, so that a crash in between loses nothing.
 
     Returns:
         Its new path.
@@ -163,7 +192,7 @@ def set_aside(path: Path) -> Path:
     number = 1
     while (target := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
         number += 1
-    os.replace(path, target)
+    duplicate(path, target)
     return target
 
 
@@ -176,7 +205,7 @@ def _open_to_all(path: Path) -> None:
 def _sync(path: Path) -> None:
     """Wait until a file, or a folder's list of names, is on disk. Windows cannot open a folder: there is no need."""
     try:
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)  # Windows syncs no file opened to read
     except OSError:
         if path.is_dir():
             return
