@@ -137,8 +137,8 @@ class Attachment:
         session = self._newest()
         if session is not None:
             return session.run.save_dir
-        folder = getattr(self._trainer(), "save_dir", self._launched)  # the model may be gone
-        return Path(folder) if folder is not None else None
+        trainer = self._trainer()
+        return Path(trainer.save_dir) if works_elsewhere(trainer) else self._launched  # the model may be gone
 
     def stop(self, message: str = "the program asked for it", reason: StopReason = StopReason.REQUESTED) -> bool:
         """End the run that goes on in this process after its current epoch, with everything saved.
