@@ -30,8 +30,7 @@ def default_callbacks() -> list[Callback]:
       have passed without improvement, so it acts once in a run at the most and not before its second half, where the
       schedule is low already; and it never goes below the rate that the schedule ends with.
     - `ModelCheckpoint(monitor="fitness")`: one file, `weights/best-fitness.pt`, copied off the training thread. It
-      costs the space of one checkpoint, and unlike `best.pt` it survives a crash while it is written and keeps its
-      optimizer.
+      costs the space of one checkpoint, and unlike `best.pt` it keeps its optimizer after the training.
     - `CSVLogger()`, `PlotLogger()`: files of their own; the picture is drawn by another process, at most every 30 s.
 
     Example:

@@ -52,7 +52,7 @@ def train_command(request: TrainRequest) -> int:
         if run and "model" in arguments:
             raise UsageError("--resume goes on with the run's own model: leave --model out")
         resumed = find_run(run) if run else None
-        callbacks = _callbacks(request, resumed)
+        callbacks = _callbacks(request, resumed, console)
     except NothingToDo as done:
         console.print(f"[bold yellow]Note:[/] {escape(str(done))}", soft_wrap=True)
         return OK
@@ -93,7 +93,7 @@ def _arguments(request: TrainRequest) -> dict[str, Any]:
     return arguments
 
 
-def _callbacks(request: TrainRequest, resumed: Resumption | None) -> list[Callback]:
+def _callbacks(request: TrainRequest, resumed: Resumption | None, console: Console) -> list[Callback]:
     """Return the callbacks that were asked for: on the command line, or else by the run that goes on.
 
     Raises:
@@ -103,6 +103,10 @@ def _callbacks(request: TrainRequest, resumed: Resumption | None) -> list[Callba
     earlier = callbacks_of(resumed.folder) if resumed is not None and request.config is None else None
     if earlier is not None:
         return earlier
+    if resumed is not None and request.config is None:
+        console.print(
+            f"[bold yellow]Note:[/] {escape(str(resumed.folder))} has no callbacks on record: the default ones."
+        )
     chosen = default_callbacks() if request.config is None else load_config(request.config)
     listed = {type(callback) for callback in chosen}
     return chosen + [item for item in protecting_callbacks() if request.protect and type(item) not in listed]
