@@ -104,9 +104,8 @@ def _callbacks(request: TrainRequest, resumed: Resumption | None, console: Conso
     if earlier is not None:
         return earlier
     if resumed is not None and request.config is None:
-        console.print(
-            f"[bold yellow]Note:[/] {escape(str(resumed.folder))} has no callbacks on record: the default ones."
-        )
+        note = f"{resumed.folder} has no callbacks on record, it gets the default ones."
+        console.print(f"[bold yellow]Note:[/] {escape(note)}", soft_wrap=True)
     chosen = default_callbacks() if request.config is None else load_config(request.config)
     listed = {type(callback) for callback in chosen}
     return chosen + [item for item in protecting_callbacks() if request.protect and type(item) not in listed]
