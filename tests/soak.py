@@ -84,6 +84,8 @@ def go_on(data, folder, patience):
     try:
         checkpoint = ycb.newest_checkpoint(folder / "run")
     except NoCheckpointError as error:
+        if error.ended:  # it was killed when all was done
+            return
         if not error.untouched and (folder / "run").exists():
             raise
         begin(data, folder, patience)

@@ -69,6 +69,7 @@ class Session:
         self._facts: dict[str, Any] = {}
         self._opened = self._finished = self._ended = False
         self._over_before: Stop | None = None
+        self._restored: tuple[SaveCheckpoint, Path] | None = None
         self._asked_to_stop: Stop | None = None
         self._late_stop: Stop | None = None
         self._told: set[str] = set()
@@ -334,6 +335,8 @@ class Session:
             if self.stop_decision is None and self.history and not self.history[-1].last:
                 self._late_stop = replace(self.run.external_stop, epoch=self.history.epoch)
         self._guarded("close", error)
+        if error is None:
+            self._restored = self.files.restored(self.ledger.decisions)
         self.files.conclude(self.history.epoch, self.stop_decision, error)
         self.files.wait(hurry=isinstance(error, SystemExit))
 
@@ -341,8 +344,8 @@ class Session:
         """Last of all: hand the model that was asked for to `model.train()`, and end the threads."""
         self._end(error)
         if self._opened and self.run.is_main:
-            if self._finished and (restored := self.files.restored(self.ledger.decisions)):
-                self._hand_over(*restored)
+            if self._finished and self._restored is not None:
+                self._hand_over(*self._restored)
             self.files.close()
         self._ended = True
         self.run.release()
