@@ -148,7 +148,7 @@ def grow(epochs: int) -> None:
             record = ycb.EpochRecord(epoch, dict.fromkeys(names, value), planned_epochs=epochs + 1)
             start = time.perf_counter()
             entry = ledger.add(record)
-            journal.append(entry)
+            journal.append(entry, lambda: ledger.content)
             logger.act(session)
             took.append(1e3 * (time.perf_counter() - start))
         worker.close()
