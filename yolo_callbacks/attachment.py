@@ -13,7 +13,7 @@ from yolo_callbacks.core.decision import Decision, Stop, StopReason
 from yolo_callbacks.core.journal import Entry, JournalContent, read_journal
 from yolo_callbacks.core.lineup import Callbacks, label, resolve
 from yolo_callbacks.core.log import LOGGER
-from yolo_callbacks.core.manifest import read_manifest
+from yolo_callbacks.core.manifest import manifest_of
 from yolo_callbacks.core.record import Plan
 from yolo_callbacks.core.run import bring_back, works_elsewhere
 from yolo_callbacks.core.session import LIFECYCLE_EVENTS, Hook, Session
@@ -182,7 +182,7 @@ class Attachment:
         session = self._newest()
         if session is not None:
             return session.stop_decision
-        stop = read_manifest(self.save_dir / "callbacks" / "run.json").get("stop") if self.save_dir else None
+        stop = manifest_of(self.save_dir).get("stop") if self.save_dir else None
         if stop:
             return Stop(stop["message"], stop["epoch"], reason=StopReason(stop["reason"]))
         entries = self._journal().entries
@@ -199,7 +199,7 @@ class Attachment:
     def _restored(self) -> Path | None:
         """Return the weights that other processes have restored; None if there are none."""
         folder = self.save_dir
-        manifest = read_manifest(folder / "callbacks" / "run.json") if folder else {}
+        manifest = manifest_of(folder) if folder else {}
         files = [str(item["file"]) for item in manifest.get("checkpoints", []) if item["role"] == "restore"]
         if folder is None or not files or manifest.get("status") not in ("finished", "stopped"):
             return None

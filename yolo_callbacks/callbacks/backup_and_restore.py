@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from yolo_callbacks.callback import Callback, Priority
+from yolo_callbacks.core import storage
 from yolo_callbacks.core.checks import check_bool, check_int
 from yolo_callbacks.core.decision import SaveCheckpoint
 from yolo_callbacks.core.log import LOGGER
@@ -63,7 +64,7 @@ class BackupAndRestore(Callback):
         stop = session.stop_decision
         if error is not None or not self.delete_checkpoint or (stop is not None and stop.reason.from_outside):
             return
-        if session.files.checkpoints.is_whole(session.run.last_checkpoint):
+        if storage.is_whole(session.run.last_checkpoint):
             session.files.checkpoints.remove(BACKUP)
         else:
             LOGGER.warning(f"{session.run.last_checkpoint} does not load, so {BACKUP} is kept")

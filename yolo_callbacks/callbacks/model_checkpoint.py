@@ -11,14 +11,14 @@ from yolo_callbacks.core.decision import SaveCheckpoint
 from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.metrics import keys_of
 from yolo_callbacks.core.monitor import Metric, Monitor
-from yolo_callbacks.core.naming import EXAMPLE_EPOCH, FileTemplate, slug
+from yolo_callbacks.core.naming import EXAMPLE_EPOCH, EXCEPTION, LATEST, FileTemplate, slug
 from yolo_callbacks.core.record import History
 from yolo_callbacks.core.selection import ALL, ClockFold, Top, TopFold
 
 if TYPE_CHECKING:
     from yolo_callbacks.core.session import Session
 
-PERIODIC, LATEST, EXCEPTION = "epoch-{epoch:04d}.pt", "latest.pt", "exception.pt"
+PERIODIC = "epoch-{epoch:04d}.pt"
 
 
 class ModelCheckpoint(Callback):

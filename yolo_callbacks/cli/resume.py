@@ -9,7 +9,7 @@ from typing import Any
 from yolo_callbacks.callback import Callback
 from yolo_callbacks.cli.arguments import UsageError, check_arguments, read_cfg
 from yolo_callbacks.config import ConfigError, restore_callbacks
-from yolo_callbacks.core.manifest import read_manifest
+from yolo_callbacks.core.manifest import manifest_of
 from yolo_callbacks.core.recovery import NoCheckpointError, find_resumable
 
 _NOT_TAKEN_OVER = ("mode", "task", "resume", "cfg")  # of a run that begins anew
@@ -85,7 +85,7 @@ def callbacks_of(folder: Path) -> list[Callback] | None:
     Raises:
         UsageError: If they cannot be had that way.
     """
-    configuration = read_manifest(folder / "callbacks" / "run.json").get("callbacks")
+    configuration = manifest_of(folder).get("callbacks")
     if not configuration:
         return None
     try:

@@ -20,7 +20,7 @@ from yolo_callbacks.cli.resume import NothingToDo, Resumption, callbacks_of, fin
 from yolo_callbacks.cli.sources import SHAPES_SOURCE, SourceError, find_data, load_model
 from yolo_callbacks.config import ConfigError, load_config
 from yolo_callbacks.core.decision import StopReason
-from yolo_callbacks.core.manifest import read_manifest
+from yolo_callbacks.core.manifest import manifest_of
 from yolo_callbacks.defaults import default_callbacks, protecting_callbacks
 
 OK, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -151,7 +151,7 @@ def _summarize(attachment: Attachment, console: Console) -> None:
     folder, history = attachment.save_dir, attachment.history
     if folder is None or history.empty:
         return
-    manifest = read_manifest(folder / "callbacks" / "run.json")
+    manifest = manifest_of(folder)
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")

@@ -12,6 +12,7 @@ from yolo_callbacks.core.background import Background
 from yolo_callbacks.core.decision import SaveCheckpoint
 from yolo_callbacks.core.disk import Disk
 from yolo_callbacks.core.log import LOGGER, without_chatter
+from yolo_callbacks.core.naming import BEST_KEPT, LAST_KEPT
 from yolo_callbacks.core.recovery import epochs_in
 from yolo_callbacks.core.run import Run
 
@@ -126,10 +127,6 @@ class CheckpointStore:
         LOGGER.info(f"The weights as they are in epoch {self._run.epoch} are saved as {self.path(file)}")
         return True
 
-    def is_whole(self, path: Path) -> bool:
-        """Return whether a checkpoint is there and was written to its end."""
-        return storage.is_whole(path)
-
     def keep_originals(self) -> bool:
         """Copy `last.pt` and `best.pt`, which Ultralytics is about to strip in place: that may be interrupted too.
 
@@ -157,8 +154,10 @@ class CheckpointStore:
                 self._disk.attempt(str(kept), "and not removed", partial(kept.unlink, missing_ok=True))
 
     def _originals(self) -> list[tuple[Path, Path]]:
-        paths = (self._run.last_checkpoint, self._run.best_checkpoint)
-        return [(path, path.with_name(f"{path.stem}.kept.pt")) for path in paths]
+        return [
+            (self._run.last_checkpoint, self.path(LAST_KEPT)),
+            (self._run.best_checkpoint, self.path(BEST_KEPT)),
+        ]
 
     def remove(self, file: str) -> None:
         """Remove a checkpoint, if it is there."""

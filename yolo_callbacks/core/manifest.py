@@ -55,6 +55,11 @@ class Manifest:
         storage.write_json(self.path, without_secrets(data))
 
 
+def manifest_of(run: Path) -> dict[str, Any]:
+    """Return the content of the `run.json` of a run directory, or an empty dict if there is none that can be read."""
+    return read_manifest(run / "callbacks" / "run.json")
+
+
 def read_manifest(path: Path) -> dict[str, Any]:
     """Return the content of a `run.json`, or an empty dict if there is none that can be read."""
     try:

@@ -14,9 +14,11 @@ from yolo_callbacks.core.record import EpochRecord
 
 WEIGHTS = "weights"
 BACKUP, PREEMPTED = f"{WEIGHTS}/backup.pt", f"{WEIGHTS}/preempted.pt"
-TO_RESUME = (PREEMPTED, BACKUP, *(f"{WEIGHTS}/{name}.pt" for name in ("latest", "last.kept", "best.kept")))
+LAST_KEPT, BEST_KEPT = f"{WEIGHTS}/last.kept.pt", f"{WEIGHTS}/best.kept.pt"
+LATEST, EXCEPTION = "latest.pt", "exception.pt"
+TO_RESUME = (PREEMPTED, BACKUP, f"{WEIGHTS}/{LATEST}", LAST_KEPT, BEST_KEPT)
 """What a run leaves to be resumed, beside `last.pt`."""
-MID_EPOCH = (PREEMPTED.removeprefix(f"{WEIGHTS}/"), "exception.pt")
+MID_EPOCH = (PREEMPTED.removeprefix(f"{WEIGHTS}/"), EXCEPTION)
 """Names of checkpoints that were saved in the middle of an epoch."""
 EXAMPLE_EPOCH = 12345
 """The epoch of example names: longer than any padding, so that names which may be the same one day are the same."""

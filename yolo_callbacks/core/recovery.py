@@ -10,14 +10,13 @@ from typing import Any
 
 from yolo_callbacks.core.decision import StopReason
 from yolo_callbacks.core.log import LOGGER
-from yolo_callbacks.core.manifest import read_manifest
-from yolo_callbacks.core.naming import BACKUP, PREEMPTED, WEIGHTS
+from yolo_callbacks.core.manifest import manifest_of
+from yolo_callbacks.core.naming import BACKUP, EXCEPTION, LAST_KEPT, LATEST, PREEMPTED, WEIGHTS
 from yolo_callbacks.core.numbers import all_finite
 
 # In order of preference where they are from the same epoch: weights from the middle of the next one are newer.
-_KNOWN = (PREEMPTED, f"{WEIGHTS}/last.pt", BACKUP, f"{WEIGHTS}/latest.pt", f"{WEIGHTS}/last.kept.pt")
+_KNOWN = (PREEMPTED, f"{WEIGHTS}/last.pt", BACKUP, f"{WEIGHTS}/{LATEST}", LAST_KEPT)
 _FINISHED = "is a finished model without the state that a resume needs"
-_NOT_TO_RESUME = "exception.pt"  # what an error has left may be what caused it
 
 
 class NoCheckpointError(FileNotFoundError):
@@ -102,7 +101,7 @@ def find_resumable(run: str | os.PathLike[str]) -> Resumable:
             older = {item.path.name: f"is of epoch {item.epochs}" for item in usable if item.epochs < best.epochs}
             return Resumable(best.path, best.epochs, best.planned_epochs, best.save_dir, {**passed_over, **older})
         if passed_over.get("last.pt") == _FINISHED:  # older ones would take it back by epochs that it has done
-            if not read_manifest(folder / "callbacks" / "run.json"):
+            if not manifest_of(folder):
                 raise _ended(given)
             break
     reasons = "; ".join(f"{name} {reason}" for name, reason in passed_over.items())
@@ -120,7 +119,7 @@ def _run_directory(given: Path) -> Path:
 
 def _has_ended(folder: Path) -> bool:
     """Return whether a run has nothing left to train, by what it says itself."""
-    manifest = read_manifest(folder / "callbacks" / "run.json")
+    manifest = manifest_of(folder)
     stop = manifest.get("stop") or {}
     if manifest.get("status") == "stopped":
         return not StopReason(stop.get("reason", StopReason.EXTERNAL)).from_outside
@@ -134,13 +133,16 @@ def _ended(given: Path) -> NoCheckpointError:
 
 
 def _candidates(given: Path, folder: Path) -> Iterator[list[Path]]:
-    """Give the files that may be resumed, the likely ones together first, then whatever else there is."""
+    """Give the files that may be resumed, the likely ones together first, then whatever else there is.
+
+    What an error has left is not among them: it may be what caused it.
+    """
     if not given.is_dir():
         yield [given]
         return
     known = [folder / name for name in _KNOWN]
     yield [path for path in known if path.exists()]
-    rest = [path for path in (folder / WEIGHTS).glob("*.pt") if path not in known and path.name != _NOT_TO_RESUME]
+    rest = [path for path in (folder / WEIGHTS).glob("*.pt") if path not in known and path.name != EXCEPTION]
     yield sorted(rest)
 
 

@@ -14,7 +14,7 @@ from yolo_callbacks.core.decision import Decision, SaveCheckpoint, Stop, StopRea
 from yolo_callbacks.core.export import export_checkpoint
 from yolo_callbacks.core.journal import Journal, JournalContent, read_journal
 from yolo_callbacks.core.log import LOGGER
-from yolo_callbacks.core.manifest import Manifest, read_manifest
+from yolo_callbacks.core.manifest import Manifest, manifest_of
 from yolo_callbacks.core.naming import BACKUP, MID_EPOCH, TO_RESUME, WEIGHTS
 from yolo_callbacks.core.record import EpochRecord, Plan
 from yolo_callbacks.core.recovery import epochs_in, load
@@ -67,7 +67,7 @@ class RunFiles:
     def _known(self) -> list[dict[str, Any]]:
         """Return the checkpoints that an earlier part of this run has kept, up to where it is resumed."""
         done = self._run.epochs_before
-        listed = read_manifest(self._run.callbacks_dir / "run.json").get("checkpoints", []) if done else []
+        listed = manifest_of(self._run.save_dir).get("checkpoints", []) if done else []
         later = [item["file"] for item in listed if item["epoch"] > done]
         if later:
             LOGGER.warning(f"Kept checkpoints of epochs after {done}, which now run again: {', '.join(later)}")

@@ -275,13 +275,14 @@ class Session:
 
     def _carry_out_missed(self, entry: Entry) -> None:
         """Keep the checkpoints that a crash right after the decision left undone."""
-        for decision in entry.decisions:
-            if isinstance(decision, SaveCheckpoint) and not self.files.checkpoints.has(decision):
-                source = self.files.newest_epoch()
-                if source is not None:
-                    self.files.checkpoints.keep(decision, source)
-                else:
-                    LOGGER.warning(f"{decision.file} of epoch {decision.epoch} was lost with the process")
+        saves = [decision for decision in entry.decisions if isinstance(decision, SaveCheckpoint)]
+        missed = [decision for decision in saves if not self.files.checkpoints.has(decision)]
+        source = self.files.newest_epoch() if missed else None
+        for decision in missed:
+            if source is not None:
+                self.files.checkpoints.keep(decision, source)
+            else:
+                LOGGER.warning(f"{decision.file} of epoch {decision.epoch} was lost with the process")
 
     # ------------------------------------------------------------------------------------------ one epoch
 
