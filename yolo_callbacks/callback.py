@@ -77,8 +77,9 @@ class Callback:
     Ultralytics sends `on_fit_epoch_end` once more for the final evaluation of `best.pt`. An attached `Callback` does
     not get that one, so nothing is counted or plotted twice.
 
-    **Steps** are this package's, all on rank 0: `decide` looks at the history and returns what should happen, as a
-    pure function, so that a resumed run decides as if it had never stopped; `setup`, `act` and `close` do things.
+    **Steps** are this package's, all on rank 0: `measure` adds numbers to the epoch's record; `decide` looks at the
+    history and returns what should happen, as a pure function, so that a resumed run decides as if it had never
+    stopped; `setup`, `act`, `close` and `deliver` do things.
 
     Every parameter of `__init__` must be kept in an attribute of the same name: `get_config` and `repr` read it there.
 
@@ -97,16 +98,9 @@ class Callback:
 
     # ------------------------------------------------------------------------------------------------- pure
 
-    def check(self, metrics: Mapping[str, float], losses_known: bool) -> None:
-        """Make sure, before the first epoch, that the run has what this callback asks for.
-
-        Args:
-            metrics: Names of all metrics that the run will have.
-            losses_known: False where the names of the losses are not among them yet.
-
-        Raises:
-            UnknownMetricError: If a metric is missing.
-        """
+    def needs(self) -> Iterable[str]:
+        """Return the names of the metrics that it looks at; a run that lacks one fails before its first epoch."""
+        return ()
 
     def decide(self, history: History) -> Decisions:
         """Return what should happen after the newest epoch, or None.
@@ -124,16 +118,40 @@ class Callback:
         """Return the files that this callback writes, as paths in the run directory, so that no two write the same."""
         return ()
 
+    # ------------------------------------------------------------------------------------------------- measuring
+
+    def measures(self, session: Session) -> Iterable[str]:
+        """Return the names of what `measure` gives, asked once before the first epoch.
+
+        They get a column from the first row on, and can be monitored like any other metric. A name of ours has a `/`
+        in it, such as `"gradients/norm"`, so that it cannot be mistaken for one of the trainer's.
+        """
+        return ()
+
+    def measure(self, session: Session) -> Mapping[str, float]:
+        """Return numbers that belong to the epoch that has just been trained and validated, before anything is decided.
+
+        They become part of its record, and so of the journal; a name that is left out was not measured in this epoch.
+        """
+        return {}
+
     # ------------------------------------------------------------------------------------------------- effects
 
     def setup(self, session: Session) -> None:
-        """Training is about to start, or to resume."""
+        """Training is about to start, or to resume.
+
+        Raises:
+            UnknownMetricError: If it is to report something that the run will not have; the run then does not start.
+        """
 
     def act(self, session: Session) -> None:
         """An epoch is complete, its decisions are in force."""
 
     def close(self, session: Session, error: BaseException | None) -> None:
         """Training has ended; `error` is what ended it, None if nothing went wrong."""
+
+    def deliver(self, session: Session, error: BaseException | None) -> None:
+        """Last of all: every file of the run is complete, `run.json` too, for those that carry them elsewhere."""
 
     # ------------------------------------------------------------------------------------------------- events
 

@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from tests.helpers import NAN, SKIPPED, decisions_of, record
 from yolo_callbacks import History, ModelCheckpoint, Plan, UnknownMetricError
+from yolo_callbacks.core.lineup import check_metrics
 
 values = st.lists(st.one_of(st.floats(0, 1), st.just(NAN), st.none()), max_size=40)
 
@@ -108,7 +109,7 @@ def test_wrong_arguments_fail_at_construction(arguments, error, message):
 def test_a_key_that_this_run_has_not_fails_before_it_starts():
     callback = ModelCheckpoint("{epoch}-{top1:.2f}", save_top_k=2)
     with pytest.raises(UnknownMetricError, match="'top1' is not a metric of this run"):
-        callback.check({"fitness": 0.0, "metrics/mAP50(B)": 0.0}, losses_known=True)
+        check_metrics({"ModelCheckpoint": callback}, {"fitness": 0.0, "metrics/mAP50(B)": 0.0}, losses_known=True)
 
 
 def test_filename_is_lightnings_word_for_filepath():

@@ -16,7 +16,7 @@ from yolo_callbacks.core.run_files import VIEWS
 if TYPE_CHECKING:
     from yolo_callbacks.core.session import Session
 
-_LAST = "event"
+_AFTER_METRICS, _LAST = "lr_factor", "event"
 
 
 class CSVLogger(Callback):
@@ -31,6 +31,7 @@ class CSVLogger(Callback):
     | `epoch` | number of the epoch, counted from 1 |
     | `train/*`, `metrics/*`, `val/*`, `fitness` | the trainer's own; empty where the epoch was not validated |
     | `lr/pg0`, `lr/pg1`, ... | learning rate of each parameter group at the end of the epoch |
+    | `mAP50-95/person`, `gradients/norm`, ... | what other callbacks measure; empty where it was not measured |
     | `lr_factor` | what callbacks multiplied the trainer's own schedule with |
     | `seconds` | duration of the epoch, validation and saving included |
     | `images_per_second` | training images over the time of the training part |
@@ -71,7 +72,7 @@ class CSVLogger(Callback):
 
     def setup(self, session: Session) -> None:
         """Begin the file with the epochs of an interrupted run."""
-        self._table = _Table(self.separator)
+        self._table = _Table(self.separator, session.measured_names)
         for entry in session.entries:
             self._table.add(entry.to_row())
         if session.entries:
@@ -90,8 +91,9 @@ class CSVLogger(Callback):
 class _Table:
     """Rows as text, so that one more row costs the same at any length."""
 
-    def __init__(self, separator: str) -> None:
+    def __init__(self, separator: str, announced: Iterable[str] = ()) -> None:
         self._separator = separator
+        self._announced = tuple(announced)
         self._columns: dict[str, None] = {}
         self._rows: list[dict[str, Any]] = []
         self._lines: list[str] = []
@@ -102,8 +104,11 @@ class _Table:
         if row.keys() <= self._columns.keys():
             self._lines.append(self._line(row))
             return
-        order = [*self._columns, *row]
-        self._columns = dict.fromkeys([*(name for name in order if name != _LAST), _LAST])
+        order = list(self._columns or row)
+        if not self._columns:
+            place = order.index(_AFTER_METRICS)
+            order[place:place] = [name for name in self._announced if name not in order]
+        self._columns = dict.fromkeys([*(name for name in [*order, *row] if name != _LAST), _LAST])
         self._lines = [self._line(dict(zip(self._columns, self._columns))), *map(self._line, self._rows)]
 
     def writer(self, path: Path) -> _Writer:

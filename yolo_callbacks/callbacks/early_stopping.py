@@ -94,9 +94,9 @@ class EarlyStopping(Callback):
         self._fold = ProgressFold(self._monitor, self.start_from_epoch, self.baseline)
         self._restore_file = f"{WEIGHTS}/restore-{slug(self._monitor.name)}.pt"
 
-    def check(self, metrics: Mapping[str, float], losses_known: bool) -> None:
-        """Make sure that the run has the monitored metric."""
-        self._monitor.check(metrics, losses_known)
+    def needs(self) -> Iterable[str]:
+        """Return the monitored metric."""
+        return self._monitor.needs
 
     def outputs(self) -> Iterable[str]:
         """Return the file that the weights to restore are kept in."""

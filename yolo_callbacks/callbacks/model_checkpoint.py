@@ -9,7 +9,6 @@ from yolo_callbacks.callback import Callback, Priority
 from yolo_callbacks.core.checks import check_bool, check_int, check_number, check_verbose
 from yolo_callbacks.core.decision import SaveCheckpoint
 from yolo_callbacks.core.log import LOGGER
-from yolo_callbacks.core.metrics import keys_of
 from yolo_callbacks.core.monitor import Metric, Monitor
 from yolo_callbacks.core.naming import EXAMPLE_EPOCH, EXCEPTION, LATEST, FileTemplate, slug
 from yolo_callbacks.core.record import History
@@ -130,12 +129,9 @@ class ModelCheckpoint(Callback):
         folder, _, _ = self._template.example().rpartition("/")
         return f"{folder}/{name}"
 
-    def check(self, metrics: Mapping[str, float], losses_known: bool) -> None:
-        """Make sure that the run has the monitored metric and those in the file's name."""
-        self._monitor.check(metrics, losses_known)
-        for key in self._template.keys:
-            if key not in ("epoch", "monitor") and losses_known:
-                keys_of(key, metrics)
+    def needs(self) -> Iterable[str]:
+        """Return the monitored metric and those in the file's name."""
+        return (*self._monitor.needs, *(key for key in self._template.keys if key not in ("epoch", "monitor")))
 
     def outputs(self) -> Iterable[str]:
         """Return examples of the files that are kept."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Union
 
@@ -88,9 +88,9 @@ class ReduceLROnPlateau(Callback):
         progress = ProgressFold(self._monitor, self.start_from_epoch)
         self._fold = ReductionFold(progress, self.factor, self.patience, self.cooldown, self.min_lr)
 
-    def check(self, metrics: Mapping[str, float], losses_known: bool) -> None:
-        """Make sure that the run has the monitored metric."""
-        self._monitor.check(metrics, losses_known)
+    def needs(self) -> Iterable[str]:
+        """Return the monitored metric."""
+        return self._monitor.needs
 
     def counters(self, history: History) -> Mapping[str, float]:
         """Return how many epochs there was no improvement, and how many of the cooldown are left."""

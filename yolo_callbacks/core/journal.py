@@ -32,6 +32,12 @@ class Entry:
         """The decision that ended the run with this epoch, None if none did."""
         return next((decision for decision in self.decisions if isinstance(decision, Stop)), None)
 
+    @property
+    def numbers(self) -> dict[str, float]:
+        """Every number of the epoch, for loggers: metrics, learning rates, `lr_factor`, measures, counters."""
+        record = self.record
+        return {**record.metrics, "lr_factor": record.lr_factor, **record.measures, **(self.counters or {})}
+
     def to_row(self) -> dict[str, Any]:
         """Return the entry as one flat row: what `epochs.csv` and `Attachment.history` show."""
         record = self.record

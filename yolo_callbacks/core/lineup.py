@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Union
 
 from yolo_callbacks.callback import Callback, check_events
-from yolo_callbacks.core.metrics import UnknownMetricError
+from yolo_callbacks.core.metrics import UnknownMetricError, check_known
 
 FUNCTION = "<function "
 """How the value of a parameter begins in `run.json` where JSON cannot hold it."""
@@ -87,12 +87,18 @@ def check_outputs(callbacks: Mapping[str, Callback], save_period: int = 0) -> No
 def check_metrics(callbacks: Mapping[str, Callback], metrics: Mapping[str, float], losses_known: bool) -> None:
     """Make sure that the run has every metric that a callback asks for.
 
+    Args:
+        callbacks: The callbacks by label.
+        metrics: Names of all metrics that the run will have.
+        losses_known: Whether the names of the losses are among them.
+
     Raises:
         UnknownMetricError: If it has not; the message names the callback.
     """
     for name, callback in callbacks.items():
         try:
-            callback.check(metrics, losses_known)
+            for metric in callback.needs():
+                check_known(metric, metrics, losses_known)
         except UnknownMetricError as error:
             raise UnknownMetricError(f"{name}: {error}") from None
 

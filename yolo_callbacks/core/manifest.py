@@ -6,6 +6,7 @@ import json
 import re
 import threading
 import time
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ class Manifest:
         self._worker = worker
         self._lock = threading.Lock()
         self._data: dict[str, Any] = {
+            "id": uuid.uuid4().hex,
             "started": now(),
             **(read_manifest(path) if resumed else {}),
             "format": FORMAT,
@@ -48,6 +50,21 @@ class Manifest:
         with self._lock:
             self._data.update(fields, updated=now())
         self._worker.submit("run.json", self._write)
+
+    @property
+    def run_id(self) -> str:
+        """A name that no other run has, and that a resumed run keeps."""
+        return str(self._data["id"])
+
+    def remember(self, name: str, note: Mapping[str, Any]) -> None:
+        """Add a note and have it on disk when this returns."""
+        with self._lock:
+            self._data.update(notes={**self._data.get("notes", {}), name: dict(note)}, updated=now())
+        self._write()
+
+    def note(self, name: str) -> dict[str, Any]:
+        """Return the note of this name, empty if there is none."""
+        return dict(self._data.get("notes", {}).get(name, {}))
 
     def _write(self) -> None:
         with self._lock:

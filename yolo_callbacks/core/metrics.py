@@ -30,7 +30,6 @@ _SHORT = {name: name for name in _HIGHER_IS_BETTER + _LOWER_IS_BETTER} | {
 _LOSS_SUMS = {"train_loss": "train/", "val_loss": "val/"}
 # A bare name on a run with two heads means the head that the task is named after, as in ultralytics.cfg.TASK2METRIC.
 _HEADS = ("(M)", "(P)", "(B)")
-_PREFIXES = ("metrics/", "train/", "val/", "lr/")
 
 SHORT_NAMES: tuple[str, ...] = ("fitness", *_SHORT, *_LOSS_SUMS, "lr")
 
@@ -99,7 +98,22 @@ def direction(name: str) -> str | None:
 
 def could_be_metric(name: str) -> bool:
     """Return whether `name` has the form of a metric's name, before it is known what the run measures."""
-    return name.startswith(_PREFIXES) or _stem(name) in SHORT_NAMES
+    return "/" in name.strip("/") or _stem(name) in SHORT_NAMES
+
+
+def check_known(name: str, available: Iterable[str], losses_known: bool = True) -> None:
+    """Make sure that a run has a metric.
+
+    Args:
+        name: What is asked for.
+        available: Names of the metrics that it has.
+        losses_known: False where the names of the losses are not among them yet: any loss is let through.
+
+    Raises:
+        UnknownMetricError: If it has not; the message names the nearest.
+    """
+    if losses_known or not is_loss(name):
+        keys_of(name, available)
 
 
 def fitness_of(metrics: Mapping[str, float]) -> float | None:

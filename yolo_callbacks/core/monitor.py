@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Union
 
 from yolo_callbacks.core.checks import check_choice, check_int, check_number, nearest
-from yolo_callbacks.core.metrics import SHORT_NAMES, MetricView, could_be_metric, direction, is_loss, keys_of
+from yolo_callbacks.core.metrics import SHORT_NAMES, MetricView, could_be_metric, direction
 from yolo_callbacks.core.record import EpochRecord, Plan
 
 Metric = Union[str, Callable[[Mapping[str, float]], float]]
@@ -82,18 +82,10 @@ class Monitor:
             return ""
         return f" by {100 * self.min_delta:g} %" if self.min_delta_mode == "rel" else f" by {self.min_delta:g}"
 
-    def check(self, available: Mapping[str, float], losses_known: bool = True) -> None:
-        """Make sure that the run has this metric.
-
-        Args:
-            available: Names of the metrics that it has.
-            losses_known: If False, any name of a loss is let through.
-
-        Raises:
-            UnknownMetricError: If it has not.
-        """
-        if isinstance(self.metric, str) and (losses_known or not is_loss(self.metric)):
-            keys_of(self.metric, available)
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The names of the metrics that a run must have; none are known of a function."""
+        return (self.metric,) if isinstance(self.metric, str) else ()
 
     def value(self, record: EpochRecord) -> float | None:
         """Return what was measured in this epoch, None if it was not measured in it.

@@ -64,6 +64,11 @@ def measures(trainer: Any, train_seconds: float | None, now: float | None = None
     return measured
 
 
+def measure_names(trainer: Any) -> tuple[str, ...]:
+    """Return the names of what `measures` gives."""
+    return ("seconds", "images_per_second", "rss_gb", *(["gpu_gb"] if trainer.device.type != "cpu" else []))
+
+
 def description(trainer: Any) -> dict[str, Any]:
     """Return what a reader of `run.json` wants to know of the run: versions, task, device, arguments."""
     import torch

@@ -30,6 +30,7 @@ from yolo_callbacks.core.readings import (
     learning_rates,
     loss_names,
     lowest_initial_lr,
+    measure_names,
     measures,
     metric_names,
     numbers,
@@ -189,6 +190,10 @@ class Run:
         names += [f"{split}/{name}" for split in ("train", "val") for name in losses]
         return dict.fromkeys(names, 0.0), bool(losses)
 
+    def measure_names(self) -> tuple[str, ...]:
+        """Return the names of what is measured of every epoch's speed and memory."""
+        return measure_names(self._trainer)
+
     def describe(self) -> dict[str, Any]:
         """Return what a reader of `run.json` wants to know of the run: versions, task, device, arguments."""
         return description(self._trainer)
@@ -209,27 +214,35 @@ class Run:
         if self._train_started is not None:
             self._train_seconds = time.perf_counter() - self._train_started
 
+    @property
+    def validated(self) -> bool:
+        """Whether the epoch whose batches are done has been validated. Rank 0."""
+        # validate() returns a new dict each time: the same one means that this epoch was not validated
+        return self._trainer.metrics is not self._metrics_before and self._trainer.fitness is not None
+
     def checkpoint_was_saved(self) -> None:
         """The trainer says that it has written `last.pt` for the epoch that runs."""
         if self._serialized is None and self.epoch_is_open:  # else the disk has refused it
             self._saved_epoch = self.epoch
 
-    def record(self, learning_rate: LearningRateState, *, complete: bool = True) -> EpochRecord:
+    def record(
+        self, learning_rate: LearningRateState, measured: Mapping[str, float], *, complete: bool = True
+    ) -> EpochRecord:
         """Build the record of the epoch that has just ended. Rank 0 only: the others have no metrics.
 
         Args:
             learning_rate: The factors that were in force.
+            measured: What callbacks have measured.
             complete: False while the trainer has still to save its checkpoint.
         """
         trainer = self._trainer
-        # validate() returns a new dict each time: the same one means that this epoch was not validated.
-        validated = trainer.metrics is not self._metrics_before and trainer.fitness is not None
+        validated = self.validated
         metrics = {**numbers(trainer.label_loss_items(trainer.tloss)), **numbers(trainer.lr)}
         if validated:
             metrics = {**metrics, **numbers(trainer.metrics), "fitness": float(trainer.fitness)}
         record = EpochRecord(
             epoch=self.epoch,
-            metrics=metrics,
+            metrics={**metrics, **{name: value for name, value in measured.items() if name not in metrics}},
             validated=validated,
             last=self.stopping and self.foreign_stop() is None,
             elapsed=self._elapsed(),

@@ -150,6 +150,17 @@ class RunFiles:
         if gone:
             LOGGER.info(f"{path}: {gone} row{'s' * (gone > 1)} of epochs that run again went")
 
+    def remember(self, name: str, **note: Any) -> None:
+        """Keep what a callback has to know again when the run is resumed, in `run.json`; a failing disk is told."""
+        try:
+            self.manifest.remember(name, note)
+        except OSError as error:
+            tell_once(self._told, f"noting {name} in run.json", error)
+
+    def remembered(self, name: str) -> dict[str, Any]:
+        """Return what a callback has noted in this run, also before it was resumed; empty for nothing."""
+        return self.manifest.note(name)
+
     def list_decisions(self, decisions: Iterable[Decision]) -> None:
         """Add what changed the course of the run to `run.json`; the journal has every decision."""
         worth = [d.to_json() for d in decisions if d.label and not isinstance(d, SaveCheckpoint)]

@@ -16,7 +16,8 @@ from yolo_callbacks.core.journal import Entry
 from yolo_callbacks.core.ledger import Ledger
 from yolo_callbacks.core.lineup import check_metrics, check_outputs, configuration, label
 from yolo_callbacks.core.log import LOGGER
-from yolo_callbacks.core.record import History, Plan
+from yolo_callbacks.core.metrics import UnknownMetricError
+from yolo_callbacks.core.record import EpochRecord, History, Plan
 from yolo_callbacks.core.run import TRAINER, Run, launched
 from yolo_callbacks.core.run_files import RunFiles
 
@@ -73,6 +74,7 @@ class Session:
         self._asked_to_stop: Stop | None = None
         self._late_stop: Stop | None = None
         self._told: set[str] = set()
+        self._measured: tuple[int, dict[str, float]] = (0, {})
 
     @classmethod
     def of(cls, trainer: Any) -> Session:
@@ -135,6 +137,26 @@ class Session:
     def entries(self) -> list[Entry]:
         """The epochs so far with the decisions and counters of each, as the journal has them."""
         return self.ledger.entries
+
+    @property
+    def id(self) -> str:
+        """A name that no other run has, and that a resumed run keeps. Rank 0."""
+        return self.files.manifest.run_id
+
+    @property
+    def measured_names(self) -> tuple[str, ...]:
+        """The names of what callbacks measure beside the trainer, in order. Rank 0, once the model is built."""
+        names = (name for callback in self._callbacks.values() for name in callback.measures(self))
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def number_names(self) -> tuple[str, ...]:
+        """The names of all numbers of an epoch that are known before the first one: see `Entry.numbers`. Rank 0."""
+        counters = (
+            f"{label}/{key}" for label, callback in self._callbacks.items() for key in callback.counters(self.history)
+        )
+        names = (*self.run.metric_names()[0], *self.measured_names, "lr_factor", *self.run.measure_names(), *counters)
+        return tuple(dict.fromkeys(names))
 
     @property
     def stop_decision(self) -> Stop | None:
@@ -240,7 +262,8 @@ class Session:
             self._guarded("setup")
 
     def _check(self) -> None:
-        check_metrics(self._callbacks, *self.run.metric_names())
+        metrics, losses_known = self.run.metric_names()
+        check_metrics(self._callbacks, {**metrics, **dict.fromkeys(self.measured_names, 0.0)}, losses_known)
         check_outputs(self._callbacks, self.run.save_period)
 
     def _take_up(self) -> None:
@@ -289,11 +312,18 @@ class Session:
     def _announce(self) -> None:
         """The trainer is about to replace `last.pt`: note the epoch first, so that the journal is never behind."""
         if self.run.epoch_is_open and self.history.epoch < self.run.epoch:
-            self.files.journal.announce(self.run.record(self.ledger.learning_rate, complete=False))
+            self.files.journal.announce(self._record(complete=False))
+
+    def _record(self, *, complete: bool = True) -> EpochRecord:
+        """Build the record of the epoch that has just been validated. Rank 0."""
+        if self._measured[0] != self.run.epoch:
+            measured = [callback.measure(self) for callback in self._callbacks.values()]
+            self._measured = self.run.epoch, {name: float(value) for part in measured for name, value in part.items()}
+        return self.run.record(self.ledger.learning_rate, self._measured[1], complete=complete)
 
     def _decide(self) -> tuple[Decision, ...]:
         """Build the epoch's record, ask for decisions, and write both to the journal. Rank 0."""
-        record = self.run.record(self.ledger.learning_rate)
+        record = self._record()
         asked, self._asked_to_stop = self._asked_to_stop, None
         entry = self.ledger.add(record, [stop for stop in (asked, self.run.foreign_stop()) if stop is not None])
         self.files.journal.append(entry, lambda: self.ledger.content)
@@ -340,6 +370,7 @@ class Session:
             self._restored = self.files.restored(self.ledger.decisions)
         self.files.conclude(self.history.epoch, self.stop_decision, error)
         self.files.wait(hurry=isinstance(error, SystemExit))
+        self._guarded("deliver", error)
 
     def _close(self, error: BaseException | None) -> None:
         """Last of all: hand the model that was asked for to `model.train()`, and end the threads."""
@@ -358,7 +389,7 @@ class Session:
             self.run.use_as_result(path)
 
     def _guarded(self, step: str, *args: Any, only: Iterable[Callback] | None = None) -> None:
-        """Run a step of the callbacks; a reporter's error is told once, a controller's is raised.
+        """Run a step of the callbacks; a reporter's error is told once, a controller's or a wrong name is raised.
 
         They are closed in reverse order, as everything is.
         """
@@ -369,7 +400,7 @@ class Session:
             try:
                 getattr(callback, step)(self, *args)
             except Exception as error:
-                if callback.priority < Priority.REPORT:
+                if callback.priority < Priority.REPORT or isinstance(error, UnknownMetricError):
                     raise
                 tell_once(self._told, f"{name}.{step}", error)
 
