@@ -96,6 +96,9 @@ class Callback:
 
     priority: ClassVar[Priority] = Priority.REPORT
 
+    replaces: ClassVar[str] = ""
+    """The integration of Ultralytics whose work it does, such as `"tensorboard"`: that one is off in the run."""
+
     # ------------------------------------------------------------------------------------------------- pure
 
     def needs(self) -> Iterable[str]:

@@ -87,7 +87,7 @@ def restore_callbacks(configuration: Mapping[str, Mapping[str, Any]]) -> list[Ca
             raise ConfigError(f"{name} had a function for '{function}'")
         try:
             callbacks.append(known[name](**values))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, ImportError) as error:
             raise ConfigError(f"{name}: {error}") from error
     return callbacks
 
@@ -109,7 +109,7 @@ def _build(file: Path, item: yaml.Node) -> Callback:
     values = _parameters(file, name, parameters, known[name])
     try:
         return known[name](**values)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, ImportError) as error:
         raise ConfigError(f"{_line_of(file, parameters or name_node, error)}: {name}: {error}") from error
 
 

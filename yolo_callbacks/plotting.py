@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolo_callbacks.core import storage
-from yolo_callbacks.core.decision import SetLearningRate, Stop
+from yolo_callbacks.core.decision import SetFrozen, SetLearningRate, Stop
+from yolo_callbacks.core.drawing import draw_for
 from yolo_callbacks.core.journal import Entry, read_journal
 from yolo_callbacks.core.metrics import direction
 from yolo_callbacks.core.record import Plan
@@ -139,7 +137,7 @@ def _draw_counters(axis: Axes, entries: Sequence[Entry]) -> None:
 
 
 def _mark_decisions(axis: Axes, entries: Sequence[Entry], named: bool) -> None:
-    """Mark the best epoch, drops of the learning rate and the stop with vertical lines; name them in one panel."""
+    """Mark best epoch, drops of the learning rate, freezing and stop with vertical lines; name them in one panel."""
     best = _best(entries)
     if best is not None:
         axis.axvline(best[0], color=_GOLD, linestyle="-", linewidth=1, alpha=0.7)
@@ -148,6 +146,10 @@ def _mark_decisions(axis: Axes, entries: Sequence[Entry], named: bool) -> None:
             axis.axvline(decision.epoch, color=_GREY, linestyle=":", linewidth=1.2)
             if named:
                 _name(axis, decision.epoch, f"x {decision.factor:.3g}", _GREY)
+        elif isinstance(decision, SetFrozen) and decision.label:
+            axis.axvline(decision.epoch, color=_GREY, linestyle=":", linewidth=1.2)
+            if named:
+                _name(axis, decision.epoch, decision.label, _GREY)
         elif isinstance(decision, Stop):
             axis.axvline(decision.epoch, color=_RED, linestyle="-", linewidth=1.8)
             if named:
@@ -256,6 +258,4 @@ def render(journal: Path, picture: Path) -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(AttributeError, OSError):
-        os.nice(10)
-    render(Path(sys.argv[1]), Path(sys.argv[2]))
+    draw_for(render)

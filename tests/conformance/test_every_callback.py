@@ -20,8 +20,17 @@ EXAMPLES = {
     "ModelCheckpoint": {"filepath": "{epoch}", "save_top_k": 2, "every_n_epochs": 3, "save_last": True},
     "CSVLogger": {"filename": "x.csv", "separator": ";"},
     "PlotLogger": {"refresh_seconds": 5},
+    "PlatformLogger": {"metrics": {"waited": "EarlyStopping/wait", "F1": "recall"}, "prefix": "mine/"},
     "BackupAndRestore": {"every_n_epochs": 2},
+    "PerClassMetrics": {"classes": ["person", "*_sign"], "metrics": ["mAP50-95"], "heatmap": None},
+    "FreezeBackbone": {"until_epoch": 3, "layers": [0, "*.bn"], "lr_factor": 0.1, "lr_ramp_epochs": 2},
     "PreemptionHandler": {"signals": "SIGTERM"},
+    "TensorBoard": {"log_dir": "./logs", "histogram_freq": 1, "update_freq": 10, "predictions_freq": 2},
+    "MLflow": {"experiment_name": "trial", "tags": {"site": "north"}, "log_artifacts": ["logs", "plots"]},
+    "GradientMonitor": {"every_n_steps": 5, "groups": {"stem": "model.0.*"}, "exploding_factor": 50.0},
+    "ActivationMonitor": {"layers": ["model.4", -2], "every_n_batches": 5, "zero_below": 0.01},
+    "RemoteMonitor": {"url": "https://me:pw@127.0.0.1:1/?a=b", "headers": {"X-Own": "v"}, "metrics": ["fitness"]},
+    "Notify": {"urls": ["json://127.0.0.1:1/a", "form://127.0.0.1:1"], "events": ["stop"], "monitor": "val_loss"},
 }
 VALUES = [0.0, 0.1, 0.3, None, 0.2, NAN, 0.3, 0.25, 0.31, 0.3, 0.3, None, 0.3, 0.3, 0.3]
 PLAN = Plan(planned_epochs=30, base_lr=0.01, final_lr=0.0001, trainer_patience=5)
@@ -102,7 +111,7 @@ def test_decisions_say_when_and_why(name):
 @every
 def test_only_controllers_decide(name):
     decided = [d for answer in live(make(name)) for d in answer]
-    assert (make(name).priority < Priority.REPORT) == bool(decided)
+    assert (Priority.MEASURE < make(name).priority < Priority.REPORT) == bool(decided)
     if any(isinstance(d, Stop) for d in decided):
         assert make(name).priority is Priority.DECIDE
 

@@ -3,7 +3,16 @@ import pytest
 import torch
 
 from yolo_callbacks import EpochRecord, UnknownMetricError
-from yolo_callbacks.core.metrics import MetricView, direction, fitness_of, keys_of
+from yolo_callbacks.core.metrics import (
+    CLASS_SUMMARIES,
+    MetricView,
+    could_be_metric,
+    direction,
+    fitness_of,
+    is_measured,
+    keys_of,
+    unknown_metric,
+)
 
 DETECT = [
     "metrics/precision(B)",
@@ -40,6 +49,11 @@ DEPTH = ["metrics/delta1", "metrics/abs_rel", "metrics/rmse", "metrics/silog"]
         ("mIoU", SEMANTIC, ("metrics/mIoU",)),
         ("val_loss", SEMANTIC, ("val/ce_loss", "val/dice_loss", "val/aux_loss")),
         ("lr", DETECT, ("lr/pg0",)),
+        ("mAP50-95/person", [*DETECT, "mAP50-95/person"], ("mAP50-95/person",)),
+        ("mAP50-95(B)/person", [*DETECT, "mAP50-95/person"], ("mAP50-95/person",)),
+        ("recall/a/b, c", [*SEGMENT, "recall(B)/a/b, c", "recall(M)/a/b, c"], ("recall(M)/a/b, c",)),
+        ("recall(B)/x", [*POSE, "recall(B)/x", "recall(P)/x"], ("recall(B)/x",)),
+        ("worst_class", [*DETECT, "worst_class"], ("worst_class",)),
     ],
 )
 def test_names_find_their_keys(name, available, keys):
@@ -47,7 +61,16 @@ def test_names_find_their_keys(name, available, keys):
 
 
 @pytest.mark.parametrize(
-    ("name", "available"), [("top1", DETECT), ("mAP50", CLASSIFY), ("val_loss", DEPTH), ("nonsense", DETECT)]
+    ("name", "available"),
+    [
+        ("top1", DETECT),
+        ("mAP50", CLASSIFY),
+        ("val_loss", DEPTH),
+        ("nonsense", DETECT),
+        ("mAP50/person", DETECT),  # the one of all classes is no substitute
+        ("mAP50/person", [*DETECT, "mAP50/persons"]),
+        ("worst_class", DETECT),
+    ],
 )
 def test_a_metric_that_is_not_there(name, available):
     with pytest.raises(UnknownMetricError, match=f"'{name}' is not a metric of this run"):
@@ -132,3 +155,50 @@ def test_the_fitness_is_the_one_of_ultralytics(task, fitness):
 
 def test_a_fitness_that_cannot_be_told():
     assert fitness_of({"val/box_loss": 1.0}) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "better"),
+    [
+        ("mAP50-95/person", "max"),
+        ("mAP50-95(M)/box_loss", "max"),  # a class may be called anything
+        ("precision/val/loss", "max"),
+        ("top1/cat", "max"),
+        ("worst_class", "max"),
+        ("classes/median", "max"),
+        ("classes/at_zero", "min"),
+        ("mAP75/person", None),
+        ("mAP50/", None),
+    ],
+)
+def test_the_direction_of_a_class(name, better):
+    assert direction(name) == better
+
+
+@pytest.mark.parametrize("name", ["mAP50/person", "recall(M)/x/y", "worst_class", "classes/p10"])
+def test_a_class_is_a_metric_before_anything_is_known_of_the_run(name):
+    assert could_be_metric(name)
+    assert is_measured(name)
+
+
+@pytest.mark.parametrize("name", ["fitness", "mAP50", "val_loss", "lr", *DETECT, *SEMANTIC])
+def test_what_the_trainer_itself_measures(name):
+    assert not is_measured(name)
+
+
+def test_a_thousand_classes_leave_the_message_readable():
+    keys = [*DETECT, *(f"{metric}/class {i}" for metric in ("recall", "mAP50-95") for i in range(1200))]
+    said = unknown_metric("fitnes", keys)
+    assert len(said) < 500
+    assert "(did you mean 'fitness'?)" in said
+    assert "mAP50-95/<class> of 1200 classes" in said
+    assert "did you mean 'class 77'?" in unknown_metric("recall/clas 77", keys)
+    assert "PerClassMetrics(classes=['person'])" in unknown_metric("recall/person", DETECT)
+
+
+def test_a_view_has_classes():
+    view = MetricView(EpochRecord(1, {"mAP50-95(B)/a": 0.25, "mAP50-95(M)/a": 0.5, "worst_class": 0.25}))
+    assert (view["mAP50-95/a"], view["mAP50-95(B)/a"], view["worst_class"]) == (0.5, 0.25, 0.25)
+    assert "mAP50-95/b" not in view
+    assert view.get("mAP50-95/b") is None
+    assert all(name not in view for name in CLASS_SUMMARIES if name != "worst_class")

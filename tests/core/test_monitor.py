@@ -170,3 +170,30 @@ def test_patience_of_the_wrong_type(bad):
 def test_patience_zero_is_refused_because_it_means_two_things():
     with pytest.raises(ValueError, match="'stop at once' to Keras and 'never stop' to Ultralytics"):
         check_patience(0)
+
+
+@pytest.mark.parametrize("name", ["mAP50-95/person", "worst_class", "gradients/norm"])
+def test_what_a_rebuilt_epoch_lacks_was_not_measured(name):
+    monitor = Monitor.of(name, "max")
+    assert monitor.value(EpochRecord(1, {"fitness": 0.5})) is None
+    assert monitor.value(EpochRecord(1, {"fitness": 0.5, name: 0.25})) == 0.25
+    with pytest.raises(UnknownMetricError):
+        Monitor.of("recall").value(EpochRecord(1, {"fitness": 0.5}))
+
+
+def test_a_function_of_a_class():
+    monitor = Monitor.of(lambda m: m["recall/person"] + m["fitness"], "max")
+    rebuilt = EpochRecord(1, {"fitness": 0.5})
+    live = EpochRecord(2, {"fitness": 0.5}, measures={"seconds": 1.0})
+    assert monitor.value(rebuilt) is None
+    assert monitor.value(EpochRecord(2, {"fitness": 0.5, "recall/person": 0.25})) == 0.75
+    with pytest.raises(UnknownMetricError, match="PerClassMetrics"):  # a wrong name must not pass unnoticed
+        monitor.value(live)
+    with pytest.raises(UnknownMetricError):
+        Monitor.of(lambda m: m["recall"], "max").value(rebuilt)
+
+
+def test_the_direction_of_a_class_is_known():
+    assert Monitor.of("mAP50-95/person").mode == Monitor.of("worst_class").mode == "max"
+    with pytest.raises(ValueError, match="did you mean 'worst_class'"):
+        Monitor.of("worst_clas")

@@ -58,3 +58,18 @@ def test_slug():
     assert slug("metrics/mAP50-95(B)") == "metrics-mAP50-95-B"
     assert slug("../../x") == "..-..-x"
     assert slug("///") == "monitor"
+
+
+@pytest.mark.parametrize("name", ["person", "St. Bernard", "a/b", "a, b", "x[0]", "人 😀"])
+def test_the_metric_of_a_class_in_a_name(name):
+    template = FileTemplate("{epoch:02d}-{mAP50-95/" + name + ":.3f}")
+    record = EpochRecord(3, {f"mAP50-95(M)/{name}": 0.25, f"mAP50-95(B)/{name}": 0.5})
+    assert template.render_record(record, None) == "weights/03-0.250.pt"
+    assert template.keys == ("epoch", f"mAP50-95/{name}")
+    assert template.render_record(EpochRecord(4, {"fitness": 0.5}), None) == "weights/04-nan.pt"  # was not measured
+
+
+def test_classes_of_every_script_make_different_files():
+    names = [slug(f"mAP50-95/{name}") for name in ("人", "车", "salt & pepper", "salt/pepper")]
+    assert names[0] != names[1]
+    assert not any(set(name) & set('/\\:*?"<>| ') for name in names)

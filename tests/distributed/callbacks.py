@@ -54,6 +54,10 @@ class Witness(Callback):
             file.write(json.dumps({"epoch": trainer.epoch + 1, **facts}) + "\n")
 
 
+def reported(folder):
+    return [ycb.PlatformLogger(["lr_factor"]), ycb.CSVLogger(), Witness(folder)]
+
+
 class BrokenReporter(Callback):
     priority = Priority.REPORT
 

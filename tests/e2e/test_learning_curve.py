@@ -36,7 +36,13 @@ def done(tmp_path_factory):
             ycb.ReduceLROnPlateau(
                 monitor="mAP50-95", factor=0.05, patience=3, min_delta=0.05, cooldown=50, start_from_epoch=20
             ),
-            ycb.ModelCheckpoint("{epoch:03d}-{mAP50-95:.4f}", monitor="mAP50-95", save_top_k=2),
+            ycb.ModelCheckpoint(
+                "{epoch:03d}-{mAP50-95:.4f}",
+                monitor="mAP50-95",
+                save_top_k=2,
+                export=["onnx", "torchscript", "openvino"],
+            ),
+            ycb.PerClassMetrics(),
             ycb.CSVLogger(),
             ycb.PlotLogger(),
         ],
@@ -89,3 +95,32 @@ def test_the_model_that_is_left_is_the_best(done):
     measured = model.val(**{key: ARGUMENTS[key] for key in ("data", "imgsz", "device", "plots", "verbose")}, batch=32)
     assert measured.box.map == pytest.approx(run.history["metrics/mAP50-95(B)"].max(), abs=0.01)
     assert len(run.history) == len(pd.read_csv(run.save_dir / "callbacks" / "epochs.csv"))
+
+
+def test_the_best_is_exported_and_proved_to_detect_as_well(done):
+    _, run = done
+    items = json.loads((run.save_dir / "export" / "report.json").read_text())["exports"]
+    assert [(item["format"], item["passed"]) for item in items] == [
+        ("onnx", True),
+        ("torchscript", True),
+        ("openvino", True),
+    ]
+    for item in items:
+        assert item["from"]["epoch"] == run.history["metrics/mAP50-95(B)"].idxmax()
+        assert item["metrics"]["exported"]["metrics/mAP50(B)"] > 0.3
+        assert abs(item["metrics"]["difference"]["fitness"]) <= 0.005
+
+
+def test_each_class_has_a_curve_of_its_own(done):
+    _, run = done
+    curves = run.history[[name for name in run.history if name.startswith("mAP50-95/")]]
+    assert curves.shape == (len(run.history), 4)
+    assert (curves.max() > 0.1).all()
+    assert curves.iloc[-1].nunique() == 4
+    assert curves.mean(axis=1).tolist() == pytest.approx(run.history["metrics/mAP50-95(B)"].tolist(), abs=2e-5)
+    assert run.history["worst_class"].tolist() == curves.min(axis=1).tolist()
+    rows = pd.read_csv(run.save_dir / "callbacks" / "classes.csv")
+    assert rows.pivot(index="epoch", columns="class", values="mAP50-95").to_numpy() == pytest.approx(
+        curves[[f"mAP50-95/{name}" for name in sorted(rows["class"].unique())]].to_numpy()
+    )
+    assert (run.save_dir / "callbacks" / "classes.png").stat().st_size > 5000

@@ -1,12 +1,7 @@
 """Others in the same trainer: Ultralytics' own integrations, and users' functions that do what one should not do."""
 
 import json
-import os
 import struct
-import subprocess
-import sys
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 
 import numpy as np
 import pandas as pd
@@ -16,6 +11,7 @@ from ultralytics import YOLO
 
 import yolo_callbacks as ycb
 from tests.helpers import TINY
+from tests.platform_server import Platform, train_in_process
 from yolo_callbacks import StopReason
 from yolo_callbacks.callback import TRAIN_EVENTS
 from yolo_callbacks.core.journal import read_journal
@@ -59,63 +55,30 @@ import json, sys
 from ultralytics import YOLO, settings
 import yolo_callbacks as ycb
 
-data, project, arguments = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+data, project, arguments, numbers = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), json.loads(sys.argv[4])
 settings.update({"sync": False, "tensorboard": True, "mlflow": True, "wandb": True})
 # the first training of a process may draw other random numbers than all later ones: it is not compared
-for name, epochs in (("first", 1), ("without", 3), ("with", 3), ("cancelled", 200), ("refused", 200)):
+for name, epochs in (("first", 1), ("without", 3), ("with", 3), ("numbers", 3), ("cancelled", 200), ("refused", 200)):
     model = YOLO("yolo26n.yaml", verbose=False)
-    run = ycb.attach(model) if name not in ("first", "without") else None
+    more = [ycb.PlatformLogger(numbers)] if name == "numbers" else []
+    run = ycb.attach(model, [*ycb.default_callbacks(), *more]) if name not in ("first", "without") else None
     model.train(data=data, project=project, name=name, epochs=epochs, **arguments)
     if run is not None:
         print("STOP", name, run.stop_reason)
 """
 
 
-class Platform(ThreadingHTTPServer):
-    """Takes what Ultralytics sends to its Platform, and cancels two of the runs."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), PlatformRequest)
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        self.received = []
-        self.uploads = {}
-
-    def answer(self, request):
-        if "event" not in request:
-            name = request["modelId"]
-            return {"uploadUrl": f"{self.url}/{name}", "gcsPath": f"store/{name}", "uploadPath": name}
-        event, data = request["event"], request["data"]
-        name = request["name"] if event == "training_started" else request.get("modelId")
-        self.received.append((name, event, data))
-        if event == "training_started":
-            return {"modelId": name, "runId": 1, "cancelled": name == "refused"}
-        return {"cancelled": name == "cancelled" and event == "epoch_end" and data["epoch"] >= 2}
-
-    def of(self, name, event):
-        return [data for whose, what, data in self.received if (whose, what) == (name, event)]
+# what PlatformLogger adds for a run; names that not every integration takes as they are
+CHOSEN = {"Déjà vu (50 %)": "recall", "waited/epochs": "EarlyStopping/wait", "waited": "lr_factor"}
+SENT = {"custom/Déjà_vu_50_": "metrics/recall(B)", "custom/waited_epochs": None, "custom/waited": "lr_factor"}
 
 
-class PlatformRequest(BaseHTTPRequestHandler):
-    def do_POST(self):
-        answer = self.server.answer(json.loads(self.body()))
-        self.reply(json.dumps(answer).encode())
+def cancel(platform, request):
+    return {"cancelled": True} if request["data"]["epoch"] >= 2 else None
 
-    def do_PUT(self):
-        self.server.uploads[self.path.strip("/")] = self.body()
-        self.reply(b"{}")
 
-    def body(self):
-        return self.rfile.read(int(self.headers["Content-Length"]))
-
-    def reply(self, content):
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *_):
-        pass
+def refuse(platform, request):
+    return {"modelId": "refused", "runId": 1, "cancelled": True}
 
 
 class Runs:
@@ -131,27 +94,17 @@ class Runs:
 @pytest.fixture(scope="module")
 def runs(coco8, tmp_path_factory):
     folder = tmp_path_factory.mktemp("integrations")
-    platform = Platform()
-    Thread(target=platform.serve_forever, daemon=True).start()
-    (folder / "config").mkdir()
+    platform = Platform({("cancelled", "epoch_end"): cancel, ("refused", "training_started"): refuse})
     environment = {
-        **{key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")},
-        "YOLO_CONFIG_DIR": str(folder / "config"),
-        "ULTRALYTICS_PLATFORM_URL": platform.url,
-        "ULTRALYTICS_API_KEY": "ul_" + "0" * 40,
         "MLFLOW_TRACKING_URI": (folder / "mlflow").as_uri(),
         "MLFLOW_EXPERIMENT_NAME": "trial",
         "MLFLOW_ALLOW_FILE_STORE": "true",  # its other store needs the large package
         "WANDB_MODE": "offline",
         "WANDB_SILENT": "true",
-        "DO_NOT_TRACK": "true",  # no threads of theirs that draw random numbers meanwhile
-        "NO_PROXY": "127.0.0.1",
-        "no_proxy": "127.0.0.1",
     }
-    words = [sys.executable, "-c", PROGRAM, str(coco8), str(folder / "runs"), json.dumps(TINY)]
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    platform.shutdown()
-    platform.server_close()
+    words = [str(coco8), str(folder / "runs"), json.dumps(TINY), json.dumps(CHOSEN)]
+    done = train_in_process(PROGRAM, words, folder, platform, **environment)
+    platform.close()
     assert done.returncode == 0, done.stdout + done.stderr
     return Runs(folder, platform, done.stdout + done.stderr)
 
@@ -194,7 +147,7 @@ def test_ml_flow_gets_the_same_points_and_files(runs, monkeypatch):
     client = MlflowClient((runs.folder / "mlflow").as_uri())
     experiment = client.get_experiment_by_name("trial").experiment_id
     found = {run.info.run_name: run for run in client.search_runs([experiment])}
-    assert set(found) == {"first", "without", "with", "cancelled", "refused"}
+    assert set(found) == {"first", "without", "with", "numbers", "cancelled", "refused"}
     points, parameters, files = [], [], []
     for name in ("without", "with"):
         run = found[name]
@@ -208,6 +161,49 @@ def test_ml_flow_gets_the_same_points_and_files(runs, monkeypatch):
     assert parameters[0] == parameters[1]
     assert files[1] - files[0] == {"weights/best-fitness.pt"}  # and no scratch files
     assert files[0] <= files[1]
+
+
+def expected_numbers(runs):
+    """Return what an integration has to have got: name -> one value an epoch."""
+    entries = [entry.numbers for entry in journal(runs["numbers"]).entries]
+    sources = {name: source or "EarlyStopping/wait" for name, source in SENT.items()}
+    return {name: [numbers[source] for numbers in entries] for name, source in sources.items()}
+
+
+def test_numbers_of_a_user_reach_every_integration(runs, monkeypatch):
+    from mlflow.tracking import MlflowClient
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    expected = expected_numbers(runs)
+    assert expected["custom/waited_epochs"] != [0, 0, 0]
+
+    sent = sorted(runs.platform.of("numbers", "epoch_end"), key=lambda item: item["epoch"])
+    assert {name: [item["metrics"][name] for item in sent[:3]] for name in SENT} == expected
+    assert not set(SENT) & set(sent[3]["metrics"])  # the final evaluation is no epoch
+    assert not set(SENT) & set(runs.platform.of("numbers", "training_complete")[0]["results"]["metrics"])
+
+    rows = [row for row in wandb_history(runs["numbers"]) if "custom/waited" in row]
+    assert {name: [row[name] for row in rows] for name in SENT} == expected
+
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    client = MlflowClient((runs.folder / "mlflow").as_uri())
+    found = client.search_runs([client.get_experiment_by_name("trial").experiment_id])
+    (run,) = (run.info.run_id for run in found if run.info.run_name == "numbers")
+    histories = {name: [item.value for item in client.get_metric_history(run, name)] for name in SENT}
+    assert histories == expected
+
+    events = EventAccumulator(str(runs["numbers"])).Reload()
+    for name in SENT:
+        assert [item.value for item in events.Scalars(name)] == pytest.approx(expected[name])
+
+
+def test_numbers_of_a_user_are_in_no_file_of_the_trainer(runs):
+    frames = [pd.read_csv(runs[name] / "results.csv").drop(columns="time") for name in ("without", "numbers")]
+    pd.testing.assert_frame_equal(*frames, check_exact=True)
+    kept = [torch.load(runs[name] / "weights" / "last.pt", weights_only=False) for name in ("without", "numbers")]
+    assert kept[0]["train_metrics"] == kept[1]["train_metrics"]
+    assert list(kept[0]["train_results"]) == list(kept[1]["train_results"])
+    assert not set(SENT) & set(journal(runs["numbers"]).entries[-1].numbers)
 
 
 def wandb_history(folder):
@@ -262,16 +258,18 @@ def test_a_run_cancelled_from_the_platform_ends_with_everything_saved(runs):
     number = len(rows(folder))
     assert 3 <= number < 200
     assert_is_whole(folder, number)
-    assert f"STOP cancelled {StopReason.EXTERNAL}" in runs.output
+    assert f"STOP cancelled {StopReason.CANCELLED}" in runs.output
     assert run_json(folder)["status"] == "stopped"
-    assert run_json(folder)["stop"]["reason"] == StopReason.EXTERNAL.value
+    stop = {"reason": "cancelled", "message": "cancelled from the Ultralytics Platform", "epoch": number}
+    assert run_json(folder)["stop"] == stop
+    assert journal(folder).entries[-1].stop.reason is StopReason.CANCELLED
     assert (folder / "callbacks" / "curves.png").exists()
     assert runs.platform.uploads["cancelled"] == (folder / "weights" / "best.pt").read_bytes()
 
 
 def test_a_run_cancelled_before_it_began_ends_after_one_epoch(runs):
     assert_is_whole(runs["refused"], 1)
-    assert run_json(runs["refused"])["stop"]["reason"] == StopReason.EXTERNAL.value
+    assert run_json(runs["refused"])["stop"]["reason"] == StopReason.CANCELLED.value
 
 
 # ----------------------------------------------------------------------------------------------- users' functions

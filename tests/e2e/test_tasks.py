@@ -5,6 +5,7 @@ from typing import NamedTuple
 import pandas as pd
 import pytest
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from ultralytics import YOLO
 from ultralytics.cfg import TASK2METRIC, TASKS
 
@@ -107,6 +108,7 @@ def test_defaults_and_every_metric_in_every_task(task, tmp_path):
             *ycb.default_callbacks(),
             ycb.EarlyStopping(monitor="val_loss", patience=50),
             ycb.ModelCheckpoint(f"{{epoch}}-{{{short}:.3f}}", monitor=short, save_top_k=2),
+            ycb.TensorBoard(predictions_freq=1),
             witness,
         ],
     )
@@ -143,6 +145,10 @@ def test_defaults_and_every_metric_in_every_task(task, tmp_path):
         assert record.metrics["fitness"] == pytest.approx(fitness_of(row), abs=2e-5)
         assert 0 <= record.metrics["fitness"] <= expected.highest_fitness
     assert fitness_of(dict.fromkeys(expected.up, 1.0)) == expected.highest_fitness
+
+    events = EventAccumulator(str(folder)).Reload()
+    assert [item.step for item in events.Images("validation/labels_and_predictions")] == [1, 2]
+    assert len(events.Graph().node) > 100
 
 
 @pytest.mark.parametrize("kind", ["a loss", "a metric of another task"])

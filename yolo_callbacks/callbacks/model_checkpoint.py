@@ -6,15 +6,15 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Union
 
 from yolo_callbacks.callback import Callback, Priority
-from yolo_callbacks.core.checks import check_bool, check_int, check_number, check_verbose
+from yolo_callbacks.core.checks import check_bool, check_choice, check_int, check_number, check_verbose
 from yolo_callbacks.core.decision import SaveCheckpoint
-from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.monitor import Metric, Monitor
 from yolo_callbacks.core.naming import EXAMPLE_EPOCH, EXCEPTION, LATEST, FileTemplate, slug
 from yolo_callbacks.core.record import History
 from yolo_callbacks.core.selection import ALL, ClockFold, Top, TopFold
 
 if TYPE_CHECKING:
+    from yolo_callbacks.core.export import ExportPlan
     from yolo_callbacks.core.session import Session
 
 PERIODIC = "epoch-{epoch:04d}.pt"
@@ -49,13 +49,31 @@ class ModelCheckpoint(Callback):
         save_on_exception: When training ends with an exception, save the weights as they are as `exception.pt`;
             resuming it repeats the epoch that broke. Defaults to False.
         export: A format of Ultralytics (`"onnx"`, `"openvino"`, ...) or a list of them: export the best checkpoint
-            into `export/` when training ends. Defaults to None.
-        export_args: Arguments for the export, such as `{"dynamic": True}`. Defaults to None.
+            into `export/`, and prove it (see below). Defaults to None.
+        export_args: Arguments for the export, such as `{"dynamic": True}`; each format gets those that it takes. With
+            `"device"` you say where export and proof run: on the CPU, unless you say otherwise, since the training may
+            hold all of the GPU's memory. Defaults to None.
+        export_when: `"end"` exports when training ends, `"best"` also each new best while it goes on, off the
+            training thread and at low priority: one at a time, and of several that wait only the newest. Defaults to
+            `"end"`.
+        export_tolerance: The most that the fitness of an exported file may differ from its checkpoint's, >= 0. Files
+            of half precision or 8 bits differ more: raise it for them. None exports without a proof. Defaults to
+            0.005.
+        export_timeout: The most seconds that one format may take, proof included. Defaults to 1800.
         filename: Lightning's word for `filepath`; give one of the two. Defaults to None.
+
+    **Export that is proved.** Each exported file is loaded again, and validated by Ultralytics on the data of the run,
+    as is its checkpoint: the same pictures in the same shape. `export/report.json` has the metrics of both, their
+    difference, the speed of both, size, SHA-256, class names and versions. A file that cannot be made, loaded or
+    validated, or that differs too much, is rejected: an error is logged, the report and `run.json` say why, the file
+    is put aside with `.rejected` at the end of its name, and `yolo-cb train` exits with 1. The checkpoint stays, and
+    `model.train()` returns as ever. All of it happens in a process of its own, so that a crash there harms nothing;
+    it neither installs nor downloads anything, and ends with the training that started it.
 
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If an argument is out of range, a template's key is unknown, or arguments contradict each other.
+        ImportError: If a format needs a package that is not installed.
 
     Example:
         ```python
@@ -81,6 +99,9 @@ class ModelCheckpoint(Callback):
         save_on_exception: bool = False,
         export: Union[str, Iterable[str], None] = None,
         export_args: Mapping[str, Any] | None = None,
+        export_when: str = "end",
+        export_tolerance: float | None = 0.005,
+        export_timeout: float = 1800,
         filename: str | None = None,
     ) -> None:
         if filepath is not None and filename is not None:
@@ -110,10 +131,17 @@ class ModelCheckpoint(Callback):
                 f"{'save_best_only=False' if not self.save_best_only else f'save_top_k={save_top_k}'} keeps would "
                 "overwrite the one before"
             )
-        self.export = _checked_formats(export)
-        self.export_args = dict(export_args) if export_args is not None else None
+        self.export_when = check_choice("export_when", export_when, ("end", "best"))
+        self.export_tolerance = (
+            None if export_tolerance is None else check_number("export_tolerance", export_tolerance, minimum=0.0)
+        )
+        self.export_timeout = check_number("export_timeout", export_timeout, minimum=0.0, exclusive=True)
+        self.export = _checked_formats(export, to_prove=self.export_tolerance is not None)
+        self.export_args = _checked_export_args(export_args, self.export)
         if self.export and self._top_k == 0:
             raise ValueError(f"export={export!r} exports the best checkpoint, and save_top_k=0 keeps none")
+        if self.export_when == "best" and not self.export:
+            raise ValueError("export_when='best' says when to export, but not what: give export a format")
         self._best = TopFold(self._monitor, self._top_k, self._template)
         self._clock = ClockFold(self.every_n_minutes * 60) if self.every_n_minutes else None
 
@@ -185,37 +213,53 @@ class ModelCheckpoint(Callback):
         kept = history.fold(self._best).kept
         return kept[0][2] if kept else None
 
-    def setup(self, session: Session) -> None:
-        """Tell of a package that the export will miss while there is time to install it."""
-        from yolo_callbacks.core.export import missing_package
-
-        for hint in filter(None, map(missing_package, self.export)):
-            LOGGER.warning(hint)
+    def act(self, session: Session) -> None:
+        """Export a new best, where that is asked for."""
+        kept = session.history.fold(self._best).kept
+        if self.export_when == "best" and kept and kept[0][1] == session.history.epoch:
+            session.files.export_soon(kept[0][2], self._export_plan())
 
     def close(self, session: Session, error: BaseException | None) -> None:
         """Save what an exception would lose, or export the best."""
         if error is not None:
+            session.files.exports.cancel()
             if self.save_on_exception and not isinstance(error, SystemExit):  # who exits does not want to wait
                 session.files.save_now(self._beside(EXCEPTION), "exception", session.history.epoch)
             return
         best = self.best_file(session.history)
         if self.export and best is not None:
-            session.files.export(best, self.export, self.export_args or {})
+            session.files.export(best, self._export_plan())
+
+    def _export_plan(self) -> ExportPlan:
+        from yolo_callbacks.core.export import ExportPlan
+
+        return ExportPlan(
+            self._best_name(), self.export, self.export_args or {}, self.export_tolerance, self.export_timeout
+        )
 
 
-def _checked_formats(export: object) -> tuple[str, ...]:
+def _checked_formats(export: object, *, to_prove: bool) -> tuple[str, ...]:
     """Return the export formats as Ultralytics writes them.
 
     Raises:
         TypeError: If it is neither a name nor a list of names.
         ValueError: If Ultralytics has no such format.
+        ImportError: If a format needs a package that is not installed.
     """
     if export is None:
         return ()
-    from yolo_callbacks.core.export import check_formats
+    from yolo_callbacks.core.export_formats import check_formats, check_packages
 
-    if isinstance(export, str):
-        return check_formats([export])
-    if isinstance(export, Iterable):
-        return check_formats(list(export))
-    raise TypeError(f"export={export!r} must be a format such as 'onnx', or a list of them")
+    if not isinstance(export, Iterable):
+        raise TypeError(f"export={export!r} must be a format such as 'onnx', or a list of them")
+    formats = check_formats([export] if isinstance(export, str) else export)
+    check_packages(formats, to_prove=to_prove)
+    return formats
+
+
+def _checked_export_args(arguments: object, formats: tuple[str, ...]) -> dict[str, Any] | None:
+    if arguments is None:
+        return None
+    from yolo_callbacks.core.export_formats import check_export_args
+
+    return check_export_args(arguments, formats)

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolo_callbacks.callback import Callback, Priority
 from yolo_callbacks.core.checks import check_file_name, check_number
+from yolo_callbacks.core.drawing import Drawing
 
 if TYPE_CHECKING:
     from yolo_callbacks.core.session import Session
-
-_RENDER_TIMEOUT = 60.0  # seconds; far more than a picture of 10,000 epochs takes
 
 
 class PlotLogger(Callback):
@@ -45,7 +39,7 @@ class PlotLogger(Callback):
     def __init__(self, filename: str = "curves.png", refresh_seconds: float = 30.0) -> None:
         self.filename = check_file_name("filename", filename, suffix=".png")
         self.refresh_seconds = check_number("refresh_seconds", refresh_seconds, minimum=0.0)
-        self._due = 0.0
+        self._drawing = Drawing("plotting", self.refresh_seconds)
 
     def outputs(self) -> Iterable[str]:
         """Return the picture."""
@@ -53,11 +47,11 @@ class PlotLogger(Callback):
 
     def setup(self, session: Session) -> None:
         """The first epoch gets a picture."""
-        self._due = 0.0
+        self._drawing.restart()
 
     def act(self, session: Session) -> None:
         """Draw, if the last picture is old enough."""
-        if time.monotonic() >= self._due:
+        if self._drawing.is_due:
             self._draw(session)
 
     def close(self, session: Session, error: BaseException | None) -> None:
@@ -66,27 +60,4 @@ class PlotLogger(Callback):
             self._draw(session)
 
     def _draw(self, session: Session) -> None:
-        self._due = time.monotonic() + self.refresh_seconds
-        journal, picture = session.files.journal.path, session.run.callbacks_dir / self.filename
-        session.files.background("plots").submit(self.filename, lambda: render_in_process(journal, picture))
-
-
-def render_in_process(journal: Path, picture: Path) -> None:
-    """Run `python -m yolo_callbacks.plotting JOURNAL PICTURE` and wait for it.
-
-    Raises:
-        RuntimeError: If it fails.
-    """
-    command = [sys.executable, "-m", "yolo_callbacks.plotting", str(journal), str(picture)]
-    # its own session: a Ctrl-C in the terminal is meant for the training
-    done = subprocess.run(
-        command,
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=_RENDER_TIMEOUT,
-        start_new_session=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-    )
-    if done.returncode:
-        raise RuntimeError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
+        self._drawing.draw(session, session.files.journal.path, session.run.callbacks_dir / self.filename)

@@ -80,7 +80,8 @@ def train(
     Ctrl-C once ends the training after the current epoch with everything saved, twice at once. SIGTERM and SIGUSR1
     end it after the current batch, with a state that --resume goes on from.
 
-    Exit codes: 0 success or early stop, 1 failure, 2 bad usage, 130 interrupted, 143 and 138 after SIGTERM and SIGUSR1.
+    Exit codes: 0 success or early stop, 1 failure or a rejected export, 2 bad usage, 130 interrupted, 143 and 138 after
+    SIGTERM and SIGUSR1.
     """
     from yolo_callbacks.cli.train import TrainRequest, train_command
 

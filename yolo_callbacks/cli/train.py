@@ -143,7 +143,21 @@ def _train(
                 return 128 + passed_on[0]
             raise
     _summarize(attachment, Console())
-    return INTERRUPTED if attachment.stop_reason is StopReason.INTERRUPTED else OK
+    rejected = _rejected_exports(attachment)
+    for item in rejected:
+        text = f"the export of {item['from']} to {item['format']} is rejected: {item['error']}."
+        console.print(f"[bold red]Error:[/] {escape(text)}", soft_wrap=True)
+    if rejected:
+        console.print(f"The training itself is safe: {escape(str(attachment.save_dir))}", soft_wrap=True)
+    if attachment.stop_reason is StopReason.INTERRUPTED:
+        return INTERRUPTED
+    return FAILURE if rejected else OK
+
+
+def _rejected_exports(attachment: Attachment) -> list[dict[str, Any]]:
+    """Return what `run.json` says of exports that are not what their checkpoint is."""
+    exports = manifest_of(attachment.save_dir).get("exports", []) if attachment.save_dir else []
+    return [item for item in exports if item.get("passed") is False]
 
 
 def _summarize(attachment: Attachment, console: Console) -> None:
@@ -169,8 +183,16 @@ def _summarize(attachment: Attachment, console: Console) -> None:
                 "Checkpoint", f"{item['file']}  ({item['monitor']} {item['value']:.5g}, epoch {item['epoch']})"
             )
     for item in manifest.get("exports", []):
-        table.add_row("Export", f"export/{item['file']}" if "file" in item else item["error"])
+        table.add_row("Export", escape(_export_in_words(item)))
     for name in ("epochs.csv", "curves.png", "run.json"):
         if (folder / "callbacks" / name).exists():
             table.add_row("Log", f"callbacks/{name}")
     console.print(Panel(table, title="yolo-cb", title_align="left", expand=False))
+
+
+def _export_in_words(item: dict[str, Any]) -> str:
+    if not item.get("passed", True):
+        return f"{item['format']} is rejected: {item['error']}"
+    fitness = item.get("fitness", {})
+    proof = f"fitness {fitness['exported']:.4f}, .pt {fitness['pt']:.4f}" if fitness.get("exported") is not None else ""
+    return f"export/{item['file']}  ({proof or 'not validated'})"

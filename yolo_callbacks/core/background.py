@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from yolo_callbacks.core.log import LOGGER
+from yolo_callbacks.core.secrets import hide
 
 Task = Callable[[], None]
 
@@ -118,7 +119,7 @@ class Background:
 
 def tell_once(told: set[str], what: str, error: Exception) -> None:
     """Log an error that training survives, with its cause; the same one is not repeated."""
-    sentence = f"{what} failed and is skipped, training goes on: {type(error).__name__}: {error}"
+    sentence = hide(f"{what} failed and is skipped, training goes on: {type(error).__name__}: {error}")
     if sentence not in told:
         told.add(sentence)
         LOGGER.warning(sentence, exc_info=LOGGER.isEnabledFor(10))

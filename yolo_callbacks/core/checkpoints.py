@@ -100,6 +100,10 @@ class CheckpointStore:
             error, self._error = self._error, None
             raise error
 
+    def settle(self) -> None:
+        """Wait until everything is on disk, or has failed to be; from any thread."""
+        self._worker.wait()
+
     def _attempt(self, decision: SaveCheckpoint, data: bytes | None, source: Path) -> None:
         """Store a checkpoint. A disk that fails must not end the training; anything else is a mistake of ours."""
         try:

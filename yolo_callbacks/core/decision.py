@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
 
+from yolo_callbacks.core.layer_patterns import Layers, check_layers, spelt
 from yolo_callbacks.core.numbers import decode_number, encode_number
 
 
@@ -31,8 +32,10 @@ class StopReason(str, Enum):
     """A signal asked the process to leave."""
     TIME_LIMIT = "time_limit"
     """Ultralytics' own `time` limit was reached."""
+    CANCELLED = "cancelled"
+    """Somebody cancelled the run from the Ultralytics Platform."""
     EXTERNAL = "external"
-    """Something else set `trainer.stop`: another callback, or a cancel from the Ultralytics Platform."""
+    """Something else set `trainer.stop`, such as another callback."""
 
     def __str__(self) -> str:
         return self.value
@@ -48,6 +51,7 @@ _FROM_OUTSIDE = {
     StopReason.INTERRUPTED,
     StopReason.PREEMPTED,
     StopReason.TIME_LIMIT,
+    StopReason.CANCELLED,
     StopReason.EXTERNAL,
 }
 
@@ -116,6 +120,39 @@ class SetLearningRate(Decision):
 
 
 @dataclass(frozen=True)
+class SetFrozen(Decision):
+    """Freeze layers from the next epoch on, or let them learn (again), at a rate of their own if wanted.
+
+    A frozen layer keeps its weights and its BatchNorm statistics. What this source says of some layers replaces what
+    it has said of the same layers before.
+
+    Attributes:
+        layers: Which: patterns of names of parameters or modules, with `*`, `?` and `[]`, a module with all that is
+            in it; None for the backbone of the model's YAML.
+        frozen: Whether they are frozen. A layer stays frozen as long as any source wants it frozen.
+        lr_factor: What the learning rate of these layers is multiplied with while they learn; the factors of several
+            sources, and of a source for several choices of layers, multiply.
+        announce: Whether it is worth a line in the log.
+        routine: Whether it is one of many, which are not worth a mark in plots and tables.
+    """
+
+    layers: Layers = None
+    frozen: bool = True
+    lr_factor: float = 1.0
+    announce: bool = True
+    routine: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", check_layers(self.layers))
+
+    @property
+    def label(self) -> str:
+        """Name the layers, and the factor."""
+        factor = "" if self.frozen or self.lr_factor == 1.0 else f" at lr x {self.lr_factor:.3g}"
+        return "" if self.routine else f"{'froze' if self.frozen else 'unfroze'} {spelt(self.layers)}{factor}"
+
+
+@dataclass(frozen=True)
 class SaveCheckpoint(Decision):
     """Keep the checkpoint of this epoch under a name of its own.
 
@@ -146,6 +183,7 @@ class SaveCheckpoint(Decision):
 _KINDS: dict[str, type[Decision]] = {
     "stop": Stop,
     "set_learning_rate": SetLearningRate,
+    "set_frozen": SetFrozen,
     "save_checkpoint": SaveCheckpoint,
 }
 _KIND_OF: dict[type[Decision], str] = {cls: kind for kind, cls in _KINDS.items()}

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from yolo_callbacks.callback import Callback
-from yolo_callbacks.core.decision import Decision, SetLearningRate, Stop
+from yolo_callbacks.core.decision import Decision, SetFrozen, SetLearningRate, Stop
+from yolo_callbacks.core.freezing import FreezeState
 from yolo_callbacks.core.journal import Entry, JournalContent
 from yolo_callbacks.core.learning_rate import LearningRateState
 from yolo_callbacks.core.record import EpochRecord, History, Plan
@@ -24,6 +25,7 @@ class Ledger:
         entries: The same with the decisions and counters of each.
         decisions: All decisions so far, in order.
         learning_rate: The factors that they put in force.
+        freezing: What they have frozen.
 
     Example:
         >>> from yolo_callbacks import EarlyStopping
@@ -41,6 +43,7 @@ class Ledger:
         self.entries: list[Entry] = []
         self.decisions: list[Decision] = []
         self.learning_rate = LearningRateState()
+        self.freezing = FreezeState()
 
     def begin(self) -> None:
         """Ask for what should be in force from the first epoch on."""
@@ -81,6 +84,7 @@ class Ledger:
         for decision in decisions:
             self.decisions.append(decision)
             self.learning_rate = self.learning_rate.after(decision)
+            self.freezing = self.freezing.after(decision)
 
     def _ask(self) -> tuple[Decision, ...]:
         """Collect every callback's decisions for the history as it stands."""
@@ -88,8 +92,9 @@ class Ledger:
         for name, callback in self._callbacks.items():
             answer = callback.decide(self.history) or ()
             decided += [replace(d, source=name) for d in ((answer,) if isinstance(answer, Decision) else answer)]
-        # after the last epoch there is nothing left to stop or to slow down
+        # after the last epoch there is nothing left to stop or to slow down, and nothing that learns
         at_end = bool(self.history) and self.history[-1].last
         stops = not at_end and any(isinstance(decision, Stop) for decision in decided)
-        moot = (Stop, SetLearningRate) if at_end else SetLearningRate if stops else ()
+        for_the_next = (SetLearningRate, SetFrozen)
+        moot = (Stop, *for_the_next) if at_end else for_the_next if stops else ()
         return tuple(decision for decision in decided if not isinstance(decision, moot))

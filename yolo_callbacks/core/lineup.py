@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Union
 
 from yolo_callbacks.callback import Callback, check_events
@@ -84,13 +84,19 @@ def check_outputs(callbacks: Mapping[str, Callback], save_period: int = 0) -> No
                 raise ValueError(f"{name} would write {file}, and so does Ultralytics with save_period={save_period}")
 
 
-def check_metrics(callbacks: Mapping[str, Callback], metrics: Mapping[str, float], losses_known: bool) -> None:
+def check_metrics(
+    callbacks: Mapping[str, Callback],
+    metrics: Mapping[str, float],
+    losses_known: bool,
+    problem: Callable[[str], str | None] = lambda name: None,
+) -> None:
     """Make sure that the run has every metric that a callback asks for.
 
     Args:
         callbacks: The callbacks by label.
         metrics: Names of all metrics that the run will have.
         losses_known: Whether the names of the losses are among them.
+        problem: Returns why there will not be a metric, None where it knows of nothing.
 
     Raises:
         UnknownMetricError: If it has not; the message names the callback.
@@ -98,6 +104,8 @@ def check_metrics(callbacks: Mapping[str, Callback], metrics: Mapping[str, float
     for name, callback in callbacks.items():
         try:
             for metric in callback.needs():
+                if (why := problem(metric)) is not None:
+                    raise UnknownMetricError(why)
                 check_known(metric, metrics, losses_known)
         except UnknownMetricError as error:
             raise UnknownMetricError(f"{name}: {error}") from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import threading
 import time
 import uuid
@@ -13,12 +12,9 @@ from typing import Any
 
 from yolo_callbacks.core import storage
 from yolo_callbacks.core.background import Background
+from yolo_callbacks.core.secrets import without_secrets
 
 FORMAT = 1
-_SECRET_NAME = re.compile(r"key|token|secret|passw|credential|auth", re.IGNORECASE)
-_URL_LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
-_URL_QUERY = re.compile(r"(://[^\s?#]*\?)[^\s#]+")
-_HIDDEN = "***"
 
 
 class Manifest:
@@ -33,7 +29,7 @@ class Manifest:
     def __init__(self, path: Path, worker: Background, *, resumed: bool = False) -> None:
         self.path = path
         self._worker = worker
-        self._lock = threading.Lock()
+        self._lock, self._writing = threading.Lock(), threading.Lock()
         self._data: dict[str, Any] = {
             "id": uuid.uuid4().hex,
             "started": now(),
@@ -67,9 +63,10 @@ class Manifest:
         return dict(self._data.get("notes", {}).get(name, {}))
 
     def _write(self) -> None:
-        with self._lock:
-            data = dict(self._data)
-        storage.write_json(self.path, without_secrets(data))
+        with self._writing:  # several threads come by here, and what is newer has to be written later
+            with self._lock:
+                data = dict(self._data)
+            storage.write_json(self.path, without_secrets(data))
 
 
 def manifest_of(run: Path) -> dict[str, Any]:
@@ -84,24 +81,6 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return data if isinstance(data, dict) else {}
-
-
-def without_secrets(value: Any, name: str = "") -> Any:
-    """Return a copy with the values of secret-looking names, and logins and queries in URLs, taken out.
-
-    Example:
-        >>> without_secrets({"api_key": "abc", "url": "https://me:pw@host/x", "lr0": 0.01})
-        {'api_key': '***', 'url': 'https://***@host/x', 'lr0': 0.01}
-    """
-    if isinstance(value, Mapping):
-        return {str(key): without_secrets(item, str(key)) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [without_secrets(item, name) for item in value]
-    if isinstance(value, str):
-        if value and _SECRET_NAME.search(name):
-            return _HIDDEN
-        return _URL_QUERY.sub(rf"\g<1>{_HIDDEN}", _URL_LOGIN.sub(f"{_HIDDEN}@", value))
-    return value
 
 
 def now() -> str:

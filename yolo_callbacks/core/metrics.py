@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -28,22 +29,39 @@ _SHORT = {name: name for name in _HIGHER_IS_BETTER + _LOWER_IS_BETTER} | {
     "top5": "accuracy_top5",
 }
 _LOSS_SUMS = {"train_loss": "train/", "val_loss": "val/"}
+_OF_THE_TRAINER = ("metrics/", "train/", "val/", "lr/")
 # A bare name on a run with two heads means the head that the task is named after, as in ultralytics.cfg.TASK2METRIC.
 _HEADS = ("(M)", "(P)", "(B)")
 
-SHORT_NAMES: tuple[str, ...] = ("fitness", *_SHORT, *_LOSS_SUMS, "lr")
+CLASS_METRICS = ("mAP50-95", "mAP50", "precision", "recall", "mIoU", "pixel_acc", "top1", "top5")
+"""What there may be of a single class, as in `mAP50-95/person`."""
+
+WORST_CLASS = "worst_class"
+CLASS_SUMMARIES: dict[str, str] = {
+    WORST_CLASS: "max",
+    "classes/p10": "max",
+    "classes/median": "max",
+    "classes/at_zero": "min",
+}
+"""What is said of all classes of an epoch together, and which direction is better."""
+
+SHORT_NAMES: tuple[str, ...] = ("fitness", *_SHORT, *_LOSS_SUMS, "lr", WORST_CLASS)
 
 
 class UnknownMetricError(ValueError):
     """A metric was asked for that the run does not have."""
 
 
+class UnmeasuredError(UnknownMetricError):
+    """The same of a name that is none of the trainer's: see `is_measured`."""
+
+
 def keys_of(name: str, available: Iterable[str]) -> tuple[str, ...]:
     """Return the keys whose sum is the metric `name`: one key, or all losses for `val_loss` and `train_loss`.
 
     Args:
-        name: A key of the trainer (`metrics/mAP50-95(B)`), a short name (`mAP50-95`, `val_loss`), or a short name
-            with its head (`mAP50-95(M)`).
+        name: A key of the trainer (`metrics/mAP50-95(B)`), a short name (`mAP50-95`, `val_loss`), a short name with
+            its head (`mAP50-95(M)`), or that of one class (`mAP50-95/person`, `mAP50-95(M)/person`).
         available: The keys that there are.
 
     Raises:
@@ -58,7 +76,7 @@ def keys_of(name: str, available: Iterable[str]) -> tuple[str, ...]:
     keys = available if isinstance(available, Mapping) else tuple(available)
     found = _find(name, keys)
     if not found:
-        raise UnknownMetricError(unknown_metric(name, keys))
+        raise (UnmeasuredError if is_measured(name) else UnknownMetricError)(unknown_metric(name, keys))
     return found
 
 
@@ -68,17 +86,65 @@ def _find(name: str, keys: Collection[str]) -> tuple[str, ...]:
         return (name,)
     if name in _LOSS_SUMS:
         return tuple(key for key in keys if key.startswith(_LOSS_SUMS[name]) and key.endswith("loss"))
-    stem = "lr/pg0" if name == "lr" else f"metrics/{_SHORT.get(name, name)}"
-    candidates = (stem, *(stem + head for head in _HEADS))
+    if class_metric(name) is not None:
+        candidates = class_keys(name)
+    else:
+        stem = "lr/pg0" if name == "lr" else f"metrics/{_SHORT.get(name, name)}"
+        candidates = (stem, *(stem + head for head in _HEADS))
     return next(((candidate,) for candidate in candidates if candidate in keys), ())
+
+
+def class_metric(name: str) -> tuple[str, str] | None:
+    """Return the metric and the class of a name such as `mAP50-95(M)/person`, None if it is no such name.
+
+    Example:
+        >>> class_metric("mAP50-95(M)/person"), class_metric("recall/salt/pepper"), class_metric("val/box_loss")
+        (('mAP50-95(M)', 'person'), ('recall', 'salt/pepper'), None)
+    """
+    metric, _, label = name.partition("/")
+    return (metric, label) if label and _headless(metric) in CLASS_METRICS else None
+
+
+def is_of_classes(name: str) -> bool:
+    """Return whether `name` is a metric of one class, or says something of all classes together."""
+    return name in CLASS_SUMMARIES or class_metric(name) is not None
+
+
+def class_keys(name: str) -> tuple[str, ...]:
+    """Return the keys that one class's metric may stand under, in order.
+
+    Without its head it means the head that the task is named after, as everywhere; a run with one head names none.
+    """
+    metric, _, label = name.partition("/")
+    stem = _headless(metric)
+    heads = ("", *_HEADS) if stem == metric else (metric[len(stem) :], *([""] if metric.endswith("(B)") else []))
+    return tuple(f"{stem}{head}/{label}" for head in heads)
+
+
+def is_measured(name: str) -> bool:
+    """Return whether `name` is not one of the trainer's: callbacks measure it, or it is of a single class.
+
+    An epoch may lack it although it was validated: one that was rebuilt from Ultralytics' own log, which has no such
+    thing.
+    """
+    return name in CLASS_SUMMARIES or ("/" in name and not name.startswith(_OF_THE_TRAINER))
 
 
 def unknown_metric(name: str, available: Iterable[str]) -> str:
     """Return the sentence that is said of a metric that is not there."""
-    keys = list(available)
-    names = sorted({*keys, *(short for short in SHORT_NAMES if _find(short, keys))})
-    hint = nearest(name, [*names, *(_stem(key) for key in keys)])
-    return f"'{name}' is not a metric of this run{hint}; known here: {', '.join(names) or 'none'}"
+    keys = dict.fromkeys(available)
+    of_classes = [split for split in map(class_metric, keys) if split is not None]
+    others = {*(key for key in keys if class_metric(key) is None), *(n for n in SHORT_NAMES if _find(n, keys))}
+    wanted = class_metric(name)
+    if wanted is not None:
+        hint = nearest(wanted[1], dict.fromkeys(label for _, label in of_classes if label != wanted[1]))
+        hint = hint or f" (PerClassMetrics(classes=['{wanted[1]}']) measures it for a function as a monitor)"
+    else:
+        hint = nearest(name, [*others, *(_stem(key) for key in others)])
+    counted = Counter(metric for metric, _ in of_classes)  # not one by one: there may be a thousand classes
+    grouped = (f"{metric}/<class> of {number} classes" for metric, number in counted.items())
+    known = ", ".join(sorted([*others, *grouped]))
+    return f"'{name}' is not a metric of this run{hint}; known here: {known or 'none'}"
 
 
 def direction(name: str) -> str | None:
@@ -87,7 +153,13 @@ def direction(name: str) -> str | None:
     Example:
         >>> direction("val/box_loss"), direction("mAP50-95"), direction("metrics/rmse"), direction("lr/pg0")
         ('min', 'max', 'min', None)
+        >>> direction("mAP50-95/person"), direction("worst_class")
+        ('max', 'max')
     """
+    if name in CLASS_SUMMARIES:
+        return CLASS_SUMMARIES[name]
+    if class_metric(name) is not None:
+        return "max"
     stem = _stem(name)
     if stem == "fitness" or _SHORT.get(stem, stem) in _HIGHER_IS_BETTER:
         return "max"
@@ -172,4 +244,9 @@ class MetricView(Mapping[str, float]):
 
 def _stem(name: str) -> str:
     """Drop the prefix and the head: `metrics/mAP50-95(B)` -> `mAP50-95`."""
-    return re.sub(r"\([A-Z]\)$", "", name.split("/", 1)[-1])
+    return _headless(name.split("/", 1)[-1])
+
+
+def _headless(name: str) -> str:
+    """Drop the head: `mAP50-95(B)` -> `mAP50-95`."""
+    return re.sub(r"\([A-Z]\)$", "", name)

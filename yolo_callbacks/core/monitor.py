@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from typing import Union
 
 from yolo_callbacks.core.checks import check_choice, check_int, check_number, nearest
-from yolo_callbacks.core.metrics import SHORT_NAMES, MetricView, could_be_metric, direction
+from yolo_callbacks.core.metrics import (
+    SHORT_NAMES,
+    MetricView,
+    UnmeasuredError,
+    could_be_metric,
+    direction,
+    is_measured,
+)
 from yolo_callbacks.core.record import EpochRecord, Plan
 
 Metric = Union[str, Callable[[Mapping[str, float]], float]]
@@ -90,18 +97,26 @@ class Monitor:
     def value(self, record: EpochRecord) -> float | None:
         """Return what was measured in this epoch, None if it was not measured in it.
 
+        An epoch that was rebuilt from Ultralytics' own log has nothing but the trainer's metrics: whatever else is
+        watched was not measured in it.
+
         Raises:
             UnknownMetricError: If a validated epoch has no such metric.
             TypeError: If a function returned something that is no number.
         """
         view = MetricView(record)
         if isinstance(self.metric, str):
-            if not record.validated and self.metric not in view:
+            if self.metric not in view and (not record.validated or is_measured(self.metric)):
                 return None
             return view[self.metric]
         if not record.validated:
             return None
-        value = self.metric(view)
+        try:
+            value = self.metric(view)
+        except UnmeasuredError:
+            if record.measures:  # a mistake, such as a class that is not there, and not a rebuilt epoch
+                raise
+            return None
         try:
             return float(value)
         except (TypeError, ValueError):
@@ -204,7 +219,10 @@ def patience_in_epochs(patience: Patience, planned_epochs: int) -> int:
     return max(1, math.ceil(patience * planned_epochs)) if isinstance(patience, float) else patience
 
 
-_FORMS = ": use a short name such as 'fitness', 'mAP50-95' or 'val_loss', or a key such as 'val/box_loss'"
+_FORMS = (
+    ": use a short name such as 'fitness', 'mAP50-95' or 'val_loss', a key such as 'val/box_loss', or a class's metric "
+    "such as 'mAP50-95/person'"
+)
 
 
 def _name_of(function: Callable[..., object]) -> str:

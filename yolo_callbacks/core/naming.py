@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath, PureWindowsPath
 from string import Formatter
+from typing import Any
 
 from yolo_callbacks.core.checks import nearest
 from yolo_callbacks.core.log import LOGGER
-from yolo_callbacks.core.metrics import SHORT_NAMES, MetricView, could_be_metric
+from yolo_callbacks.core.metrics import SHORT_NAMES, MetricView, could_be_metric, is_measured
 from yolo_callbacks.core.record import EpochRecord
 
 WEIGHTS = "weights"
@@ -23,6 +25,7 @@ MID_EPOCH = (PREEMPTED.removeprefix(f"{WEIGHTS}/"), EXCEPTION)
 EXAMPLE_EPOCH = 12345
 """The epoch of example names: longer than any padding, so that names which may be the same one day are the same."""
 _OWNED_BY_ULTRALYTICS = ("last", "best")
+_LONGEST_NAME = 250  # that MLflow takes
 
 
 class FileTemplate:
@@ -57,10 +60,10 @@ class FileTemplate:
 
     def render(self, epoch: int, metrics: Mapping[str, float], monitored: float | None) -> str:
         """Return the path for an epoch: relative to the run directory, or absolute as asked for."""
-        values: dict[str, float] = {key: metrics[key] for key in self.keys if key not in ("epoch", "monitor")}
+        values = {key: _value(key, metrics) for key in self.keys if key not in ("epoch", "monitor")}
         if monitored is not None:
             values["monitor"] = monitored
-        name = self._template.format(**{**values, "epoch": epoch})
+        name = _ByName().vformat(self._template, (), {**values, "epoch": epoch})
         return name if self._absolute else f"{WEIGHTS}/{name}"
 
     def render_record(self, record: EpochRecord, monitored: float | None) -> str:
@@ -78,14 +81,40 @@ class FileTemplate:
         return hash(self._template)
 
 
+class _ByName(Formatter):
+    """Takes a key as it stands: a class may be called `St. Bernard`, which is no attribute ` Bernard` of an `St`."""
+
+    def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
+        return kwargs[field_name], field_name
+
+
+def _value(key: str, metrics: Mapping[str, float]) -> float:
+    """Return a metric; NaN for one that is not the trainer's in an epoch that was rebuilt from the trainer's log."""
+    return float(metrics.get(key, math.nan)) if is_measured(key) else metrics[key]
+
+
 def slug(name: str) -> str:
     """Return a metric's name as a part of a file name: `metrics/mAP50-95(B)` -> `metrics-mAP50-95-B`.
 
     Example:
-        >>> slug("metrics/mAP50-95(B)")
-        'metrics-mAP50-95-B'
+        >>> slug("metrics/mAP50-95(B)"), slug("mAP50-95/salt & pepper")
+        ('metrics-mAP50-95-B', 'mAP50-95-salt-pepper')
     """
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-") or "monitor"
+    return re.sub(r"[^\w.-]+", "-", name).strip("-") or "monitor"
+
+
+def safe_name(metric: str) -> str:
+    """Return a metric's name as servers take it, MLflow for one: letters, digits and `_ - . / space`, no odd paths.
+
+    Brackets go, as in Ultralytics' own reports to MLflow; any other character becomes `_`.
+
+    Example:
+        >>> safe_name("metrics/mAP50-95(B)"), safe_name("mAP50-95/salt & pepper"), safe_name("recall/..")
+        ('metrics/mAP50-95B', 'mAP50-95/salt _ pepper', 'recall/__')
+    """
+    name = re.sub(r"[^\w./ -]", "_", re.sub(r"[()]", "", metric))
+    parts = (re.sub(r"^\.{0,2}$", lambda dots: "_" * max(1, len(dots[0])), part) for part in name.split("/"))
+    return "/".join(parts)[:_LONGEST_NAME].rstrip("/")
 
 
 def _with_suffix(template: str) -> str:

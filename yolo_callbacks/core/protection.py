@@ -6,12 +6,13 @@ file that does not load, and an error of the disk, there or in `results.csv`, en
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from yolo_callbacks.core import storage
 from yolo_callbacks.core.disk import Disk
+from yolo_callbacks.core.loan import Loan
 from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.versions import ultralytics_is_at_least
 
@@ -43,6 +44,7 @@ def protect_files(
     before_save: Callable[[], None],
     after_save: Callable[[bytes, bool], None],
     may_strip: Callable[[], bool],
+    loan: Loan,
 ) -> Callable[[], None]:
     """Make what a trainer writes survive a kill and a disk that fails.
 
@@ -52,6 +54,7 @@ def protect_files(
         after_save: Called then with the checkpoint's bytes, and whether they are in `last.pt`.
         may_strip: Called when `last.pt` and `best.pt` are about to be written over at the end; returns whether that
             may be done.
+        loan: What is lent to the trainer's metrics, and does not belong into a checkpoint.
 
     Returns:
         What undoes it.
@@ -74,9 +77,10 @@ def protect_files(
 
     def save_model() -> Any:
         saved: list[Any] = []
-        disk.attempt(
-            str(trainer.wdir), "no checkpoint is saved", lambda: saved.append(own["save_model"]()), within=folder
-        )
+        with loan.taken_back():
+            disk.attempt(
+                str(trainer.wdir), "no checkpoint is saved", lambda: saved.append(own["save_model"]()), within=folder
+            )
         return saved[0] if saved else False
 
     def plot_metrics() -> None:
@@ -129,22 +133,42 @@ def look_for_result(trainer: Any, find: Callable[[], Path | None]) -> None:
 
 
 class SteadyList(list[Any]):
-    """A list that may change while it is iterated over: nothing is skipped, and what is added comes last."""
+    """A list that may change while it is iterated over: nothing is skipped, and what is added comes last.
+
+    Attributes:
+        at_end: Called when an iteration has ended, also with an exception; one within another does not count.
+    """
+
+    at_end: Callable[[], None] | None = None
+    _iterations = 0
 
     def __iter__(self) -> Iterator[Any]:
         before = self[:]
-        yield from (item for item in before if item in self[:])
-        yield from [item for item in self[:] if all(item is not old for old in before)]
+        self._iterations += 1
+        try:
+            yield from (item for item in before if item in self[:])
+            yield from [item for item in self[:] if all(item is not old for old in before)]
+        finally:
+            self._iterations -= 1
+            if self.at_end is not None and not self._iterations:
+                self.at_end()
 
 
-def steady_callbacks(trainer: Any) -> None:
+def steady_callbacks(trainer: Any, at_end: Mapping[str, Callable[[], None]]) -> None:
     """Let every callback of a trainer be called even if one before it removes itself.
 
     Ultralytics iterates over the very list that the callback is removed from, and so skips the one after it.
+
+    Args:
+        trainer: The trainer.
+        at_end: What is called when all callbacks of an event were.
     """
     for event, functions in list(trainer.callbacks.items()):
         if not isinstance(functions, SteadyList):
             trainer.callbacks[event] = SteadyList(functions)
+    for event, function in at_end.items():
+        if isinstance(functions := trainer.callbacks[event], SteadyList):
+            functions.at_end = function
 
 
 def tell_of_exceptions(trainer: Any) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import yolo_callbacks
 
 # What these losses are called, for the tasks whose criterion does not tell before its first batch.
 _LOSSES_BY_TASK = {"classify": ("loss",), "semantic": ("ce_loss", "dice_loss", "aux_loss")}
+
+_JUDGED_BY = ("split", "single_cls", "classes", "conf", "iou", "max_det", "agnostic_nms", "overlap_mask")
 
 
 def learning_rates(trainer: Any) -> dict[str, float]:
@@ -86,6 +89,18 @@ def description(trainer: Any) -> dict[str, Any]:
             **{package.__name__: package.__version__ for package in (yolo_callbacks, ultralytics, torch)},
         },
         "args": {key: _plain(value) for key, value in args.items()},
+    }
+
+
+def validation_arguments(trainer: Any) -> dict[str, Any]:
+    """Return the arguments of `YOLO.val` with which a checkpoint is judged as the run judges it."""
+    args = vars(trainer.args)
+    data = Path(str(args["data"]))
+    chosen = {key: args.get(key) for key in _JUDGED_BY}
+    return {
+        "data": str(data.resolve()) if data.exists() else str(args["data"]),
+        "imgsz": args["imgsz"],
+        **{key: value for key, value in chosen.items() if value is not None},
     }
 
 

@@ -1,21 +1,42 @@
 """Run: the facade over one Ultralytics trainer.
 
-With `core/readings.py` and `core/protection.py`, which only this module uses, the only code that touches the trainer.
+With `core/readings.py`, `core/per_class.py`, `core/protection.py`, `core/platform_guard.py`, `core/integrations.py`,
+`core/probes.py`, `core/predictions.py` and `core/layer_names.py`, which only this module uses, the only code that
+touches the trainer.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from yolo_callbacks.core.classes import Classes, ClassResults
 from yolo_callbacks.core.decision import Stop, StopReason
+from yolo_callbacks.core.freezing import FreezeState
+from yolo_callbacks.core.frozen_layers import FrozenLayers
+from yolo_callbacks.core.integrations import switch_off
+from yolo_callbacks.core.layer_names import find_layers, is_compiled, parameter_parts, trainable_parameters
+from yolo_callbacks.core.layer_patterns import Layers
 from yolo_callbacks.core.learning_rate import LearningRateState, arm, own_schedule
+from yolo_callbacks.core.loan import Loan
 from yolo_callbacks.core.log import LOGGER
+from yolo_callbacks.core.model_graph import prepare_graph
 from yolo_callbacks.core.numbers import all_finite
+from yolo_callbacks.core.per_class import class_results, classes_of
+from yolo_callbacks.core.platform_guard import (
+    before_integrations,
+    guard_platform,
+    integrations,
+    is_cancelled,
+    platform_model,
+    release_console,
+)
+from yolo_callbacks.core.predictions import Predicted, watch_validation
+from yolo_callbacks.core.probes import ActivationWatch, GradientWatch, OptimizerStep, Probes
 from yolo_callbacks.core.protection import (
     NothingLeft,
     checkpoint_path,
@@ -34,11 +55,16 @@ from yolo_callbacks.core.readings import (
     measures,
     metric_names,
     numbers,
+    validation_arguments,
 )
 from yolo_callbacks.core.record import EpochRecord, Plan
+from yolo_callbacks.core.tensor_sample import Sample, sample
 
 TRAINER = "trainer"
 """Source of what the trainer itself decided."""
+
+PLATFORM = "Platform"
+"""Source of a cancel that came from there."""
 
 
 class Run:
@@ -67,7 +93,11 @@ class Run:
         self._saved_epoch = 0
         self._serialized: bytes | None = None
         self._can_finish = False
+        self._layers: FrozenLayers | None = FrozenLayers(trainer)
         self._unprotect: Callable[[], None] | None = None
+        self._loan = Loan(trainer)
+        self._probes: Probes | None = None
+        self._classes: Classes | None = None
         self.epoch_is_open = False
 
     def prepare(self) -> None:
@@ -76,6 +106,13 @@ class Run:
             go_straight_to_the_end(self._trainer)
             self._can_finish = True
         tell_of_exceptions(self._trainer)
+
+    def guard(self) -> None:
+        """Keep Ultralytics' Platform integration from failing and from holding up the run.
+
+        Its functions are in the list that is gone through at this moment, so that list itself is changed.
+        """
+        guard_platform(self._trainer)
 
     def protect(self, before_save: Callable[[], None], may_strip: Callable[[], bool]) -> None:
         """Make what Ultralytics writes survive a kill and a full disk, and its callbacks one that removes itself.
@@ -87,11 +124,11 @@ class Run:
         """
         self.steady()
         if self.is_main:
-            self._unprotect = protect_files(self._trainer, before_save, self._note_saved, may_strip)
+            self._unprotect = protect_files(self._trainer, before_save, self._note_saved, may_strip, self._loan)
 
     def steady(self) -> None:
-        """Let every callback be called even if one before it removes itself."""
-        steady_callbacks(self._trainer)
+        """Let every callback be called even if one before it removes itself, and take back what was lent them."""
+        steady_callbacks(self._trainer, at_end={"on_fit_epoch_end": self._loan.take_back})
 
     def _note_saved(self, data: bytes, saved: bool) -> None:
         self._serialized = None if saved else data
@@ -163,6 +200,11 @@ class Run:
         return Path(self._trainer.args.resume)
 
     @property
+    def has_trained(self) -> bool:
+        """Whether a batch has gone through the model in this process."""
+        return vars(self._trainer).get("tloss") is not None
+
+    @property
     def stopping(self) -> bool:
         """Whether the trainer ends after this epoch."""
         return bool(self._trainer.stop)
@@ -190,6 +232,25 @@ class Run:
         names += [f"{split}/{name}" for split in ("train", "val") for name in losses]
         return dict.fromkeys(names, 0.0), bool(losses)
 
+    def parameters_of(self, layers: Layers) -> frozenset[str]:
+        """Return the names of the parameters in some layers of the model, as `SetFrozen` names them.
+
+        Raises:
+            ValueError: If a pattern names nothing in the model; the message gives the nearest name.
+        """
+        return FrozenLayers(self._trainer).parameters(layers)
+
+    @property
+    def classes(self) -> Classes:
+        """The classes of the run, known once the model is built. Rank 0."""
+        if self._classes is None:
+            self._classes = classes_of(self._trainer)
+        return self._classes
+
+    def class_results(self) -> ClassResults | None:
+        """Return what the epoch's validation says of each class, None if there was none. Rank 0."""
+        return class_results(self._trainer, self.classes) if self.validated and self.classes.metrics else None
+
     def measure_names(self) -> tuple[str, ...]:
         """Return the names of what is measured of every epoch's speed and memory."""
         return measure_names(self._trainer)
@@ -198,11 +259,23 @@ class Run:
         """Return what a reader of `run.json` wants to know of the run: versions, task, device, arguments."""
         return description(self._trainer)
 
+    def validation_arguments(self) -> dict[str, Any]:
+        """Return the arguments of `YOLO.val` with which a checkpoint is judged as this run judges it."""
+        return validation_arguments(self._trainer)
+
     # ---------------------------------------------------------------- the way of one epoch
 
-    def begin_epoch(self, learning_rate: LearningRateState) -> None:
-        """An epoch starts, or starts again: put the learning-rate factors in force and start the clock."""
+    def begin_epoch(self, learning_rate: LearningRateState, freezing: FreezeState) -> None:
+        """An epoch starts, or starts again: put in force what was decided, and start the clock.
+
+        Raises:
+            ValueError: If layers are to be frozen that cannot be.
+        """
         arm(self._trainer, learning_rate, lowest_initial_lr(self._trainer))
+        if self._layers is not None:
+            self._layers.apply(freezing)
+        if self._probes is not None:
+            self._probes.begin_epoch()
         self._base_lr = self.scheduled_lr(self.epoch)
         self._train_started = time.perf_counter()
         self._clock_start = self._clock_start or self._train_started
@@ -286,6 +359,44 @@ class Run:
         """Count seconds on from where an interrupted run stood."""
         self._elapsed_before = elapsed
 
+    # ---------------------------------------------------------------- Ultralytics' integrations
+
+    @property
+    def integrations(self) -> tuple[str, ...]:
+        """Which of Ultralytics' integrations take the metrics of this run's epochs: `platform`, `wb`, `mlflow`, ..."""
+        return integrations(self._trainer)
+
+    def replace_integration(self, name: str) -> bool:
+        """Switch one of Ultralytics' integrations off for this run, because a callback does its work.
+
+        Args:
+            name: Its module in `ultralytics.utils.callbacks`, such as `"tensorboard"`.
+
+        Returns:
+            Whether it was on.
+        """
+        return switch_off(self._trainer, name)
+
+    @property
+    def platform_model(self) -> dict[str, str]:
+        """The id of the run's model on the Ultralytics Platform and its address; empty if it is not there."""
+        return platform_model(self._trainer)
+
+    def publish(self, values: Mapping[str, float]) -> tuple[str, ...]:
+        """Add numbers to what Ultralytics' integrations send of the epoch that ends, and to nothing else. Rank 0.
+
+        They read the trainer's metrics after us, in the same event. When all functions of that event were called the
+        metrics are as before, so that neither `results.csv` nor a checkpoint has the numbers.
+
+        Returns:
+            The names that are left out, since the trainer's metrics have them already.
+        """
+        return self._loan.lend(values)
+
+    def take_back(self) -> None:
+        """Take what was published out of the trainer's metrics, if it is still there."""
+        self._loan.take_back()
+
     # ---------------------------------------------------------------- what may be asked of the trainer
 
     def stop(self) -> None:
@@ -313,8 +424,13 @@ class Run:
         return None
 
     def foreign_stop(self) -> Stop | None:
-        """Return why the trainer ends before its time although nobody here asked for it; None if it does not."""
-        if not self.stopping:
+        """Return why the run ends before its time although nobody here asked for it; None if it does not.
+
+        A cancel from the Platform counts also where the trainer has lost its flag: with `time` it sets it anew in every
+        step, and on several GPUs it was not told.
+        """
+        cancelled = is_cancelled(self._trainer)
+        if not self.stopping and not cancelled:
             return None
         trainer, args, best = self._trainer, self._trainer.args, self._trainer.stopper.best_epoch
         if args.time and time.time() - trainer.train_time_start > 3600 * args.time:
@@ -322,6 +438,8 @@ class Run:
             return Stop(message, source=TRAINER, reason=StopReason.TIME_LIMIT)
         if self.epoch >= self.planned_epochs:  # which the trainer has just reduced if it is out of time
             return None
+        if cancelled:
+            return self.external_stop
         if args.patience and trainer.fitness is not None and self.epoch - best >= args.patience:
             return self._out_of_patience(best)
         return self.external_stop
@@ -330,8 +448,13 @@ class Run:
         message = f"Ultralytics' own patience={self._trainer.args.patience} ran out (best epoch {best})"
         return Stop(message, source=TRAINER, reason=StopReason.TRAINER_PATIENCE)
 
-    external_stop = Stop("something else set trainer.stop", source=TRAINER, reason=StopReason.EXTERNAL)
-    """What is noted when neither a callback here nor the trainer's own rules ended the run."""
+    @property
+    def external_stop(self) -> Stop:
+        """What is noted when neither a callback here nor the trainer's own rules ended the run."""
+        if is_cancelled(self._trainer):
+            message = "cancelled from the Ultralytics Platform"
+            return Stop(message, source=PLATFORM, reason=StopReason.CANCELLED)
+        return Stop("something else set trainer.stop", source=TRAINER, reason=StopReason.EXTERNAL)
 
     def checkpoint_bytes(self) -> bytes | None:
         """Return the checkpoint of this epoch, or None where `last.pt` holds it already.
@@ -355,6 +478,8 @@ class Run:
         trainer = self._trainer
         if trainer.ema is None or trainer.metrics is None or not all_finite(trainer.ema.ema.state_dict().values()):
             return None
+        if self._layers is not None:
+            self._layers.settle()  # an error may have come in the middle of the optimizer's step
         return self._serialize(finished - 1)
 
     @property
@@ -388,15 +513,171 @@ class Run:
         return function in self._trainer.callbacks[event]
 
     def listen(self, event: str, function: Callable[[Any], None]) -> None:
-        """Register a function for the rest of this run, after all others, unless one like it is there."""
+        """Register a function for the rest of this run, unless one like it is there.
+
+        It comes after all others but Ultralytics' integrations, which are to see what was decided and published.
+        """
         if not self.listens(event, function):
-            self._trainer.callbacks[event].append(function)
+            functions = self._trainer.callbacks[event]
+            functions.insert(before_integrations(functions), function)
 
     def release(self) -> None:
         """Let go of the trainer, and with it of the model's and the optimizer's memory; only `save_dir` is left."""
+        if self._probes is not None:
+            self._probes.remove()
+        if self._trainer is not None:
+            self.take_back()
+            release_console(self._trainer)
         if self._unprotect is not None:
             self._unprotect()
-        self._trainer = self._unprotect = None
+        self._trainer = self._unprotect = self._probes = self._layers = None
+
+    # ---------------------------------------------------------------- what no event shows
+
+    @property
+    def uses_grad_scaler(self) -> bool:
+        """Whether automatic mixed precision scales the loss, and skips a step whose gradients are not finite."""
+        scaler = getattr(self._trainer, "scaler", None)
+        return bool(scaler is not None and scaler.is_enabled())
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the model goes through torch.compile, whose layers cannot be watched."""
+        return is_compiled(self._trainer)
+
+    def parameter_parts(self) -> dict[str, str]:
+        """Return for each parameter of the model which part it is in.
+
+        Parts are `backbone`, `neck` and `head` where Ultralytics has built the model from its YAML, top-level modules
+        elsewhere. The names are those of the model itself, without what several ranks or torch.compile wrap it in.
+        """
+        return parameter_parts(self._trainer)
+
+    def trainable_parameters(self) -> tuple[str, ...]:
+        """Return the names of the parameters that are trained now."""
+        return trainable_parameters(self._trainer)
+
+    def find_layers(self, wanted: Sequence[str | int] | None = None) -> tuple[str, ...]:
+        """Return the names of layers of the model.
+
+        Args:
+            wanted: Names (`"model.4"`), patterns (`"model.2.m.*"`) or numbers of top-level layers (`-2`); None for
+                the layers that the last one takes its input from.
+
+        Raises:
+            ValueError: If there is no such layer, too many match, or one is in several places of the model.
+        """
+        return find_layers(self._trainer, wanted)
+
+    def watch_gradients(
+        self,
+        who: str,
+        look: Callable[[OptimizerStep], None],
+        *,
+        every_n_steps: int = 1,
+        clipped: Callable[[OptimizerStep], None] | None = None,
+        done: Callable[[bool, Any], None] | None = None,
+        begin: Callable[[], None] | None = None,
+    ) -> GradientWatch:
+        """Look at the gradients of sampled steps of the optimizer. Rank 0; it ends with the run at the latest.
+
+        The functions must not change what they see, and should not wait for the device: what they keep of it stays
+        there until `measure`. An error in one is told once and ends the watch, not the training.
+
+        Args:
+            who: What to call it in the log line of an error.
+            look: Called when all gradients are there, reduced over the ranks, before they are unscaled and clipped.
+            every_n_steps: Look at the first step of an epoch and at every so manieth after it.
+            clipped: Called as the optimizer begins its step, with unscaled and clipped gradients; not called in a
+                step that is skipped.
+            done: Called after the step: whether the optimizer was called, and, where the loss is scaled, a tensor
+                that tells whether the step was skipped because gradients were not finite.
+            begin: Called when an epoch starts, or starts again after NaN or for want of memory.
+
+        Returns:
+            What ends it: `watch.remove()`.
+
+        Example:
+            ```python
+            def look(step):
+                weight = step.gradients["model.0.conv.weight"] / step.scale
+                self.kept.append(weight.abs().max())
+
+            watch = session.run.watch_gradients("Mine", look, every_n_steps=50)
+            ```
+        """
+        return self._look().watch_gradients(who, look, every_n_steps, clipped, done, begin)
+
+    def watch_activations(
+        self,
+        who: str,
+        layers: Iterable[str],
+        look: Callable[[int, str, Any], None],
+        *,
+        every_n_batches: int = 1,
+        begin: Callable[[], None] | None = None,
+    ) -> ActivationWatch:
+        """Look at what layers put out in sampled batches of the training. Rank 0; it ends with the run at the latest.
+
+        What holds for `watch_gradients` holds here. The outputs are those of this rank's images, and still part of
+        the graph: look at `output.detach()`.
+
+        Args:
+            who: What to call it in the log line of an error.
+            layers: Names of layers, from `find_layers`.
+            look: Called with the number of the batch in its epoch, counted from 1, the layer's name and its output.
+            every_n_batches: Look at the first batch of an epoch and at every so manieth after it.
+            begin: Called when an epoch starts, or starts again.
+
+        Returns:
+            What ends it: `watch.remove()`.
+        """
+        return self._look().watch_activations(who, layers, look, every_n_batches, begin)
+
+    def watch_validation(self, who: str, most: int, look: Callable[[Sequence[Predicted]], None]) -> Callable[[], None]:
+        """Look at the first pictures of the next validation, with their labels and what is found in them. Rank 0.
+
+        Nothing is predicted for it, and the validation goes on as it would have. An error is told.
+
+        Args:
+            who: What to call it in the log line of an error.
+            most: The most pictures, all of them from the first batch.
+            look: Called with them, copied, in the middle of the validation.
+
+        Returns:
+            What ends it before that. May be called again.
+        """
+        return watch_validation(self._trainer, who, most, look)
+
+    def sample_weights(self, most: int) -> Sample:
+        """Return numbers of each parameter of the model that is validated and saved: the moving average. Rank 0.
+
+        Args:
+            most: The most numbers of one parameter.
+        """
+        return sample(dict(self._validated_model().named_parameters()), most)
+
+    def prepare_graph(self) -> Callable[[], Any]:
+        """Copy the model, and return what traces the copy with TorchScript, on any thread. Rank 0."""
+        channels = int((self._trainer.data or {}).get("channels", 3))
+        return prepare_graph(self._validated_model(), channels, int(self._trainer.args.imgsz))
+
+    def batch_losses(self) -> dict[str, float]:
+        """Return the losses of the newest training batch. It waits for the device, as the trainer does itself."""
+        return numbers(self._trainer.loss_items or {})
+
+    @property
+    def batches_per_epoch(self) -> int:
+        """Number of training batches of an epoch; it grows if the first one has run out of memory."""
+        return len(self._trainer.train_loader)
+
+    def _validated_model(self) -> Any:
+        trainer = self._trainer
+        return trainer.ema.ema if trainer.ema is not None else trainer.model
+
+    def _look(self) -> Probes:
+        self._probes = self._probes or Probes(self._trainer)
+        return self._probes
 
     # ---------------------------------------------------------------- inside
 

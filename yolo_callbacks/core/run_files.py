@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from yolo_callbacks.core import storage
 from yolo_callbacks.core.background import Background, tell_once
 from yolo_callbacks.core.checkpoints import CheckpointStore
 from yolo_callbacks.core.decision import Decision, SaveCheckpoint, Stop, StopReason
-from yolo_callbacks.core.export import export_checkpoint
+from yolo_callbacks.core.export import ExportPlan, Exports
 from yolo_callbacks.core.journal import Journal, JournalContent, read_journal
 from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.manifest import Manifest, manifest_of
@@ -29,6 +29,15 @@ _CLOSE_TIMEOUT = 120.0  # seconds that the end of a training waits for the last 
 _HURRY_TIMEOUT = 10.0  # the same, in all, where the machine is taken away
 
 
+def status_of(stop: Stop | None, error: BaseException | None) -> str:
+    """Say in one word how a run ended: `finished`, `stopped`, `preempted`, `interrupted` or `failed`."""
+    if stop is not None and stop.reason is StopReason.PREEMPTED:
+        return "preempted"
+    if isinstance(error, (KeyboardInterrupt, SystemExit)):
+        return "interrupted"
+    return "failed" if error is not None else "stopped" if stop else "finished"
+
+
 class RunFiles:
     """What a run leaves on disk.
 
@@ -39,6 +48,7 @@ class RunFiles:
         journal: One line an epoch.
         manifest: `run.json`.
         checkpoints: Checkpoints kept under names of their own.
+        exports: What became of them in other formats.
     """
 
     def __init__(self, run: Run) -> None:
@@ -46,12 +56,12 @@ class RunFiles:
         self._workers: dict[str, Background] = {}
         self._told: set[str] = set()
         self._timeout = _CLOSE_TIMEOUT
-        self._exports: list[dict[str, Any]] = []
         self._listed: list[dict[str, Any]] = []
         known = self._known()
         self.manifest = Manifest(run.callbacks_dir / "run.json", self.background(VIEWS), resumed=run.epochs_before > 0)
         self.journal = Journal(run.callbacks_dir / "journal.jsonl")
         self.checkpoints = CheckpointStore(run, self.background("checkpoints"), known, self._list_checkpoints)
+        self.exports = Exports(run, self.checkpoints, self.background("exports"), self._list_exports)
         for folder in (run.callbacks_dir, run.save_dir / WEIGHTS):
             storage.remove_leftovers(folder)
 
@@ -171,12 +181,21 @@ class RunFiles:
     def _list_checkpoints(self) -> None:
         self.manifest.update(checkpoints=self.checkpoints.stored)
 
-    def export(self, file: str, formats: Iterable[str], arguments: Mapping[str, Any]) -> None:
-        """Export a checkpoint of this run into `export/`, one format after the other; failures are told and noted."""
-        checkpoint, folder = self.checkpoints.prepare_export(file), self._run.save_dir / "export"
-        for name in formats:
-            self._exports.append(export_checkpoint(checkpoint, folder, name, arguments))
-            self.manifest.update(exports=list(self._exports))
+    def _list_exports(self, exports: list[dict[str, Any]]) -> None:
+        self.manifest.update(exports=exports)
+
+    def export_soon(self, file: str, plan: ExportPlan) -> None:
+        """Export a checkpoint of this run while the training goes on."""
+        if not self._run.needs_calibration:  # which needs the trainer's own data: at the end
+            self.exports.soon(plan, file)
+
+    def export(self, file: str, plan: ExportPlan) -> None:
+        """Export a checkpoint of this run, the last one of its series, and wait; failures are told and noted."""
+        try:
+            self.checkpoints.prepare_export(file)
+            self.exports.finish(plan, file)
+        except Exception as error:  # the training is done, and must not be lost by what follows it
+            tell_once(self._told, f"the export of {file}", error)
 
     def save_now(self, file: str, role: str, finished: int) -> None:
         """Save the weights as they are at this moment; a failure is told and changes nothing.
@@ -194,11 +213,10 @@ class RunFiles:
 
     def conclude(self, epochs: int, stop: Stop | None, error: BaseException | None) -> None:
         """Say in `run.json` how the run ended."""
-        status = "failed" if error is not None else "stopped" if stop else "finished"
-        if stop is not None and stop.reason is StopReason.PREEMPTED:
-            status, error = "preempted", None
+        status = status_of(stop, error)
+        error = None if status == "preempted" else error
         self.manifest.update(
-            status="interrupted" if isinstance(error, (KeyboardInterrupt, SystemExit)) else status,
+            status=status,
             stop={"reason": stop.reason.value, "message": stop.message, "epoch": stop.epoch} if stop else None,
             error=f"{type(error).__name__}: {error}".removesuffix(": ") if error is not None else None,
             epochs=epochs,
@@ -213,7 +231,8 @@ class RunFiles:
                 LOGGER.warning(f"{name} did not finish within {self._timeout:g} s and is left behind")
 
     def close(self) -> None:
-        """End the threads."""
+        """End the threads, and an export that is left."""
+        self.exports.cancel()
         for worker in self._workers.values():
             worker.close(0.0 if self._timeout == _HURRY_TIMEOUT else self._timeout)
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 from yolo_callbacks.callback import TRAIN_EVENTS, Callback, Priority, check_events
@@ -16,7 +17,7 @@ from yolo_callbacks.core.journal import Entry
 from yolo_callbacks.core.ledger import Ledger
 from yolo_callbacks.core.lineup import check_metrics, check_outputs, configuration, label
 from yolo_callbacks.core.log import LOGGER
-from yolo_callbacks.core.metrics import UnknownMetricError
+from yolo_callbacks.core.metrics import UnknownMetricError, is_of_classes
 from yolo_callbacks.core.record import EpochRecord, History, Plan
 from yolo_callbacks.core.run import TRAINER, Run, launched
 from yolo_callbacks.core.run_files import RunFiles
@@ -102,6 +103,10 @@ class Session:
         together = label(sorted([*known, *new], key=lambda callback: callback.priority))
         self._callbacks.clear()
         self._callbacks.update(together)
+        for callback in new:
+            name = type(callback).__name__
+            if callback.replaces and self.run.replace_integration(callback.replaces):  # before it can begin
+                LOGGER.info(f"{name}: Ultralytics' own {name} logging is off in this run, the callback does it")
         if self._opened and self.run.is_main:
             self._check()
             self._guarded("setup", only=new)
@@ -129,6 +134,11 @@ class Session:
     # ------------------------------------------------------------------------------------------ what there is to see
 
     @property
+    def callbacks(self) -> Mapping[str, Callback]:
+        """The callbacks that take part, by label, in order of their priority."""
+        return MappingProxyType(self._callbacks)
+
+    @property
     def history(self) -> History:
         """The epochs so far."""
         return self.ledger.history
@@ -145,9 +155,16 @@ class Session:
 
     @property
     def measured_names(self) -> tuple[str, ...]:
-        """The names of what callbacks measure beside the trainer, in order. Rank 0, once the model is built."""
+        """The names of what is measured beside the trainer's own, in order. Rank 0, once the model is built."""
         names = (name for callback in self._callbacks.values() for name in callback.measures(self))
-        return tuple(dict.fromkeys(names))
+        return tuple(dict.fromkeys([*names, *self._class_metrics]))
+
+    @property
+    def _class_metrics(self) -> tuple[str, ...]:
+        """What callbacks ask to know of single classes, or of all together, measured also where none lists them."""
+        names = (name for callback in self._callbacks.values() for name in callback.needs())
+        asked = [name for name in names if is_of_classes(name)]
+        return self.run.classes.keys(asked) if asked else ()
 
     @property
     def number_names(self) -> tuple[str, ...]:
@@ -195,6 +212,7 @@ class Session:
         return not self.run.epoch_is_open and (bool(self.entries) or self.run.evaluates_finally)
 
     def _on_pretrain_routine_start(self) -> None:
+        self.run.guard()
         self.run.steady()
         self.run.prepare()
 
@@ -202,15 +220,17 @@ class Session:
         self._open()
 
     def _on_train_epoch_start(self) -> None:
+        self.run.take_back()
         self._open()
         self._listen()
         if self._over_before is not None:
             over, self._over_before = self._over_before, None
             LOGGER.info(f"This run had ended after epoch {self.history.epoch} before: {over.message}")
             self.run.finish()
-        self.run.begin_epoch(self.ledger.learning_rate)
+        self.run.begin_epoch(self.ledger.learning_rate, self.ledger.freezing)
 
     def _on_train_epoch_end(self) -> None:
+        self.run.take_back()
         self._open()
         self._listen()
         self.run.end_train_part()
@@ -235,6 +255,7 @@ class Session:
 
     def _before_stripping(self) -> bool:
         """The trainer is about to strip `last.pt` and `best.pt`: return whether that may be done. Rank 0."""
+        self.run.take_back()
         self.files.checkpoints.wait()
         return self.files.checkpoints.keep_originals()
 
@@ -254,7 +275,9 @@ class Session:
             self._check()
             self.files = RunFiles(self.run)
             self._take_up()
-        self.ledger.learning_rate = broadcast(self.ledger.learning_rate, self.run.world_size)
+        in_force = self.ledger.learning_rate, self.ledger.freezing
+        self.ledger.learning_rate, self.ledger.freezing = broadcast(in_force, self.run.world_size)
+        self.run.guard()
         self.run.protect(self._announce, self._before_stripping)
         self._opened = True
         self._listen()
@@ -263,7 +286,13 @@ class Session:
 
     def _check(self) -> None:
         metrics, losses_known = self.run.metric_names()
-        check_metrics(self._callbacks, {**metrics, **dict.fromkeys(self.measured_names, 0.0)}, losses_known)
+        known = {**metrics, **dict.fromkeys(self.measured_names, 0.0)}
+        check_metrics(
+            self._callbacks,
+            known,
+            losses_known,
+            lambda name: self.run.classes.problem(name, known) if is_of_classes(name) else None,
+        )
         check_outputs(self._callbacks, self.run.save_period)
 
     def _take_up(self) -> None:
@@ -318,8 +347,22 @@ class Session:
         """Build the record of the epoch that has just been validated. Rank 0."""
         if self._measured[0] != self.run.epoch:
             measured = [callback.measure(self) for callback in self._callbacks.values()]
+            measured.append(self._measure_classes())
             self._measured = self.run.epoch, {name: float(value) for part in measured for name, value in part.items()}
         return self.run.record(self.ledger.learning_rate, self._measured[1], complete=complete)
+
+    def _measure_classes(self) -> Mapping[str, float]:
+        """Return what callbacks ask to know of classes."""
+        keys = self._class_metrics
+        results = self.run.class_results() if keys else None
+        if results is None:
+            return {}
+        numbers = results.numbers(keys)
+        missing = ", ".join([key for key in keys if key not in numbers][:8])
+        if missing and missing not in self._told:
+            self._told.add(missing)
+            LOGGER.warning(f"{missing} cannot be measured: no such class occurs in the validation set")
+        return numbers
 
     def _decide(self) -> tuple[Decision, ...]:
         """Build the epoch's record, ask for decisions, and write both to the journal. Rank 0."""
@@ -374,13 +417,15 @@ class Session:
 
     def _close(self, error: BaseException | None) -> None:
         """Last of all: hand the model that was asked for to `model.train()`, and end the threads."""
-        self._end(error)
-        if self._opened and self.run.is_main:
-            if self._finished and self._restored is not None:
-                self._hand_over(*self._restored)
-            self.files.close()
-        self._ended = True
-        self.run.release()
+        try:
+            self._end(error)
+            if self._opened and self.run.is_main:
+                if self._finished and self._restored is not None:
+                    self._hand_over(*self._restored)
+                self.files.close()
+        finally:
+            self._ended = True
+            self.run.release()
 
     def _hand_over(self, decision: SaveCheckpoint, path: Path) -> None:
         """Make the restored weights what `model.train()` returns with."""

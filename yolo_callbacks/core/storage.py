@@ -151,6 +151,46 @@ def fingerprint(path: Path) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
+def fingerprint_tree(path: Path) -> tuple[int, str]:
+    """Return the size in bytes and the SHA-256 of a file; of a folder, those of its files' names and contents, sorted.
+
+    A folder's is the SHA-256 of lines `<SHA-256 of the file>  <name>`, as `sha256sum` prints them.
+    """
+    if not path.is_dir():
+        return fingerprint(path)
+    digest, total = hashlib.sha256(), 0
+    names = sorted(item.relative_to(path).as_posix() for item in path.rglob("*") if item.is_file())
+    for name in names:
+        size, own = fingerprint(path / name)
+        digest.update(f"{own}  {name}\n".encode())
+        total += size
+    return total, digest.hexdigest()
+
+
+def put_in_place(source: Path, target: Path) -> None:
+    """Move a file or a folder of the same disk to where there may be another one, which goes.
+
+    A file is replaced at once. Between an old folder and its new one there is a moment without any.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for path in (source, *source.rglob("*")):
+        if path.is_file():
+            _open_to_all(path)
+            _sync(path)
+    if source.is_dir() or target.is_dir():
+        remove(target)
+    rename(source, target)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there and that can be done."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with contextlib.suppress(OSError):
+        path.unlink()
+
+
 def size(path: Path) -> int:
     """Return a file's size in bytes, 0 if it is not there."""
     try:
@@ -173,6 +213,19 @@ def is_whole(archive: Path) -> bool:
             return parts.testzip() is None
     except (OSError, zipfile.BadZipFile):
         return False
+
+
+def new_folder(path: Path) -> Path:
+    """Make a folder that was not there before: `x`, or else `x-2`, `x-3`, ..."""
+    number = 1
+    while True:
+        folder = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
 
 
 def remove_leftovers(folder: Path) -> None:

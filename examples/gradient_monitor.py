@@ -1,0 +1,51 @@
+"""What callbacks cannot see: gradients before they are clipped, activations, and a look of your own at both."""
+
+from ultralytics import YOLO
+
+import yolo_callbacks as ycb
+from yolo_callbacks.datasets import SHAPES
+
+
+class LargestGradient(ycb.Callback):
+    """Measure the largest single gradient of the first layer, by the same means as GradientMonitor."""
+
+    priority = ycb.Priority.MEASURE
+
+    def setup(self, session):
+        """Begin to look; the run ends it at the latest, also after an exception."""
+        self.largest = []
+        session.run.watch_gradients("LargestGradient", self.look, every_n_steps=10, begin=self.largest.clear)
+
+    def look(self, step):
+        """Keep a number on its device: to wait for it here would hold up training."""
+        self.largest.append((step.gradients["model.0.conv.weight"] / step.scale).abs().max())
+
+    def measures(self, session):
+        """Name the column."""
+        return ("gradients/largest",)
+
+    def measure(self, session):
+        """Return the number for the epoch that has just ended."""
+        return {"gradients/largest": max(map(float, self.largest))} if self.largest else {}
+
+
+def main(data=str(SHAPES["detect"]), **arguments):
+    """Train, stop should gradients explode, and print what was measured."""
+    model = YOLO("yolo26n.yaml")
+    run = ycb.attach(
+        model,
+        [
+            ycb.GradientMonitor(groups={"stem": "model.0.*", "boxes": "model.23.*cv2*", "classes": "model.23.*cv3*"}),
+            ycb.ActivationMonitor(layers=["model.4", -2]),
+            LargestGradient(),
+            ycb.EarlyStopping(monitor="gradients/norm", mode="min", divergence_threshold=1e6, patience=1000),
+            ycb.CSVLogger(),
+        ],
+    )
+    model.train(data=data, **{"epochs": 10, "imgsz": 96, **arguments})
+    print(run.history.filter(regex="^(gradients|activations)/").T)
+    return run
+
+
+if __name__ == "__main__":
+    main()

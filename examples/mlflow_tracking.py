@@ -1,0 +1,20 @@
+"""A training as a run at MLflow: parameters, curves, the best checkpoint. `mlflow ui` in the same folder shows it."""
+
+from ultralytics import YOLO
+
+import yolo_callbacks as ycb
+from yolo_callbacks.datasets import SHAPES
+
+
+def main(data=str(SHAPES["detect"]), **arguments):
+    """Train, and tell which run it is; MLFLOW_TRACKING_URI names a server, without it there is a local store."""
+    model = YOLO("yolo26n.yaml")
+    tracker = ycb.MLflow("shapes", tags={"purpose": "example"})
+    run = ycb.attach(model, [ycb.EarlyStopping(patience=20), ycb.ModelCheckpoint(), tracker])
+    model.train(data=data, **{"epochs": 20, "imgsz": 96, **arguments})
+    print("the run at MLflow:", tracker.current_run_id)
+    return run
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Numbers of your own on the Ultralytics Platform, and on W&B, MLflow, TensorBoard: wherever Ultralytics reports to.
+
+With a key of https://platform.ultralytics.com: `ULTRALYTICS_API_KEY=... python examples/platform_hook.py`. Without one
+it trains all the same.
+"""
+
+from ultralytics import YOLO
+
+import yolo_callbacks as ycb
+from yolo_callbacks.datasets import SHAPES
+
+
+def f2(numbers):
+    """Return F2 of an epoch; short names of metrics work as keys."""
+    precision, recall = numbers["precision"], numbers["recall"]
+    return 5 * precision * recall / (4 * precision + recall + 1e-9)
+
+
+def overfitting(numbers):
+    """Return how much larger the loss is on data that the model has not seen."""
+    return numbers["val_loss"] / numbers["train_loss"]
+
+
+def main(data=str(SHAPES["detect"]), **arguments):
+    """Train, with five numbers of ours beside Ultralytics' own; a cancel from the Platform is told as the reason."""
+    model = YOLO("yolo26n.yaml")
+    run = ycb.attach(
+        model,
+        [
+            ycb.EarlyStopping(patience=20),
+            ycb.PlatformLogger(
+                {
+                    "F2": f2,
+                    "overfitting": overfitting,
+                    "images per second": "images_per_second",
+                    "LR factor": "lr_factor",
+                    "epochs without improvement": "EarlyStopping/wait",
+                }
+            ),
+        ],
+    )
+    model.train(data=data, **{"epochs": 100, "imgsz": 96, "project": "platform-hook", **arguments})
+    print(run.stop_reason, run.stop_message)
+    return run
+
+
+if __name__ == "__main__":
+    main()

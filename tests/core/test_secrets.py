@@ -1,0 +1,113 @@
+import copy
+import json
+import logging
+import threading
+from urllib.parse import quote
+
+import cloudpickle
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from yolo_callbacks.core.background import tell_once
+from yolo_callbacks.core.secrets import HIDDEN, Secret, hide, quiet, secret_url, unless_hidden, without_secrets
+
+
+def test_a_secret_is_a_string_that_does_not_show_itself():
+    secret = Secret("s3cr3t", shown="https://***")
+    assert (secret, secret + "!", json.dumps(secret)) == ("s3cr3t", "s3cr3t!", '"s3cr3t"')
+    for again in (secret, copy.deepcopy(secret), cloudpickle.loads(cloudpickle.dumps(secret))):
+        assert again == "s3cr3t"
+        assert repr(again) == repr([again])[1:-1] == "'https://***'"
+        assert without_secrets({"a": [again]}) == {"a": ["https://***"]}
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://host.org/publish/epoch/end/", "https://host.org/publish/epoch/end/"),
+        ("https://host.org", "https://host.org"),
+        ("https://me:pw@host.org:81/x?token=t#y", "https://***@host.org:81/x?***#***"),
+        (
+            "https://hooks.slack.com/services/T0/B0/abcDEF123456abcDEF123456",
+            "https://hooks.slack.com/services/T0/B0/***",
+        ),
+        ("https://host.org/hook/7c9e6679-7425-40de-944b-e07fc1f90ae7", "https://host.org/hook/***"),
+    ],
+)
+def test_what_is_shown_of_a_url(url, shown):
+    assert secret_url(url) == url
+    assert repr(secret_url(url)) == repr(shown)
+
+
+words = st.text(st.characters(categories=["L", "N"], max_codepoint=0x7F), min_size=20, max_size=40)
+
+
+@given(words, words, words)
+def test_nothing_of_a_login_or_a_query_is_shown(user, password, token):
+    url = f"https://{user}:{quote(password)}@host.org/a?key={token}"
+    for text in (repr(secret_url(url)), hide(f"cannot reach {url}: gone"), json.dumps(without_secrets({"u": url}))):
+        assert not any(part in text for part in (user, password, token))
+        assert "host.org/a" in text
+
+
+def test_the_secrets_of_the_environment_are_hidden(monkeypatch, tmp_path):
+    file = tmp_path / "credentials.json"
+    file.touch()
+    for name, value in {
+        "WANDB_API_KEY": "abcd1234efgh",
+        "HF_TOKEN": "abcd1234efgh5678",
+        "DB_PASSWORD": "correct-horse",
+        "SLACK_WEBHOOK": "https://hooks.example/abc",
+        "YOLO_CB_NOTIFY_URLS": "ntfy://topic-of-mine, json://host.org/t0k3n",
+        "GOOGLE_APPLICATION_CREDENTIALS": str(file),
+        "TOKENIZERS_PARALLELISM": "true",
+        "AUTH_MODE": "segment",
+        "SHORT_KEY": "1234567",
+        "GIT_AUTHOR_NAME": "Ada Lovelace 1",
+        "HOME_OF_MINE": "nothing-secret",
+    }.items():
+        monkeypatch.setenv(name, value)
+    text = (
+        f"abcd1234efgh5678 abcd1234efgh correct-horse https://hooks.example/abc ntfy://topic-of-mine "
+        f"json://host.org/t0k3n {file} true segment 1234567 Ada Lovelace 1 nothing-secret"
+    )
+    shown = f"{' '.join([HIDDEN] * 6)} {file} true segment 1234567 Ada Lovelace 1 nothing-secret"
+    assert hide(text) == shown
+    assert without_secrets({"error": [text]}) == {"error": [shown]}
+    assert hide("a named-one", ["named-one"]) == "a ***"
+
+
+def test_an_error_that_is_told_hides_the_secrets_of_the_environment(monkeypatch, caplog):
+    monkeypatch.setenv("MY_API_KEY", "abcd1234efgh")
+    lines = []
+    monkeypatch.setattr("yolo_callbacks.core.background.LOGGER.warning", lambda text, **_: lines.append(text))
+    tell_once(set(), "X.act", RuntimeError("401 for abcd1234efgh"))
+    assert lines == ["X.act failed and is skipped, training goes on: RuntimeError: 401 for ***"]
+
+
+def test_what_run_json_hides_must_come_from_the_environment(monkeypatch):
+    assert unless_hidden("url", "https://x", "A_URL") == "https://x"
+    assert unless_hidden("url", None, "A_URL") is None
+    for value in ("https://***@x", ["ntfy://***"]):
+        with pytest.raises(ValueError, match=r"url is hidden in run\.json: set the environment variable A_URL"):
+            unless_hidden("url", value, "A_URL")
+    monkeypatch.setenv("A_URL", "https://y")
+    assert unless_hidden("url", "https://***@x", "A_URL") is None
+
+
+def test_other_libraries_are_quiet_on_this_thread_only(caplog):
+    logger = logging.getLogger("some.library")
+
+    def other():
+        logger.warning("from another thread")
+
+    with caplog.at_level(logging.DEBUG), quiet("some.library") as said:
+        logger.debug("POST %s", "/t0ken")
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+    logger.warning("afterwards")
+    assert said == ["POST /t0ken"]
+    assert [record.getMessage() for record in caplog.records] == ["from another thread", "afterwards"]
+    assert logger.filters == []

@@ -1,0 +1,290 @@
+"""Exports of real trainings: proved in a process of their own, and never a danger to the run that they follow."""
+
+import json
+import logging
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import psutil
+import pytest
+from ultralytics import YOLO
+
+import yolo_callbacks as ycb
+from tests.helpers import TINY
+from yolo_callbacks.cli.train import FAILURE, TrainRequest, train_command
+from yolo_callbacks.core import storage
+from yolo_callbacks.datasets import build_shapes
+
+# A step of the ONNX export that damages the model, dies, or takes its time: this package stands in for the real one.
+DAMAGE = """
+import onnx, numpy
+from onnx import numpy_helper
+def slim(model):
+    for weight in model.graph.initializer:
+        values = numpy_helper.to_array(weight)
+        if values.ndim == 4:
+            weight.CopyFrom(numpy_helper.from_array(-values, weight.name))
+    return model
+"""
+CRASH = "import os, signal\ndef slim(model): os.kill(os.getpid(), signal.SIGSEGV)\n"
+HANG = "import time\ndef slim(model): time.sleep(600)\n"
+WATCH = """
+import time
+from pathlib import Path
+def slim(model):
+    with open(Path(__file__).with_name("log"), "a") as log:
+        log.write(f"{time.monotonic()} ")
+        log.flush()
+        time.sleep(1)
+        log.write(f"{time.monotonic()}\\n")
+    return model
+"""
+
+
+@pytest.fixture
+def onnxslim(tmp_path, monkeypatch):
+    """Return a function that puts another package in the place of onnxslim, for the process that exports."""
+
+    def stand_in(source):
+        folder = tmp_path / "packages"
+        folder.mkdir()
+        (folder / "onnxslim.py").write_text("__version__ = '0'\n" + source)
+        monkeypatch.syspath_prepend(folder)
+        return folder / "log"
+
+    return stand_in
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    return build_shapes(tmp_path_factory.mktemp("data") / "sem", "semantic", train=16, val=4, size=64, max_objects=1)
+
+
+@pytest.fixture
+def train(pictures, tmp_path):
+    """Return a function that trains a segmentation of pictures, whose metrics are above 0 after some seconds."""
+
+    def run(*callbacks, before=None, resume=None, **arguments):
+        model = YOLO(resume or "yolo26n-sem.yaml", verbose=False)
+        attachment = ycb.attach(model, callbacks)
+        if before is not None:
+            before(model)
+        settings = {**TINY, "batch": 8, "nbs": 8, "epochs": 3, "optimizer": "AdamW", "lr0": 0.003, "warmup_epochs": 0}
+        settings = {**settings, "data": str(pictures / "data.yaml"), "project": str(tmp_path), "name": "run"}
+        model.train(**({"resume": True} if resume else {**settings, **arguments}))
+        return attachment
+
+    return run
+
+
+def report(folder):
+    return json.loads((Path(folder) / "export" / "report.json").read_text())["exports"]
+
+
+def run_json(folder):
+    return json.loads((Path(folder) / "callbacks" / "run.json").read_text())
+
+
+def files(folder):
+    return sorted(path.name for path in (Path(folder) / "export").iterdir())
+
+
+def exporting():
+    """Return the processes that export, of all that this one has started."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            found += [process] if "yolo_callbacks.exporting" in process.cmdline() else []
+        except psutil.Error:
+            continue
+    return found
+
+
+def wait_for(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_every_format_is_proved_on_the_data_of_the_run(train, tmp_path, monkeypatch, caplog):
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    with caplog.at_level(logging.INFO):
+        run = train(ycb.ModelCheckpoint(export=["onnx", "torchscript", "openvino"]))
+    assert list((tmp_path / "elsewhere").iterdir()) == []  # no runs/semantic/val of a validation
+    assert files(run.save_dir) == [
+        "best-fitness.onnx",
+        "best-fitness.torchscript",
+        "best-fitness_openvino_model",
+        "report.json",
+    ]
+    checkpoint = run.save_dir / "weights" / "best-fitness.pt"
+    items = report(run.save_dir)
+    for item, name in zip(items, ("onnx", "torchscript", "openvino")):
+        assert (item["format"], item["passed"], item["error"], item["note"]) == (name, True, None, None)
+        path = run.save_dir / "export" / item["file"]
+        assert (item["bytes"], item["sha256"]) == storage.fingerprint_tree(path)
+        assert item["from"]["file"] == "weights/best-fitness.pt"
+        assert item["from"]["sha256"] == storage.fingerprint(checkpoint)[1]
+        assert item["from"]["epoch"] == run.history["fitness"].idxmax()
+        metrics = item["metrics"]
+        assert set(metrics["pt"]) == {"metrics/mIoU", "metrics/pixel_acc", "fitness"}
+        assert metrics["pt"]["fitness"] > 0.1
+        assert abs(metrics["difference"]["fitness"]) <= item["tolerance"] == 0.005
+        assert metrics["exported"]["fitness"] == metrics["pt"]["fitness"] + metrics["difference"]["fitness"]
+        assert item["latency_ms"]["pt"]["inference"] > 0 < item["latency_ms"]["exported"]["inference"]
+        assert {"python", "ultralytics", "torch", "yolo-callbacks"} < set(item["versions"])
+        assert (item["task"], item["device"]) == ("semantic", "cpu")
+        assert "circle" in item["names"].values()
+    assert {"onnx", "onnxruntime"} < set(items[0]["versions"])
+    assert "openvino" in items[2]["versions"]
+    assert items[0]["metrics"]["pt"] == items[2]["metrics"]["pt"]  # measured once
+    short = run_json(run.save_dir)["exports"]
+    assert [(item["format"], item["passed"]) for item in short] == [
+        ("onnx", True),
+        ("torchscript", True),
+        ("openvino", True),
+    ]
+    assert "proved: fitness 0." in caplog.text
+
+
+def test_a_damaged_export_is_rejected_and_loses_nothing(train, onnxslim, caplog):
+    onnxslim(DAMAGE)
+    run = train(ycb.ModelCheckpoint(export=["onnx", "torchscript"]))
+    assert files(run.save_dir) == [
+        "best-fitness.onnx.log",
+        "best-fitness.onnx.rejected",
+        "best-fitness.torchscript",
+        "report.json",
+    ]
+    rejected, proved = report(run.save_dir)
+    assert (rejected["passed"], proved["passed"]) == (False, True)
+    assert "more apart than 0.005" in rejected["error"]
+    assert rejected["metrics"]["pt"]["fitness"] > 0.1
+    assert abs(rejected["metrics"]["difference"]["fitness"]) > 0.005
+    (error,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert "weights/best-fitness.pt of epoch" in error.message
+    assert "REJECTED" in error.message
+    assert "put aside as best-fitness.onnx.rejected" in error.message
+    assert YOLO(run.save_dir / "weights" / "best-fitness.pt").task == "semantic"
+    data = run_json(run.save_dir)
+    assert data["status"] == "finished"
+    assert [(item["passed"], item["error"]) for item in data["exports"]] == [(False, rejected["error"]), (True, None)]
+
+
+def test_the_command_line_ends_with_an_error_where_an_export_is_rejected(pictures, onnxslim, tmp_path, capsys):
+    onnxslim(DAMAGE)
+    config = tmp_path / "callbacks.yaml"
+    config.write_text("- ModelCheckpoint: {export: onnx}\n")
+    arguments = {**TINY, "batch": 8, "nbs": 8, "optimizer": "AdamW", "lr0": 0.003, "project": tmp_path, "name": "run"}
+    words = [f"{key}={value}" for key, value in arguments.items()]
+    data, model = str(pictures / "data.yaml"), "yolo26n-sem.yaml"
+    assert train_command(TrainRequest(data, model, 2, config, None, False, False, words)) == FAILURE
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Error: the export of weights/best-fitness.pt to onnx is rejected: its fitness is" in said
+    assert f"The training itself is safe: {tmp_path / 'run'}" in said
+
+
+@pytest.mark.parametrize(
+    ("source", "settings", "why"),
+    [
+        (CRASH, {}, "its process was ended by SIGSEGV"),
+        (HANG, {"export_timeout": 8}, "it took longer than 8 s"),
+    ],
+    ids=["crash", "hang"],
+)
+def test_an_exporter_that_crashes_or_hangs_is_survived(source, settings, why, train, onnxslim):
+    onnxslim(source)
+    run = train(ycb.ModelCheckpoint(export="onnx", **settings), epochs=1)
+    (item,) = report(run.save_dir)
+    assert (item["passed"], item["error"]) == (False, why)
+    assert not exporting()
+    assert not [name for name in files(run.save_dir) if name.endswith(".onnx")]  # nothing to deploy by mistake
+    assert run_json(run.save_dir)["status"] == "finished"
+
+
+def test_each_new_best_is_exported_while_the_training_goes_on(train, onnxslim, tmp_path):
+    """Every epoch is a new best: one process at a time, the newest of those that wait, and at last the last one."""
+    log, seen = onnxslim(WATCH), []
+
+    def look(trainer):
+        if trainer.epoch == 1:  # the export of epoch 1 goes on while epoch 2 trains
+            wait_for(exporting)
+            (one,) = exporting()
+            seen.append(one.nice())
+        if trainer.epoch == 4:
+            wait_for((tmp_path / "run" / "export" / "report.json").exists)
+
+    def before(model):
+        model.add_callback("on_train_batch_end", look)
+
+    every = ycb.ModelCheckpoint("{epoch:02d}", monitor="lr/pg0", mode="min", export="onnx", export_when="best")
+    run = train(every, before=before, epochs=7)
+    times = [[float(word) for word in line.split()] for line in log.read_text().splitlines()]
+    finished = [one for one in times if len(one) == 2]
+    assert 2 <= len(finished) < 7
+    assert all(end <= start for (_, end), (start, _) in pairwise(finished))
+    assert seen[-1] == psutil.Process().nice() + 10
+    assert files(run.save_dir) == ["07.onnx", "report.json"]  # one proved file of a series, the newest
+    (item,) = report(run.save_dir)
+    assert (item["from"]["file"], item["from"]["epoch"], item["passed"]) == ("weights/07.pt", 7, True)
+    assert not exporting()
+
+
+def test_what_is_proved_is_not_exported_again_after_a_resume(train, onnxslim, tmp_path):
+    log = onnxslim(WATCH)
+    first = ycb.ModelCheckpoint(monitor="lr/pg0", mode="max", export="onnx", export_when="best")  # epoch 1 stays best
+
+    def crash(trainer):
+        if trainer.epoch == 1:
+            wait_for((tmp_path / "run" / "export" / "report.json").exists)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(first, before=lambda model: model.add_callback("on_train_epoch_start", crash))
+    (before,) = report(tmp_path / "run")
+    train(first, resume=tmp_path / "run" / "weights" / "last.pt")
+    assert report(tmp_path / "run") == [before]
+    assert before["from"]["epoch"] == 1
+    assert len(log.read_text().splitlines()) == 1
+    assert run_json(tmp_path / "run")["exports"][0]["passed"]
+
+
+def test_an_interrupted_training_takes_its_export_along(train, onnxslim, tmp_path):
+    onnxslim(HANG)
+
+    def interrupt(trainer):
+        if trainer.epoch == 1:
+            wait_for(exporting)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            ycb.ModelCheckpoint(export="onnx", export_when="best"),
+            before=lambda model: model.add_callback("on_train_batch_end", interrupt),
+        )
+    assert not exporting()
+    assert files(tmp_path / "run") == []
+
+
+def test_a_file_of_another_run_is_not_taken_for_this_ones(train, onnxslim, tmp_path):
+    onnxslim(DAMAGE)
+    folder = tmp_path / "run" / "export"
+    folder.mkdir(parents=True)
+    (folder / "best-fitness.onnx").write_text("of another run")
+    train(ycb.ModelCheckpoint(export="onnx"), exist_ok=True)
+    assert files(tmp_path / "run") == [
+        "best-fitness.onnx.log",
+        "best-fitness.onnx.old",
+        "best-fitness.onnx.rejected",
+        "report.json",
+    ]
+
+
+def test_without_a_proof_nothing_is_validated(train):
+    run = train(ycb.ModelCheckpoint(export="torchscript", export_tolerance=None), epochs=1)
+    (item,) = report(run.save_dir)
+    assert (item["passed"], item["metrics"]["exported"]) == (True, None)
+    assert "not validated" in item["note"]

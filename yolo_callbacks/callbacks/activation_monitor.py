@@ -1,0 +1,143 @@
+"""ActivationMonitor: what chosen layers put out while the model is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Union
+
+from yolo_callbacks.callback import Callback, Priority
+from yolo_callbacks.core.checks import check_int, check_number, check_verbose
+from yolo_callbacks.core.log import LOGGER
+
+if TYPE_CHECKING:
+    from yolo_callbacks.core.output_numbers import OutputNumbers
+    from yolo_callbacks.core.probes import ActivationWatch
+    from yolo_callbacks.core.session import Session
+
+Layers = Union[Sequence[Union[str, int]], str, int, None]
+
+_STATISTICS = ("mean", "std", "zero_share", "dead_channels", "non_finite")
+
+
+class ActivationMonitor(Callback):
+    """Measure what chosen layers put out during training: mean, spread, zeros, dead channels, values not finite.
+
+    It looks by PyTorch's forward hooks, which no event of Ultralytics can replace, in the first batch of every epoch
+    and in every so manieth after it. The hooks are on the model only while such a batch goes through it, so nothing of
+    them gets into a copy or a checkpoint, and a validation, which runs another copy of the weights, is not seen. They
+    change nothing. An error in them is told once and ends the watch, not the training.
+
+    | column | content, of the sampled batches of an epoch |
+    |---|---|
+    | `activations/<layer>/mean`, `.../std` | mean and standard deviation of all values that are finite |
+    | `activations/<layer>/zero_share` | share of values in [0, 1] that are 0, or closer to it than `zero_below` |
+    | `activations/<layer>/dead_channels` | number of channels in which every value was |
+    | `activations/<layer>/non_finite` | number of values that were NaN or infinite |
+
+    A layer that puts out several tensors has one set of numbers for all of them, and no dead channels. With several
+    ranks they are those of the images of rank 0. With `compile=True` layers cannot be watched: PyTorch does not
+    promise to call hooks in a compiled model. That is told, and nothing is measured.
+
+    Args:
+        layers: Names (`"model.4"`), patterns (`"model.2.m.*"`) or numbers of top-level layers (`4`, `-2`), one or a
+            list, together at most 64; None for those that the head takes its input from. Defaults to None.
+        every_n_batches: Look at every so manieth batch, >= 1. Defaults to 10.
+        zero_below: Size below which a value counts as 0, >= 0. YOLO's SiLU, unlike ReLU, gives no exact zeros.
+            Defaults to 0.001.
+        verbose: 1 names in a log line the layers that put out NaN or infinity, once each, 0 does not. Defaults to 1.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range; before the first epoch, if the model has no such layer.
+
+    Example:
+        ```python
+        ycb.attach(model, [ycb.ActivationMonitor(layers=["model.4", "model.2.m.*.cv1", -2]), ycb.CSVLogger()])
+        ```
+    """
+
+    priority = Priority.MEASURE
+
+    def __init__(
+        self, layers: Layers = None, every_n_batches: int = 10, zero_below: float = 0.001, verbose: int = 1
+    ) -> None:
+        self.layers = _check_layers(layers)
+        self.every_n_batches = check_int("every_n_batches", every_n_batches, minimum=1)
+        self.zero_below = check_number("zero_below", zero_below, minimum=0.0)
+        self.verbose = check_verbose(verbose)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._watch: ActivationWatch | None = None
+        self._outputs: OutputNumbers | None = None
+        self._told: set[str] = set()
+
+    def measures(self, session: Session) -> Iterable[str]:
+        """Return the names of the columns."""
+        if session.run.is_compiled:
+            return ()
+        return tuple(f"activations/{layer}/{name}" for layer in self._chosen(session) for name in _STATISTICS)
+
+    def setup(self, session: Session) -> None:
+        """Begin to look."""
+        from yolo_callbacks.core.output_numbers import OutputNumbers
+
+        self._begin()
+        if session.run.is_compiled:
+            LOGGER.warning(f"{type(self).__name__}: the layers of a compiled model cannot be watched: compile=False")
+            return
+        self._outputs = OutputNumbers(self.zero_below)
+        self._watch = session.run.watch_activations(
+            type(self).__name__,
+            self._chosen(session),
+            self._outputs.look,
+            every_n_batches=self.every_n_batches,
+            begin=self._outputs.clear,
+        )
+
+    def measure(self, session: Session) -> Mapping[str, float]:
+        """Return what the layers have put out in the epoch's sampled batches."""
+        watch, outputs = self._watch, self._outputs
+        if watch is None or outputs is None or not watch.active:
+            return {}
+        found: dict[str, dict[str, float]] = {}
+        with watch.guarded():
+            found = outputs.take()
+            bad = [layer for layer, numbers in found.items() if numbers["non_finite"] and layer not in self._told]
+            self._told.update(bad)
+            if bad and self.verbose:
+                more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
+                LOGGER.warning(
+                    f"{type(self).__name__}: epoch {session.run.epoch}: NaN or infinity comes out of "
+                    f"{', '.join(bad[:3])}{more}"
+                )
+        return {
+            f"activations/{layer}/{name}": value for layer, numbers in found.items() for name, value in numbers.items()
+        }
+
+    def close(self, session: Session, error: BaseException | None) -> None:
+        """Look no more."""
+        if self._watch is not None:
+            self._watch.remove()
+        self._begin()
+
+    def _chosen(self, session: Session) -> tuple[str, ...]:
+        wanted = [self.layers] if isinstance(self.layers, (str, int)) else self.layers
+        try:
+            return session.run.find_layers(wanted)
+        except ValueError as error:
+            raise ValueError(f"{type(self).__name__}: {error}") from None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the run behind."""
+        return {**self.__dict__, "_watch": None, "_outputs": None}
+
+
+def _check_layers(layers: Any) -> Layers:
+    items = [layers] if isinstance(layers, (str, int)) else layers
+    if layers is not None and (not isinstance(items, (list, tuple)) or not items):
+        raise TypeError(f"layers={layers!r} must be a name, a pattern, a number, a list of them, or None")
+    for item in items or ():
+        if isinstance(item, bool) or not isinstance(item, (str, int)) or item == "":
+            raise TypeError(f"layers={layers!r} has {item!r}: a name, a pattern or a number is meant")
+    return layers  # type: ignore[no-any-return]

@@ -1,0 +1,192 @@
+"""GradientMonitor: how large gradients are before they are clipped, and which layers get none or too much."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, Union
+
+from yolo_callbacks.callback import Callback, Priority
+from yolo_callbacks.core.checks import check_int, check_number, check_verbose, nearest
+from yolo_callbacks.core.log import LOGGER
+
+if TYPE_CHECKING:
+    from yolo_callbacks.core.gradient_norms import GradientNorms, NormSummary
+    from yolo_callbacks.core.probes import GradientWatch
+    from yolo_callbacks.core.session import Session
+
+Groups = Union[str, Mapping[str, Union[str, Sequence[str]]], None]
+
+_OWN = ("norm", "norm_max", "clipped", "skipped", "dead_layers", "exploding_layers")
+_PARTS, _LAYERS = "parts", "layers"
+
+
+class GradientMonitor(Callback):
+    """Measure the norm of the gradients before they are clipped, whole and by groups, and find layers that get none.
+
+    No event of Ultralytics can see gradients: they are there only between backward and the optimizer's step. This
+    callback looks at them there, in the first optimizer step of every epoch and in every so manieth after it, and
+    changes nothing: training gives the same weights with and without it. An error in it is told once and ends it,
+    not the training. It measures on rank 0, where gradients are already reduced over the ranks.
+
+    Norms are L2 norms, without the factor that automatic mixed precision (AMP) multiplies gradients with, and over
+    all batches that are accumulated for the step. Steps that AMP skips do not count in them.
+
+    | column | content, of the sampled steps of an epoch |
+    |---|---|
+    | `gradients/norm` | mean of the norm of all gradients, before clipping |
+    | `gradients/norm_max` | the largest |
+    | `gradients/clipped` | share of steps in [0, 1] whose gradients were clipped (Ultralytics: to a norm of 10) |
+    | `gradients/skipped` | number of steps that AMP skipped as gradients were not finite; of all steps, not sampled |
+    | `gradients/backbone`, ... | mean of the norm of each group |
+    | `gradients/dead_layers` | number of layers that got gradients of nothing but 0 |
+    | `gradients/exploding_layers` | number of layers with a norm that was not finite or far above the usual |
+
+    `skipped` is there only where AMP scales the loss: on the CPU and with `amp="bf16"` it does not. A layer is a module
+    that has parameters itself, such as `model.4.cv1.conv`. Layers that are frozen get no gradient and do not count.
+
+    Args:
+        every_n_steps: Look at every so manieth step, >= 1. Defaults to 10.
+        groups: `"parts"` for `backbone`, `neck` and `head` (top-level modules in a model that Ultralytics' YAML does
+            not describe); `"layers"` for the top-level layers `model.0`, `model.1`, ...; a dict of names and patterns
+            of parameter names, such as `{"box": "model.23.*cv2*"}`; None for no groups. Defaults to `"parts"`.
+        exploding_factor: A layer explodes if its norm is beyond so many times its median over the last 100 sampled
+            steps, > 1. Nothing is said before 10 of them. Defaults to 100.0.
+        verbose: 1 names dead and exploding layers in a log line when they first appear, 0 does not. Defaults to 1.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range; before the first epoch, if a pattern matches no parameter.
+
+    Example:
+        ```python
+        ycb.attach(model, [ycb.GradientMonitor(groups={"stem": "model.0.*", "head": "model.23.*"}), ycb.CSVLogger()])
+        ```
+    """
+
+    priority = Priority.MEASURE
+
+    def __init__(
+        self, every_n_steps: int = 10, groups: Groups = _PARTS, exploding_factor: float = 100.0, verbose: int = 1
+    ) -> None:
+        self.every_n_steps = check_int("every_n_steps", every_n_steps, minimum=1)
+        self.groups = _check_groups(groups)
+        self.exploding_factor = check_number("exploding_factor", exploding_factor, minimum=1.0, exclusive=True)
+        self.verbose = check_verbose(verbose)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._watch: GradientWatch | None = None
+        self._samples: GradientNorms | None = None
+        self._told: set[str] = set()
+
+    def measures(self, session: Session) -> Iterable[str]:
+        """Return the names of the columns."""
+        skipped = ("skipped",) if session.run.uses_grad_scaler else ()
+        groups = _members(self.groups, session)
+        names = ("norm", "norm_max", "clipped", *skipped, *groups, "dead_layers", "exploding_layers")
+        return tuple(f"gradients/{name}" for name in names)
+
+    def setup(self, session: Session) -> None:
+        """Begin to look."""
+        from yolo_callbacks.core.gradient_norms import GradientNorms
+
+        self._begin()
+        parameters = tuple(session.run.parameter_parts())
+        self._samples = samples = GradientNorms(parameters, _members(self.groups, session))
+        self._watch = session.run.watch_gradients(
+            type(self).__name__,
+            samples.look,
+            every_n_steps=self.every_n_steps,
+            clipped=samples.look_at_clipped,
+            done=samples.keep,
+            begin=samples.clear,
+        )
+
+    def measure(self, session: Session) -> Mapping[str, float]:
+        """Return what the epoch's sampled steps have shown; nothing if there was none."""
+        watch, samples = self._watch, self._samples
+        if watch is None or samples is None or not watch.active:
+            return {}
+        measured: dict[str, float] = {}
+        with watch.guarded():
+            if session.run.uses_grad_scaler:
+                measured["skipped"] = watch.skipped_steps()
+            summary = samples.take(self.exploding_factor)
+            if summary is not None:
+                measured.update(summary.numbers)
+                if self.verbose:
+                    self._tell(session.run.epoch, summary)
+        return {f"gradients/{name}": value for name, value in measured.items()}
+
+    def close(self, session: Session, error: BaseException | None) -> None:
+        """Look no more."""
+        if self._watch is not None:
+            self._watch.remove()
+        self._begin()
+
+    def _tell(self, epoch: int, summary: NormSummary) -> None:
+        said = {f"no gradient in any of {summary.steps} sampled steps": summary.dead, "exploding": summary.exploding}
+        for what, layers in said.items():
+            new = [layer for layer in layers if f"{what[:2]}{layer}" not in self._told]
+            self._told.update(f"{what[:2]}{layer}" for layer in new)
+            if new:
+                more = f" and {len(new) - 3} more" if len(new) > 3 else ""
+                LOGGER.warning(f"{type(self).__name__}: epoch {epoch}: {what}: {', '.join(new[:3])}{more}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the run behind."""
+        return {**self.__dict__, "_watch": None, "_samples": None}
+
+
+def _check_groups(groups: Any) -> Groups:
+    if groups is None or groups in (_PARTS, _LAYERS):
+        return groups  # type: ignore[no-any-return]
+    if not isinstance(groups, Mapping):
+        hint = nearest(groups, (_PARTS, _LAYERS)) if isinstance(groups, str) else ""
+        raise ValueError(
+            f"groups={groups!r} must be '{_PARTS}', '{_LAYERS}', a dict of names and patterns, or None{hint}"
+        )
+    for name, patterns in groups.items():
+        if not isinstance(name, str) or not name or name in _OWN:
+            raise ValueError(f"groups has the name {name!r}: it must be text, and none of {', '.join(_OWN)}")
+        if not _listed(patterns) or not all(isinstance(pattern, str) for pattern in _listed(patterns)):
+            raise TypeError(f"groups[{name!r}]={patterns!r} must be a pattern such as 'model.0.*', or a list of them")
+    return dict(groups)
+
+
+def _listed(patterns: Any) -> list[Any]:
+    return list(patterns) if isinstance(patterns, (list, tuple)) else [patterns]
+
+
+def _members(groups: Groups, session: Session) -> dict[str, list[str]]:
+    """Return the names of the parameters in each group.
+
+    Raises:
+        ValueError: If a pattern matches none.
+    """
+    trained = session.run.trainable_parameters()
+    members: dict[str, list[str]] = {}
+    if isinstance(groups, str):
+        part_of = session.run.parameter_parts() if groups == _PARTS else {name: _block(name) for name in trained}
+        for name in trained:
+            members.setdefault(part_of[name], []).append(name)
+        return {f"{name} (module)" if name in _OWN else name: found for name, found in members.items()}
+    for group, patterns in (groups or {}).items():
+        members[group] = []
+        for pattern in _listed(patterns):
+            found = [name for name in trained if fnmatchcase(name, pattern)]
+            if not found:
+                raise ValueError(
+                    f"GradientMonitor: {pattern!r} matches no trained parameter{nearest(pattern, trained)}; "
+                    f"they are {', '.join(trained[:3])}, ..."
+                )
+            members[group] += found
+    return members
+
+
+def _block(parameter: str) -> str:
+    """Return the top-level layer: all up to the first number, or the first name where there is none."""
+    words = parameter.split(".")
+    number = next((i for i, word in enumerate(words) if word.isdigit()), 0)
+    return ".".join(words[: number + 1])

@@ -1,0 +1,232 @@
+"""Notify: a message to people, on any of the services that apprise knows."""
+
+from __future__ import annotations
+
+import os
+import string
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Union
+
+from yolo_callbacks.callback import Callback, Priority
+from yolo_callbacks.callbacks.plot_logger import PlotLogger
+from yolo_callbacks.core.checks import check_bool, check_choice, check_number
+from yolo_callbacks.core.extras import require
+from yolo_callbacks.core.messenger import Message, check_urls, scheme_of, send
+from yolo_callbacks.core.monitor import Metric, Monitor, ProgressFold
+from yolo_callbacks.core.news import NewsFold
+from yolo_callbacks.core.outbox import GRACE, HURRY, Outbox
+from yolo_callbacks.core.record import EpochRecord
+from yolo_callbacks.core.run_files import status_of
+from yolo_callbacks.core.secrets import Secret, hide, unless_hidden
+
+if TYPE_CHECKING:
+    from yolo_callbacks.core.session import Session
+
+EVENTS = ("start", "best", "stop", "failure")
+URLS_VARIABLE = "YOLO_CB_NOTIFY_URLS"
+_TITLE_KEYS = ("project", "name", "event", "task", "model")
+_QUEUE = 16
+_FIRST_PAUSE = 2.0  # seconds
+_LONGEST_TEXT = 1000  # characters of an exception
+_HEADLINES = {
+    "finished": "finished",
+    "stopped": "stopped early",
+    "preempted": "preempted",
+    "interrupted": "interrupted",
+    "failed": "failed",
+}
+
+
+class Notify(Callback):
+    """Send a short message when a run starts, has a new best, stops or fails, with a picture of the curves.
+
+    It goes by apprise to Slack, Discord, Telegram, e-mail, ntfy and some hundred others, each with a form of URL of
+    its own: see https://appriseit.com/services/. Each URL has a thread of its own, so a service that is slow or down
+    holds up neither the training nor the others; what it does not take is tried again. The end of the training waits
+    10 s at most for the last messages, 3 s after Ctrl-C or a preemption. A process that is killed cannot say so.
+
+    The picture is the one that `PlotLogger` draws, where that takes part in the run and the service takes files. A
+    resumed run does not tell of an old best again.
+
+    Args:
+        urls: One URL or a list of them. They hold tokens, so nothing but their scheme is shown or stored. None takes
+            the environment variable `YOLO_CB_NOTIFY_URLS`, separated by spaces or commas. Defaults to None.
+        events: What to tell: `"start"` (also of a resumed run), `"best"`, `"stop"` (the run ended, early or not),
+            `"failure"` (an exception, Ctrl-C or a preemption). Defaults to ('start', 'best', 'stop', 'failure').
+        monitor: What is best: a metric's name or a function of the epoch's metrics, as in `EarlyStopping`. Defaults to
+            `"fitness"`.
+        mode: `"max"`, `"min"` or `"auto"`. Defaults to `"auto"`.
+        min_interval_minutes: Least time of training between two messages of a new best, and before the first, >= 0; a
+            best that came too soon is told when the time has passed. Defaults to 30.
+        with_picture: Whether to attach the curves. Defaults to True.
+        title: Template of the title with `{project}`, `{name}`, `{event}`, `{task}`, `{model}`. Defaults to
+            `"{project}/{name}: {event}"`.
+
+    Raises:
+        ImportError: If apprise is not installed.
+        TypeError: If an argument has the wrong type.
+        ValueError: If there is no URL, apprise does not know one, or an argument is out of range.
+
+    Example:
+        ```python
+        ycb.attach(model, [*ycb.default_callbacks(), ycb.Notify("ntfy://my-trainings", events=["stop", "failure"])])
+        ```
+    """
+
+    priority = Priority.REPORT
+
+    def __init__(
+        self,
+        urls: Union[str, Iterable[str], None] = None,
+        events: Iterable[str] = EVENTS,
+        *,
+        monitor: Metric = "fitness",
+        mode: str = "auto",
+        min_interval_minutes: float = 30.0,
+        with_picture: bool = True,
+        title: str = "{project}/{name}: {event}",
+    ) -> None:
+        require("apprise", extra="notify", who=type(self).__name__)
+        urls = unless_hidden("urls", urls, URLS_VARIABLE)
+        self.urls = None if urls is None else check_urls("urls", urls)
+        self.events = _check_events(events)
+        self.monitor = monitor
+        self.mode = mode
+        self.min_interval_minutes = check_number("min_interval_minutes", min_interval_minutes, minimum=0.0)
+        self.with_picture = check_bool("with_picture", with_picture)
+        self.title = _check_title(title)
+        self._monitor = Monitor.of(monitor, mode)
+        self._news = NewsFold(ProgressFold(self._monitor), 60.0 * self.min_interval_minutes)
+        self._targets()
+        self._outboxes: list[Outbox] = []
+        self._words: dict[str, str] = {}
+
+    def _targets(self) -> list[Secret]:
+        if self.urls is not None:
+            return self.urls
+        if not os.environ.get(URLS_VARIABLE):
+            raise ValueError(f"Notify needs urls, or the environment variable {URLS_VARIABLE}")
+        return check_urls(URLS_VARIABLE, os.environ[URLS_VARIABLE])
+
+    def needs(self) -> Iterable[str]:
+        """Return the monitored metric."""
+        return self._monitor.needs
+
+    def setup(self, session: Session) -> None:
+        """Tell that the run starts, or goes on."""
+        for outbox in self._outboxes:  # of a run whose end never came here
+            outbox.finish(0.0)
+        label = next(label for label, callback in session.callbacks.items() if callback is self)
+        self._outboxes = [
+            Outbox(f"{label} ({scheme_of(url)})", partial(send, url), limit=_QUEUE, first_pause=_FIRST_PAUSE)
+            for url in self._targets()
+        ]
+        facts = session.run.describe()
+        self._words = {
+            "project": session.run.save_dir.parent.name,
+            "name": session.run.save_dir.name,
+            "task": str(facts["task"]),
+            "model": Path(facts["model"]).name,
+        }
+        done, planned = session.history.epoch, session.run.planned_epochs
+        if "start" in self.events:
+            what = f"{self._words['model']} ({self._words['task']}) on {Path(facts['data']).name}, {facts['device']}"
+            first = f"epochs {done + 1} to {planned} of " if session.run.resumed else f"{planned} epochs of "
+            self._put("resumed" if session.run.resumed else "started", [first + what], "info")
+
+    def act(self, session: Session) -> None:
+        """Tell of a new best, if it is time."""
+        news = session.history.fold(self._news)
+        if "best" not in self.events or news.told_in != session.history.epoch:
+            return
+        best = session.history[-1]
+        planned = session.history[-1].planned_epochs
+        before = "" if news.before is None else f", before {news.before:.5g} in epoch {news.before_epoch}"
+        lines = [f"{self._monitor.name} {news.told:.5g} in epoch {news.told_epoch} of {planned}{before}"]
+        if news.told_epoch == best.epoch:
+            lines += _metrics(best)
+        self._put("new best", lines, "info", self._picture(session), key="best")
+
+    def deliver(self, session: Session, error: BaseException | None) -> None:
+        """Tell how the run ended, now that the last picture is drawn, and wait for the messages for a short while."""
+        status = status_of(session.stop_decision, error)
+        ended = status in ("finished", "stopped")
+        if ("stop" if ended else "failure") in self.events:
+            kind = "success" if ended else "failure" if status == "failed" else "warning"
+            self._put(_HEADLINES[status], self._ending(session, error), kind, self._picture(session))
+        for outbox in self._outboxes:
+            outbox.finish(HURRY if isinstance(error, (KeyboardInterrupt, SystemExit)) else GRACE)
+        for outbox in self._outboxes:
+            outbox.join()
+        self._outboxes = []
+
+    def _ending(self, session: Session, error: BaseException | None) -> list[str]:
+        history, stop = session.history, session.stop_decision
+        lines = [f"{history.epoch} of {session.run.planned_epochs} epochs"]
+        if history:
+            lines[0] += f" in {_duration(history[-1].elapsed)}"
+        if stop is not None:
+            lines.append(stop.message)
+        elif error is not None:
+            lines.append(f"{type(error).__name__}: {str(error)[:_LONGEST_TEXT]}".removesuffix(": "))
+        progress = history.fold(self._news).progress
+        if progress.best is not None:
+            lines.append(f"best {self._monitor.name}: {progress.best:.5g} in epoch {progress.best_epoch}")
+        return lines
+
+    def _picture(self, session: Session) -> Path | None:
+        plots = (item for item in session.callbacks.values() if isinstance(item, PlotLogger))
+        plot = next(plots, None) if self.with_picture else None
+        return None if plot is None else session.run.callbacks_dir / plot.filename
+
+    def _put(
+        self, event: str, lines: list[str], kind: str, picture: Path | None = None, *, key: str | None = None
+    ) -> None:
+        title = self.title.format_map({**self._words, "event": event})
+        secrets = [str(url) for url in self.urls or ()]
+        message = Message(hide(title, secrets), hide("\n".join(lines), secrets), kind, picture)
+        for outbox in self._outboxes:
+            outbox.put(message, droppable=key is not None, key=key)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the run behind."""
+        return {**self.__dict__, "_outboxes": []}
+
+
+def _check_events(events: object) -> list[str]:
+    names = None if isinstance(events, str) or not isinstance(events, Iterable) else list(events)
+    if names is None:
+        raise TypeError(f"events={events!r} must be a list of {', '.join(map(repr, EVENTS))}")
+    return [check_choice("events", name, EVENTS) for name in names]
+
+
+def _check_title(title: object) -> str:
+    if not isinstance(title, str):
+        raise TypeError(f"title={title!r} must be a template such as '{{name}}: {{event}}'")
+    try:
+        keys = [key for _, key, _, _ in string.Formatter().parse(title) if key is not None]
+    except ValueError as error:
+        raise ValueError(f"title={title!r} is not a template: {error}") from None
+    for key in keys:
+        check_choice("title: key", key, _TITLE_KEYS)
+    return title
+
+
+def _metrics(record: EpochRecord) -> list[str]:
+    values = {key: value for key, value in record.metrics.items() if key.startswith("metrics/")}
+    return [", ".join(f"{key.removeprefix('metrics/')} {value:.4g}" for key, value in values.items())] if values else []
+
+
+def _duration(seconds: float) -> str:
+    """Say how long something took.
+
+    Example:
+        >>> _duration(42.3), _duration(3900), _duration(200_000)
+        ('42 s', '1 h 5 min', '55 h 33 min')
+    """
+    minutes = int(seconds // 60)
+    if not minutes:
+        return f"{seconds:.0f} s"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"

@@ -1,0 +1,268 @@
+"""RemoteMonitor: every epoch, and start, stop and failure, as JSON to a server of your own."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import yolo_callbacks
+from yolo_callbacks.callback import Callback, Priority
+from yolo_callbacks.core.checks import check_bool, check_int, check_number
+from yolo_callbacks.core.decision import Decision, Stop
+from yolo_callbacks.core.metrics import MetricView, UnknownMetricError, check_known
+from yolo_callbacks.core.outbox import GRACE, HURRY, Attempt, Outbox
+from yolo_callbacks.core.run_files import status_of
+from yolo_callbacks.core.secrets import HIDDEN, Secret, hide, unless_hidden, without_secrets
+from yolo_callbacks.core.webhook import Webhook, check_headers, check_url, secret_bytes
+
+if TYPE_CHECKING:
+    from yolo_callbacks.core.journal import Entry
+    from yolo_callbacks.core.session import Session
+
+SCHEMA = 1
+"""Version of the messages: higher when a receiver of the old ones would no longer understand them."""
+
+URL_VARIABLE, SECRET_VARIABLE = "YOLO_CB_REMOTE_URL", "YOLO_CB_REMOTE_SECRET"
+_BLOCK = 1000  # sequence numbers that are set aside at a time, so that not every epoch writes run.json
+_LONGEST_TEXT = 2000  # characters of an exception
+
+
+class RemoteMonitor(Callback):
+    """Post a JSON message to a URL for every epoch, and one when the run starts, is resumed, stops or fails.
+
+    The messages go out from a thread of their own: a server that is slow or down costs the training nothing. What
+    cannot be delivered is tried again, later and later; if more than `queue_size` messages wait, the oldest epochs are
+    dropped and the next message says how many. The end of the training waits 10 s at most for the last messages, 3 s
+    after Ctrl-C or a preemption. A process that is killed cannot say so. Redirects are not followed.
+
+    `docs/remote-monitor.md` of the repository describes the messages, and how a receiver checks the signature.
+
+    Keras's callback of this name takes `root` and `path`, posts a form field of the epoch's logs, and waits for the
+    server; this one takes one URL, posts JSON, and never waits.
+
+    Args:
+        url: Where to: https, or http to this machine. A login in it becomes basic authentication; neither it nor a
+            query is shown or stored. None takes the environment variable `YOLO_CB_REMOTE_URL`. Defaults to None.
+        headers: Headers to add, such as `{"Authorization": "Bearer ..."}`. Their values are not shown or stored.
+            Defaults to None.
+        secret: Signs every message (HMAC-SHA256) as Standard Webhooks does. None takes the environment variable
+            `YOLO_CB_REMOTE_SECRET`; without that, messages are not signed. Defaults to None.
+        metrics: Names of the numbers that an epoch's message has, as `epochs.csv` names them or short
+            (`"mAP50-95"`). None sends all. Defaults to None.
+        timeout: Seconds to wait for a connection, and again for the answer, > 0. Defaults to 5.
+        queue_size: The most messages that may wait, >= 1. Defaults to 256.
+        allow_http: Whether http may go to another machine, in clear text. Defaults to False.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If there is no URL, it is not allowed, or an argument is out of range.
+        UnknownMetricError: Before the first epoch, if the run has no number of a name in `metrics`.
+
+    Example:
+        ```python
+        ycb.attach(model, [*ycb.default_callbacks(), ycb.RemoteMonitor("https://dashboard.example.org/yolo")])
+        ```
+    """
+
+    priority = Priority.REPORT
+
+    def __init__(
+        self,
+        url: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        secret: str | None = None,
+        metrics: Iterable[str] | None = None,
+        timeout: float = 5,
+        queue_size: int = 256,
+        allow_http: bool = False,
+    ) -> None:
+        self.allow_http = check_bool("allow_http", allow_http)
+        url = unless_hidden("url", url, URL_VARIABLE)
+        self.url = None if url is None else check_url("url", url, allow_http=allow_http)
+        self.headers = check_headers("headers", headers)
+        if self.headers and HIDDEN in self.headers.values():
+            raise ValueError("the values of headers are hidden in run.json: give the callback anew")
+        secret = unless_hidden("secret", secret, SECRET_VARIABLE)
+        if secret is not None and (not isinstance(secret, str) or not secret):
+            raise TypeError("secret must be a string that is not empty")
+        self.secret = None if secret is None else Secret(secret)
+        self.metrics = _check_names(metrics)
+        self.timeout = check_number("timeout", timeout, minimum=0.0, exclusive=True)
+        self.queue_size = check_int("queue_size", queue_size, minimum=1)
+        self._webhook()
+        self._outbox: Outbox | None = None
+        self._sequence: _Sequence | None = None
+        self._run: dict[str, Any] = {}
+
+    def _webhook(self) -> Webhook:
+        """Return where the messages go; what the environment says is looked up each time, and not kept."""
+        url, secret = self.url, self.secret or os.environ.get(SECRET_VARIABLE)
+        if url is None:
+            if not os.environ.get(URL_VARIABLE):
+                raise ValueError(f"RemoteMonitor needs a url, or the environment variable {URL_VARIABLE}")
+            url = check_url(URL_VARIABLE, os.environ[URL_VARIABLE], allow_http=self.allow_http)
+        key = secret_bytes(secret) if secret else None
+        return Webhook(url, self.headers, key, self.timeout, f"yolo-callbacks/{yolo_callbacks.__version__}")
+
+    def setup(self, session: Session) -> None:
+        """Check the names of the metrics, and tell that the run starts or goes on."""
+        self._check_metrics(session)
+        if self._outbox is not None:  # of a run whose end never came here
+            self._outbox.finish(0.0)
+        label = next(label for label, callback in session.callbacks.items() if callback is self)
+        webhook, facts = self._webhook(), session.run.describe()
+        self._sequence = _Sequence(session, label)
+        self._outbox = Outbox(f"{label} ({webhook.place})", partial(_send, webhook), limit=self.queue_size)
+        self._run = {
+            "id": session.id,
+            "name": session.run.save_dir.name,
+            "project": session.run.save_dir.parent.name,
+            "task": facts["task"],
+            "model": _last_part(facts["model"]),
+        }
+        self._put(
+            "resume" if session.run.resumed else "start",
+            epoch=session.history.epoch,
+            planned_epochs=session.run.planned_epochs,
+            data=_last_part(facts["data"]),
+            device=facts["device"],
+            processes=facts["processes"],
+            versions=facts["versions"],
+        )
+
+    def _check_metrics(self, session: Session) -> None:
+        known, losses_known = session.number_names, session.run.metric_names()[1]
+        for name in self.metrics or ():
+            try:
+                check_known(name, known, losses_known)
+            except UnknownMetricError as error:
+                raise UnknownMetricError(f"{type(self).__name__}: {error}") from None
+
+    def act(self, session: Session) -> None:
+        """Send the epoch."""
+        entry = session.entries[-1]
+        record = entry.record
+        self._put(
+            "epoch",
+            droppable=True,
+            epoch=record.epoch,
+            planned_epochs=record.planned_epochs,
+            seconds=record.elapsed,
+            validated=record.validated,
+            metrics=self._numbers(entry),
+            decisions=[_decision(decision) for decision in entry.decisions],
+        )
+
+    def _numbers(self, entry: Entry) -> dict[str, float | None]:
+        numbers = entry.numbers
+        if self.metrics is not None:
+            every: Mapping[str, float] = {**MetricView(entry.record), **numbers}
+            numbers = {name: every[name] for name in self.metrics if name in every}
+        return {name: _json_number(value) for name, value in numbers.items()}
+
+    def close(self, session: Session, error: BaseException | None) -> None:
+        """Tell how the run ended; what is on its way goes on while the files are finished."""
+        stop = session.stop_decision
+        status = status_of(stop, error)
+        failed = error is not None and status != "preempted"
+        done = "all planned epochs are done" if status == "finished" else None
+        self._put(
+            "stop" if status in ("finished", "stopped") else "failure",
+            epoch=session.history.epoch,
+            planned_epochs=session.run.planned_epochs,
+            seconds=session.history[-1].elapsed if session.history else 0.0,
+            status=status,
+            reason=stop.reason.value if stop else None,
+            message=stop.message if stop else done,
+            error={"type": type(error).__name__, "message": self._text(error)} if failed else None,
+        )
+        if self._sequence is not None and self._outbox is not None:
+            self._sequence.settle()
+            self._outbox.finish(HURRY if isinstance(error, (KeyboardInterrupt, SystemExit)) else GRACE)
+
+    def _text(self, error: BaseException | None) -> str:
+        own = [*(self.headers or {}).values(), self.secret, self.url]
+        return hide(str(error), [str(secret) for secret in own if secret])[:_LONGEST_TEXT]
+
+    def deliver(self, session: Session, error: BaseException | None) -> None:
+        """Wait for the last messages, for what is left of a short while."""
+        if self._outbox is not None:
+            self._outbox.join()
+        self._outbox = self._sequence = None
+
+    def _put(self, event: str, *, droppable: bool = False, **content: Any) -> None:
+        if self._outbox is None or self._sequence is None:
+            return
+        number = self._sequence.take()
+        message = {
+            "schema": SCHEMA,
+            "event": event,
+            "id": f"{self._run['id']}-{number}",
+            "sequence": number,
+            "lost": 0,
+            "time": datetime.now().astimezone().isoformat(timespec="milliseconds"),
+            "run": self._run,
+            **content,
+        }
+        self._outbox.put(message, droppable=droppable)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the run behind."""
+        return {**self.__dict__, "_outbox": None, "_sequence": None}
+
+
+class _Sequence:
+    """Counts the messages of a run, over its resumes too. After a kill it goes on with the next block of numbers."""
+
+    def __init__(self, session: Session, label: str) -> None:
+        self._files, self._label = session.files, label
+        self._next = int(session.files.remembered(label).get("next", 1))
+        self._end = 0
+
+    def take(self) -> int:
+        """Return the next number; it can never be given again."""
+        number, self._next = self._next, self._next + 1
+        if number >= self._end:
+            self._end = number + _BLOCK
+            self._files.remember(self._label, next=self._end)
+        return number
+
+    def settle(self) -> None:
+        """Note where it stands, so that there is no gap when the run goes on."""
+        self._files.remember(self._label, next=self._next)
+
+
+def _send(webhook: Webhook, message: Mapping[str, Any], attempt: Attempt) -> None:
+    content = without_secrets({**message, "lost": attempt.lost})
+    body = json.dumps(content, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+    webhook.post(body, message["id"], attempt.seconds)
+
+
+def _check_names(metrics: object) -> list[str] | None:
+    if metrics is None:
+        return None
+    names = None if isinstance(metrics, str) or not isinstance(metrics, Iterable) else list(metrics)
+    if names is None or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"metrics={metrics!r} must be a list of names such as ['fitness', 'val_loss'], or None")
+    return names
+
+
+def _decision(decision: Decision) -> dict[str, Any]:
+    fields: dict[str, Any] = {"kind": decision.kind, "source": decision.source, "message": decision.message}
+    return {**fields, "reason": decision.reason.value} if isinstance(decision, Stop) else fields
+
+
+def _json_number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _last_part(path: str) -> str:
+    """Return the name at the end of a path: where it lies is nobody's business."""
+    return re.split(r"[\\/]", hide(path).rstrip("\\/"))[-1]

@@ -1,0 +1,131 @@
+"""Which layers are meant: patterns of names, and what they select in a model. Pure: names in, names out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Union
+
+from yolo_callbacks.core.checks import check_int, nearest
+
+LayerChoice = Union[int, str, Sequence[Union[int, str]], None]
+"""What a user may say: None for the backbone, the number of first layers, or names and indices of layers."""
+
+Layers = Union[tuple[str, ...], None]
+"""The same as patterns: each names a parameter or a module, then with all that is in it. None for the backbone."""
+
+
+@dataclass(frozen=True)
+class LayerNames:
+    """What a model calls its parts.
+
+    Attributes:
+        parameters: Names of its parameters, in order.
+        modules: Names of its modules, in order.
+        backbone: Names of the modules that are its backbone; empty where that is not known.
+    """
+
+    parameters: tuple[str, ...]
+    modules: tuple[str, ...] = ()
+    backbone: tuple[str, ...] = ()
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the modules that lie side by side: `model.0`, `model.1`, ... of a YOLO."""
+        depth = 1
+        while True:
+            found = tuple(name for name in self.modules if name.count(".") == depth - 1)
+            if len(found) != 1:
+                return found
+            depth += 1
+
+
+def check_layers(value: object) -> Layers:
+    """Return a choice of layers as patterns.
+
+    Args:
+        value: None for the backbone; a whole number n >= 1 for the first n layers, as in Ultralytics' `freeze`; a
+            pattern; or a list of patterns and indices of layers.
+
+    Raises:
+        TypeError: If it is something else.
+        ValueError: If it names nothing.
+
+    Example:
+        >>> check_layers(2), check_layers([9, "model.23.cv*"])
+        (('model.0', 'model.1'), ('model.9', 'model.23.cv*'))
+    """
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return tuple(f"model.{index}" for index in range(check_int("layers", value, minimum=1)))
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, Sequence) or any(
+        isinstance(item, bool) or not isinstance(item, (int, str)) for item in items
+    ):
+        raise TypeError(
+            f"layers={value!r} must be None for the backbone, a number of layers, or a list of names such as 'model.9'"
+        )
+    if not items or any(not str(item).strip(".") or (isinstance(item, int) and item < 0) for item in items):
+        raise ValueError(f"layers={value!r} must name at least one layer, such as 'model.9' or 9, and nothing empty")
+    return tuple(f"model.{item}" if isinstance(item, int) else item.rstrip(".") for item in items)
+
+
+def spelt(layers: Layers) -> str:
+    """Return a few words for layers.
+
+    Example:
+        >>> spelt(None), spelt(("model.0", "model.1")), spelt(tuple("abcd"))
+        ('backbone', 'model.0, model.1', 'a ... d')
+    """
+    if layers is None:
+        return "backbone"
+    return ", ".join(layers) if len(layers) < 4 else f"{layers[0]} ... {layers[-1]}"
+
+
+def select(layers: Layers, names: LayerNames) -> frozenset[str]:
+    """Return the names of the parameters that are meant.
+
+    Args:
+        layers: The patterns, with `*`, `?` and `[]` as in file names; None for the backbone.
+        names: What the model calls its parts.
+
+    Raises:
+        ValueError: If a pattern names nothing; the message gives the nearest name.
+
+    Example:
+        >>> sorted(select(("model.0", "*.bias"), LayerNames(("model.0.weight", "model.1.weight", "model.1.bias"))))
+        ['model.0.weight', 'model.1.bias']
+    """
+    if layers is None and not names.backbone:
+        raise ValueError(
+            "layers=None means the backbone of the model's YAML, and this model has none: name its layers, which are "
+            f"{_listed(names.layers)}"
+        )
+    inside = {name: tuple(_and_its_modules(name)) for name in names.parameters}
+    known = dict.fromkeys((*names.modules, *(part for parts in inside.values() for part in parts)))
+    meant: set[str] = set()
+    for pattern in names.backbone if layers is None else layers:
+        found = {pattern} if pattern in known else {name for name in known if fnmatchcase(name, pattern)}
+        if not found:
+            raise ValueError(
+                f"'{pattern}' is no layer and no parameter of the model{nearest(pattern, known)}; its layers are "
+                f"{_listed(names.layers)}"
+            )
+        meant |= found
+    selected = frozenset(name for name, parts in inside.items() if not meant.isdisjoint(parts))
+    if not selected:
+        raise ValueError(f"there is nothing to learn in {spelt(layers)}: no parameters are in there")
+    return selected
+
+
+def _and_its_modules(name: str) -> Iterator[str]:
+    """Yield a parameter's name and those of the modules that it is in."""
+    while name:
+        yield name
+        name = name.rpartition(".")[0]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) < 6 else f"{names[0]}, {names[1]}, ..., {names[-1]}"

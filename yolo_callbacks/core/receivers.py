@@ -1,0 +1,56 @@
+"""Names of numbers that every receiver takes: Ultralytics Platform, W&B, MLflow, TensorBoard, Comet, ClearML. Pure.
+
+MLflow refuses all but letters, digits, `_`, `-`, `.`, `/`, spaces and sometimes `:`, names that are no clean paths
+and names of more than 250 characters, and Ultralytics then ends its tracking of the run; it keeps a number in a file of
+its name, so that one cannot be the folder of another. TensorBoard takes no spaces, W&B keeps names that begin with `_`
+for itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+_RESERVED = ("epoch", "fitness", "lr", "metrics", "model", "train", "val")  # theirs, and folders of theirs
+_LENGTH = 200
+
+
+def is_reserved(name: str) -> bool:
+    """Return whether an integration sends something of its own under this name."""
+    return name.lower() in _RESERVED or name.lower().startswith("model/")
+
+
+def fit_names(names: Iterable[str], prefix: str = "") -> tuple[str, ...]:
+    """Return names that every receiver takes, each different from the others.
+
+    The first `/` stays, since receivers group by it.
+
+    Args:
+        names: Any names.
+        prefix: What they are to begin with.
+
+    Example:
+        >>> fit_names(["lr_factor", "mAP50-95/traffic light", "metrics/recall(B)", "a/b", "a b"], "custom/")
+        ('custom/lr_factor', 'custom/mAP50-95_traffic_light', 'custom/metrics_recallB', 'custom/a_b', 'custom/a_b_2')
+        >>> fit_names(["AP", "AP/person"])
+        ('AP', 'AP_person')
+    """
+    wanted = [_fit(prefix + name) for name in names]
+    alone = {name.lower() for name in wanted if "/" not in name}
+    fitted: dict[str, None] = {}
+    taken: set[str] = set()  # in lower case: a file of that name may stand for it
+    for name in wanted:
+        plain = name.replace("/", "_") if name.partition("/")[0].lower() in alone else name
+        number, free = 1, plain
+        while free.lower() in taken:
+            number += 1
+            free = f"{plain}_{number}"
+        taken.add(free.lower())
+        fitted[free] = None
+    return tuple(fitted)
+
+
+def _fit(name: str) -> str:
+    parts = [re.sub(r"[^\w.\-]+", "_", part.replace("(", "").replace(")", "")) for part in name.split("/")]
+    group, *rest = [part.lstrip("._-") or "number" for part in parts if part] or ["number"]
+    return "/".join([group, *(["_".join(rest)] if rest else [])])[:_LENGTH]
