@@ -67,6 +67,8 @@ format: install
 
 bench: install
 	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/reporters.py
+	$(BIN)/python benchmarks/hooks.py
 
 clean:
 	rm -rf $(VENV) $(OLDEST_VENV) $(SOAK) .mypy_cache .ruff_cache .pytest_cache .hypothesis runs build dist

@@ -135,6 +135,7 @@ def grow(epochs: int) -> None:
         worker = Background("views", share=0.02)
         session = SimpleNamespace(
             entries=ledger.entries,
+            measured_names=(),
             run=SimpleNamespace(callbacks_dir=Path(folder)),
             files=SimpleNamespace(background=lambda name: worker),
         )

@@ -208,11 +208,13 @@ def test_an_exporter_that_crashes_or_hangs_is_survived(source, settings, why, tr
 def test_each_new_best_is_exported_while_the_training_goes_on(train, onnxslim, tmp_path):
     """Every epoch is a new best: one process at a time, the newest of those that wait, and at last the last one."""
     log, seen = onnxslim(WATCH), []
+    patient = psutil.Process().nice() + 10
 
     def look(trainer):
         if trainer.epoch == 1:  # the export of epoch 1 goes on while epoch 2 trains
             wait_for(exporting)
             (one,) = exporting()
+            wait_for(lambda: one.nice() == patient)  # its first act, but it has to come up first
             seen.append(one.nice())
         if trainer.epoch == 4:
             wait_for((tmp_path / "run" / "export" / "report.json").exists)
@@ -226,7 +228,7 @@ def test_each_new_best_is_exported_while_the_training_goes_on(train, onnxslim, t
     finished = [one for one in times if len(one) == 2]
     assert 2 <= len(finished) < 7
     assert all(end <= start for (_, end), (start, _) in pairwise(finished))
-    assert seen[-1] == psutil.Process().nice() + 10
+    assert seen == [patient]
     assert files(run.save_dir) == ["07.onnx", "report.json"]  # one proved file of a series, the newest
     (item,) = report(run.save_dir)
     assert (item["from"]["file"], item["from"]["epoch"], item["passed"]) == ("weights/07.pt", 7, True)
