@@ -12,7 +12,8 @@ OLDEST := $(shell sed -n 's/.*"ultralytics>=\([0-9.]*\)".*/\1/p' pyproject.toml)
 OLDEST_VENV := $(VENV)-ultralytics-$(OLDEST)
 OLDEST_TESTS := tests/conformance tests/e2e/test_main_path.py tests/e2e/test_each_callback.py \
 	tests/e2e/test_learning_rate.py tests/e2e/test_killed.py tests/e2e/test_repeated_and_resumed.py \
-	tests/e2e/test_preempted.py tests/e2e/test_tasks.py tests/distributed/test_two_ranks.py
+	tests/e2e/test_preempted.py tests/e2e/test_tasks.py tests/e2e/test_freeze.py tests/e2e/test_gradient_monitor.py \
+	tests/distributed/test_two_ranks.py
 SOAK := /tmp/yolo-callbacks-soak
 
 help:
@@ -66,9 +67,9 @@ format: install
 	$(BIN)/ruff format .
 
 bench: install
-	$(BIN)/python benchmarks/overhead.py
-	$(BIN)/python benchmarks/reporters.py
-	$(BIN)/python benchmarks/hooks.py
+	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.reporters
+	$(BIN)/python -m benchmarks.hooks
 
 clean:
 	rm -rf $(VENV) $(OLDEST_VENV) $(SOAK) .mypy_cache .ruff_cache .pytest_cache .hypothesis runs build dist

@@ -1,6 +1,6 @@
 """What GradientMonitor and ActivationMonitor cost a batch: one training, in which they look in every other epoch.
 
-    python benchmarks/hooks.py [--epochs 40] [--imgsz 96] [--batch 16]
+    python -m benchmarks.hooks [--epochs 40] [--imgsz 96] [--batch 16]
 
 The training is the built-in shapes from scratch on the CPU. Epochs with and without them alternate, so that both see
 the same machine; the ratio is of the medians of all batches. What is spent in our own code is measured around it. All
@@ -10,11 +10,14 @@ times are CPU time, so that other processes count little.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
 import time
+from pathlib import Path
 
 import yolo_callbacks as ycb
+from benchmarks.surroundings import private
 from yolo_callbacks.core import probes
 from yolo_callbacks.datasets import SHAPES
 
@@ -180,10 +183,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--model", default="yolo26n.yaml")
     options = parser.parse_args()
-    report(ycb.GradientMonitor(verbose=0), options)
-    report(ycb.GradientMonitor(every_n_steps=1, verbose=0), options)
-    report(ycb.ActivationMonitor(verbose=0), options)
-    report(ycb.ActivationMonitor(every_n_batches=1, verbose=0), options)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ.update(private(Path(folder)))
+        os.environ.pop("ULTRALYTICS_API_KEY", None)
+        report(ycb.GradientMonitor(verbose=0), options)
+        report(ycb.GradientMonitor(every_n_steps=1, verbose=0), options)
+        report(ycb.ActivationMonitor(verbose=0), options)
+        report(ycb.ActivationMonitor(every_n_batches=1, verbose=0), options)
     import torch
     import ultralytics
 

@@ -1,6 +1,6 @@
 """What each reporter costs the training thread, with servers that answer and with servers that are gone.
 
-    python benchmarks/reporters.py [--epochs 12] [--rounds 1]
+    python -m benchmarks.reporters [--epochs 12] [--rounds 1]
 
 The training is the built-in shapes from scratch on the CPU with all reporters together; each training is a process of
 its own. Measured are the reporters' own steps and events on the training thread, by the clock, so other processes on
@@ -196,10 +196,11 @@ def train(options) -> None:
 
 def measure(folder: Path, address: str, mlflow: str, options, histograms: int = 0) -> dict:
     """Train in a process of its own and return what was measured."""
+    from benchmarks.surroundings import private
+
     out = folder / "measured.json"
     environment = {
-        **os.environ,
-        "YOLO_CONFIG_DIR": str(folder),
+        **private(folder),
         "ULTRALYTICS_PLATFORM_URL": f"http://{address}",
         "ULTRALYTICS_API_KEY": "ul_" + 40 * "0",
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -209,7 +210,7 @@ def measure(folder: Path, address: str, mlflow: str, options, histograms: int = 
     }
     words = [sys.executable, __file__, "--epochs", str(options.epochs), "--histograms", str(histograms)]
     words += ["--address", address, "--mlflow", mlflow, "--out", str(out)]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(words, env=environment, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"a training failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
     return json.loads(out.read_text())
@@ -281,7 +282,7 @@ def main() -> None:
     print(
         f"TensorBoard(histogram_freq=1): {statistics.median(taken):.2f} ms an epoch (median), {max(taken):.2f} (worst)"
     )
-    print("what GradientMonitor and ActivationMonitor do within a batch is measured by benchmarks/hooks.py")
+    print("what GradientMonitor and ActivationMonitor do within a batch is measured by benchmarks.hooks")
 
 
 if __name__ == "__main__":

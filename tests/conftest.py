@@ -1,5 +1,6 @@
 """What all tests share: a private Ultralytics configuration, and coco8 from wherever it can be had."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -39,6 +40,15 @@ def _find_coco8() -> tuple[Path, str]:
 def pytest_configure(config):
     folder, source = _find_coco8()
     config.coco8_folder, config.coco8_source = folder, source
+
+
+def pytest_collection_finish():
+    """Take from every training what it proves nothing by: a fifth of its time."""
+    from ultralytics.utils import torch_utils
+
+    torch_utils.get_flops = lambda *_, **__: 0.0  # runs the model, twice a training, for a word in the log
+    gc.collect()
+    gc.freeze()  # Ultralytics collects garbage in every training, and nothing that is here by now ever is some
 
 
 def pytest_report_header(config):

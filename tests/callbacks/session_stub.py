@@ -19,7 +19,7 @@ class SessionStub:
         self.noted = 0
         self.history = History(Plan(planned_epochs=planned))
         self.entries = []
-        self.stop_decision = None
+        self.stop_decision = self.finish_decision = None
         self.number_names = ("fitness", "metrics/mAP50-95(B)", "val/box_loss", "lr_factor", "seconds")
         names = [type(callback).__name__ for callback in callbacks]
         labels = [name if names.index(name) == i else f"{name}-{i + 1}" for i, name in enumerate(names)]

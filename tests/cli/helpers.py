@@ -7,13 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 SMALL = ["--imgsz", "64", "batch=4", "nbs=4", "--plots=False", "device=cpu", "model=yolo26n.yaml"]
 
 
 def environment(folder):
     nowhere = "http://127.0.0.1:9"
-    (folder / "config").mkdir(exist_ok=True)
+    if not (folder / "config").exists():
+        settle(folder)
     # without pytest's mark in it: Ultralytics saves elsewhere when it is tested itself
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     return {
@@ -22,6 +24,16 @@ def environment(folder):
         "COLUMNS": "160",
         **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), nowhere),
     }
+
+
+def settle(folder):
+    """Give Ultralytics the settings of a new user, but without its own MLflow logging, which takes many seconds."""
+    (file,) = Path(os.environ["YOLO_CONFIG_DIR"]).rglob("settings.json")
+    places = {name: str(folder / name.removesuffix("_dir")) for name in ("datasets_dir", "weights_dir", "runs_dir")}
+    settings = {**json.loads(file.read_text()), **places, "mlflow": False}
+    mine = folder / "config" / file.relative_to(os.environ["YOLO_CONFIG_DIR"])
+    mine.parent.mkdir(parents=True)
+    mine.write_text(json.dumps(settings))
 
 
 def plain(text):

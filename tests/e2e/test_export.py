@@ -1,10 +1,13 @@
 """Exports of real trainings: proved in a process of their own, and never a danger to the run that they follow."""
 
+import contextlib
+import io
 import json
 import logging
 import time
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -14,6 +17,7 @@ import yolo_callbacks as ycb
 from tests.helpers import TINY
 from yolo_callbacks.cli.train import FAILURE, TrainRequest, train_command
 from yolo_callbacks.core import storage
+from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.datasets import build_shapes
 
 # A step of the ONNX export that damages the model, dies, or takes its time: this package stands in for the real one.
@@ -42,18 +46,18 @@ def slim(model):
 """
 
 
+def stand_in(source, folder, monkeypatch):
+    """Put another package in the place of onnxslim, for the process that exports."""
+    folder.mkdir()
+    (folder / "onnxslim.py").write_text("__version__ = '0'\n" + source)
+    monkeypatch.syspath_prepend(folder)
+    return folder / "log"
+
+
 @pytest.fixture
 def onnxslim(tmp_path, monkeypatch):
-    """Return a function that puts another package in the place of onnxslim, for the process that exports."""
-
-    def stand_in(source):
-        folder = tmp_path / "packages"
-        folder.mkdir()
-        (folder / "onnxslim.py").write_text("__version__ = '0'\n" + source)
-        monkeypatch.syspath_prepend(folder)
-        return folder / "log"
-
-    return stand_in
+    """Return a function that does so."""
+    return lambda source: stand_in(source, tmp_path / "packages", monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -150,41 +154,62 @@ def test_every_format_is_proved_on_the_data_of_the_run(train, tmp_path, monkeypa
     assert "proved: fitness 0." in caplog.text
 
 
-def test_a_damaged_export_is_rejected_and_loses_nothing(train, onnxslim, caplog):
-    onnxslim(DAMAGE)
-    run = train(ycb.ModelCheckpoint(export=["onnx", "torchscript"]))
-    assert files(run.save_dir) == [
+@pytest.fixture(scope="module")
+def rejected(pictures, tmp_path_factory):
+    """What a training of the command line leaves, into the folder of another run, whose export to ONNX is damaged."""
+    folder, lines, said = tmp_path_factory.mktemp("rejected"), [], io.StringIO()
+    (folder / "run" / "export").mkdir(parents=True)
+    (folder / "run" / "export" / "best-fitness.onnx").write_text("of another run")
+    config = folder / "callbacks.yaml"
+    config.write_text("- ModelCheckpoint: {export: [onnx, torchscript]}\n")
+    arguments = {**TINY, "batch": 8, "nbs": 8, "optimizer": "AdamW", "lr0": 0.003, "warmup_epochs": 0}
+    words = [f"{key}={value}" for key, value in {**arguments, "project": folder, "name": "run"}.items()]
+    request = TrainRequest(
+        str(pictures / "data.yaml"), "yolo26n-sem.yaml", 3, config, None, False, False, [*words, "exist_ok=True"]
+    )
+    handler = logging.Handler()
+    handler.emit = lines.append
+    LOGGER.addHandler(handler)
+    try:
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(said):
+            stand_in(DAMAGE, folder / "packages", patch)
+            code = train_command(request)
+    finally:
+        LOGGER.removeHandler(handler)
+    return SimpleNamespace(folder=folder / "run", code=code, said=" ".join(said.getvalue().split()), lines=lines)
+
+
+def test_a_damaged_export_is_rejected_and_loses_nothing(rejected):
+    damaged, proved = report(rejected.folder)
+    assert (damaged["passed"], proved["passed"]) == (False, True)
+    assert "more apart than 0.005" in damaged["error"]
+    assert damaged["metrics"]["pt"]["fitness"] > 0.1
+    assert abs(damaged["metrics"]["difference"]["fitness"]) > 0.005
+    (error,) = [record.getMessage() for record in rejected.lines if record.levelno == logging.ERROR]
+    assert "weights/best-fitness.pt of epoch" in error
+    assert "REJECTED" in error
+    assert "put aside as best-fitness.onnx.rejected" in error
+    assert YOLO(rejected.folder / "weights" / "best-fitness.pt").task == "semantic"
+    data = run_json(rejected.folder)
+    assert data["status"] == "finished"
+    assert [(item["passed"], item["error"]) for item in data["exports"]] == [(False, damaged["error"]), (True, None)]
+
+
+def test_a_file_of_another_run_is_not_taken_for_this_ones(rejected):
+    assert files(rejected.folder) == [
         "best-fitness.onnx.log",
+        "best-fitness.onnx.old",
         "best-fitness.onnx.rejected",
         "best-fitness.torchscript",
         "report.json",
     ]
-    rejected, proved = report(run.save_dir)
-    assert (rejected["passed"], proved["passed"]) == (False, True)
-    assert "more apart than 0.005" in rejected["error"]
-    assert rejected["metrics"]["pt"]["fitness"] > 0.1
-    assert abs(rejected["metrics"]["difference"]["fitness"]) > 0.005
-    (error,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert "weights/best-fitness.pt of epoch" in error.message
-    assert "REJECTED" in error.message
-    assert "put aside as best-fitness.onnx.rejected" in error.message
-    assert YOLO(run.save_dir / "weights" / "best-fitness.pt").task == "semantic"
-    data = run_json(run.save_dir)
-    assert data["status"] == "finished"
-    assert [(item["passed"], item["error"]) for item in data["exports"]] == [(False, rejected["error"]), (True, None)]
+    assert (rejected.folder / "export" / "best-fitness.onnx.old").read_text() == "of another run"
 
 
-def test_the_command_line_ends_with_an_error_where_an_export_is_rejected(pictures, onnxslim, tmp_path, capsys):
-    onnxslim(DAMAGE)
-    config = tmp_path / "callbacks.yaml"
-    config.write_text("- ModelCheckpoint: {export: onnx}\n")
-    arguments = {**TINY, "batch": 8, "nbs": 8, "optimizer": "AdamW", "lr0": 0.003, "project": tmp_path, "name": "run"}
-    words = [f"{key}={value}" for key, value in arguments.items()]
-    data, model = str(pictures / "data.yaml"), "yolo26n-sem.yaml"
-    assert train_command(TrainRequest(data, model, 2, config, None, False, False, words)) == FAILURE
-    said = " ".join(capsys.readouterr().err.split())
-    assert "Error: the export of weights/best-fitness.pt to onnx is rejected: its fitness is" in said
-    assert f"The training itself is safe: {tmp_path / 'run'}" in said
+def test_the_command_line_ends_with_an_error_where_an_export_is_rejected(rejected):
+    assert rejected.code == FAILURE
+    assert "Error: the export of weights/best-fitness.pt to onnx is rejected: its fitness is" in rejected.said
+    assert f"The training itself is safe: {rejected.folder}" in rejected.said
 
 
 @pytest.mark.parametrize(
@@ -228,7 +253,7 @@ def test_each_new_best_is_exported_while_the_training_goes_on(train, onnxslim, t
     finished = [one for one in times if len(one) == 2]
     assert 2 <= len(finished) < 7
     assert all(end <= start for (_, end), (start, _) in pairwise(finished))
-    assert seen == [patient]
+    assert set(seen) == {patient}
     assert files(run.save_dir) == ["07.onnx", "report.json"]  # one proved file of a series, the newest
     (item,) = report(run.save_dir)
     assert (item["from"]["file"], item["from"]["epoch"], item["passed"]) == ("weights/07.pt", 7, True)
@@ -269,20 +294,6 @@ def test_an_interrupted_training_takes_its_export_along(train, onnxslim, tmp_pat
         )
     assert not exporting()
     assert files(tmp_path / "run") == []
-
-
-def test_a_file_of_another_run_is_not_taken_for_this_ones(train, onnxslim, tmp_path):
-    onnxslim(DAMAGE)
-    folder = tmp_path / "run" / "export"
-    folder.mkdir(parents=True)
-    (folder / "best-fitness.onnx").write_text("of another run")
-    train(ycb.ModelCheckpoint(export="onnx"), exist_ok=True)
-    assert files(tmp_path / "run") == [
-        "best-fitness.onnx.log",
-        "best-fitness.onnx.old",
-        "best-fitness.onnx.rejected",
-        "report.json",
-    ]
 
 
 def test_without_a_proof_nothing_is_validated(train):

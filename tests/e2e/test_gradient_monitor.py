@@ -13,7 +13,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 import yolo_callbacks as ycb
 from tests.helpers import TINY
-from yolo_callbacks import ActivationMonitor, CSVLogger, GradientMonitor
+from yolo_callbacks import ActivationMonitor, CSVLogger, FreezeBackbone, GradientMonitor
 from yolo_callbacks.core.probes import Watch
 
 BY_BATCH = {"batch": 2, "nbs": 2, "warmup_epochs": 0}
@@ -145,6 +145,19 @@ def test_a_layer_that_gets_no_gradient_is_named_once(train, monkeypatch):
 def test_frozen_layers_have_no_group_and_are_not_dead(train, clipping):
     run = train([GradientMonitor(every_n_steps=1)], before=clipping.watch, epochs=1, freeze=11, **BY_BATCH)
     assert "gradients/backbone" not in run.history
+    check_norms(run, clipping)
+
+
+def test_layers_that_are_frozen_for_a_while_are_not_dead_meanwhile(train, clipping, monkeypatch):
+    said = []
+    monkeypatch.setattr("yolo_callbacks.callbacks.gradient_monitor.LOGGER.warning", said.append)
+    callbacks = [GradientMonitor(every_n_steps=1), FreezeBackbone(2)]
+    run = train(callbacks, before=clipping.watch, **BY_BATCH)
+    assert run.history["FreezeBackbone/lr_factor"].tolist() == [0, 0, 1]
+    # the head's branches for objects of other sizes may well be dead on four pictures, the backbone is not
+    assert not any(f"model.{layer}." in text for text in said for layer in range(11))
+    backbone = run.history["gradients/backbone"]
+    assert backbone.gt(0).tolist() == [False, False, True]
     check_norms(run, clipping)
 
 

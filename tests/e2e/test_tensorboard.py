@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections import Counter
 from contextlib import contextmanager
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -551,6 +552,24 @@ def test_pictures_and_histograms_that_wait_are_bounded(caplog):
     (said,) = [line.getMessage() for line in caplog.records]
     assert "TensorBoard: histograms failed and is skipped" in said
     assert said.endswith("the disk is slower than the training")
+
+
+def test_numbers_that_wait_are_bounded_and_what_later_ones_need_is_kept(caplog, monkeypatch):
+    monkeypatch.setattr(event_log, "_MOST_WAITING", 5)
+    done, worker = [], Stuck()
+    log = event_log.EventLog(worker, "TensorBoard")
+    log.add("opening", lambda writer: setattr(log, "_writer", Mock(file_writer=None)), lasting=True)
+    for number in range(100):
+        log.add("losses", lambda writer, number=number: done.append(number))
+        assert len(log._waiting) <= 5
+    log.add("how it ended", lambda writer: done.append("end"), lasting=True)
+    (said,) = [line.getMessage() for line in caplog.records]
+    assert said.endswith(
+        "TensorBoard: 5 entries wait, as the disk is slower than the training: the oldest are left out"
+    )
+    log._write()
+    assert done == [97, 98, 99, "end"]
+    assert log._writer is not None  # so the first one was not left out
 
 
 def test_files_that_are_cut_short_or_no_event_files_are_read_as_far_as_they_go(tmp_path):

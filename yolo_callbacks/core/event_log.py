@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from yolo_callbacks.core import storage
 from yolo_callbacks.core.background import Background, tell_once
+from yolo_callbacks.core.log import LOGGER
 
 Write = Callable[[Any], None]
 """Adds something to a SummaryWriter."""
 
 _MOST_HEAVY = 4  # pictures and histograms that wait; with the one that is written that is all the memory they take
+_MOST_WAITING = 4096  # of all kinds: a disk that hangs for hours must not fill the memory with losses of batches
 _LONGEST = 512  # bytes of a record that may be a number's; histograms and pictures are passed over unread
 _HEAD = struct.Struct("<Q4x")  # length of the record and a checksum of it; another one follows the record
+
+
+class _Item(NamedTuple):
+    what: str
+    write: Write
+    heavy: bool
+    lasting: bool
 
 
 class EventLog:
     """A SummaryWriter that costs the training next to nothing: what is added waits until a thread writes it, in order.
 
-    An error while something is added (a picture that cannot be drawn) is told once. An error of the files ends the
-    log: `failed` is set, and what is added from then on is dropped.
+    What waits is bounded, and `add` never waits itself: the oldest numbers are left out for new ones, and that is told
+    once. An error while something is added (a picture that cannot be drawn) is told once too. An error of the files
+    ends the log: `failed` is set, and what is added from then on is dropped.
 
     Args:
         worker: Does the writing.
@@ -38,7 +49,8 @@ class EventLog:
         self.failed = False
         self._worker = worker
         self._who = who
-        self._waiting: deque[tuple[str, Write, bool]] = deque()
+        self._waiting: deque[_Item] = deque()
+        self._lock = threading.Lock()
         self._writer: Any = None
         self._told: set[str] = set()
 
@@ -57,46 +69,64 @@ class EventLog:
                 self._writer.close()
             self._writer = SummaryWriter(str(folder), purge_step=first())
 
-        self.add("opening its file", reopen)
+        self.add("opening its file", reopen, lasting=True)
 
-    def add(self, what: str, write: Write, *, heavy: bool = False) -> None:
+    def add(self, what: str, write: Write, *, heavy: bool = False, lasting: bool = False) -> None:
         """Queue something.
 
         Args:
             what: A few words for the log line of an error.
             write: Adds it.
             heavy: Whether it holds much memory: it is left out if several of that kind wait.
+            lasting: Whether it is needed by what comes after it, and so is never left out.
         """
         if self.failed:
             return
-        if heavy and sum(item[2] for item in list(self._waiting)) >= _MOST_HEAVY:
+        with self._lock:
+            too_heavy = heavy and sum(item.heavy for item in self._waiting) >= _MOST_HEAVY
+            full = not too_heavy and len(self._waiting) >= _MOST_WAITING
+            if full:
+                oldest = next((place for place, item in enumerate(self._waiting) if not item.lasting), None)
+                if oldest is not None:
+                    del self._waiting[oldest]
+            if not too_heavy:
+                self._waiting.append(_Item(what, write, heavy, lasting))
+        if too_heavy:
             tell_once(self._told, f"{self._who}: {what}", RuntimeError("the disk is slower than the training"))
             return
-        self._waiting.append((what, write, heavy))
+        if full and "full" not in self._told:
+            self._told.add("full")
+            LOGGER.warning(
+                f"{self._who}: {_MOST_WAITING} entries wait, as the disk is slower than the training: the oldest are "
+                "left out"
+            )
         self._worker.submit(self._who, self._write)
 
     def close(self) -> None:
         """Write what waits and close the file, later on."""
-        self.add("closing its file", lambda writer: writer.close())
+        self.add("closing its file", lambda writer: writer.close(), lasting=True)
 
     def _write(self) -> None:
         """Write all that waits. Called on the thread."""
-        while self._waiting and not self.failed:
-            what, write, _ = self._waiting.popleft()
+        while not self.failed and (item := self._next()) is not None:
             opened = self._writer is not None
             try:
-                write(self._writer)
+                item.write(self._writer)
             except Exception as error:
                 if not opened or self._is_dead():
                     self._fail()
                     raise
-                tell_once(self._told, f"{self._who}: {what}", error)
+                tell_once(self._told, f"{self._who}: {item.what}", error)
         if self._writer is not None and self._writer.file_writer is not None:
             try:
                 self._writer.flush()
             except Exception:
                 self._fail()
                 raise
+
+    def _next(self) -> _Item | None:
+        with self._lock:
+            return self._waiting.popleft() if self._waiting else None
 
     def _is_dead(self) -> bool:
         try:
@@ -107,7 +137,8 @@ class EventLog:
 
     def _fail(self) -> None:
         self.failed = True
-        self._waiting.clear()
+        with self._lock:
+            self._waiting.clear()
         with contextlib.suppress(Exception):
             self._writer.close()
         self._writer = None

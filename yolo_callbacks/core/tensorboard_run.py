@@ -98,9 +98,9 @@ class BoardRun:
 
         self._log = EventLog(self._worker, self._name)
         self._log.open(self._folder, first_step)
-        self._log.add("what was before", begin)
+        self._log.add("what was before", begin, lasting=True)
         if self._graph is not None:
-            self._log.add("the graph of the model", self._write_graph)
+            self._log.add("the graph of the model", self._write_graph, lasting=True)
 
     def _write_graph(self, writer: Any) -> None:
         trace, self._graph = self._graph, None
@@ -188,7 +188,9 @@ class BoardRun:
             how = without_secrets(f"{type(error).__name__}: {error}")
         if self._log.failed:
             self._open()
-        self._log.add("how it ended", lambda writer: data.write_end(writer, how, epoch, error is not None))
+        self._log.add(
+            "how it ended", lambda writer: data.write_end(writer, how, epoch, error is not None), lasting=True
+        )
         for log in (self._log, self._batches):
             if log is not None:
                 log.close()

@@ -1,0 +1,41 @@
+"""Settings, data and runs of Ultralytics in a folder of their own, so that a benchmark leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+_INTEGRATIONS = ("tensorboard", "mlflow", "wandb", "comet", "clearml", "dvc", "neptune", "raytune", "hub", "sync")
+_SETTINGS = """
+import sys
+from pathlib import Path
+from ultralytics import settings
+
+folder, integrations = Path(sys.argv[1]), sys.argv[2:]
+places = {name: str(folder / name) for name in ("datasets_dir", "weights_dir", "runs_dir")}
+settings.update(places | {name: False for name in integrations if name in settings})
+"""
+
+
+def private(folder: Path) -> dict[str, str]:
+    """Make settings with all integrations switched off.
+
+    Args:
+        folder: Where they are, and where data and runs will be.
+
+    Returns:
+        The environment that a process needs before it imports ultralytics.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "ULTRALYTICS_API_KEY"}
+    environment["YOLO_CONFIG_DIR"] = str(folder)
+    # Ultralytics takes the data's place from its settings when it is imported, so a process of its own writes them
+    subprocess.run(
+        [sys.executable, "-c", _SETTINGS, str(folder), *_INTEGRATIONS],
+        env=environment,
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+    return environment
