@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from yolo_callbacks import Callback, Decision, EpochRecord, History, Plan, SetLearningRate, Stop
 
-TINY = {"imgsz": 64, "batch": 4, "nbs": 4, "device": "cpu", "plots": False, "verbose": False}
-"""Arguments of the smallest training; nbs=4 makes one optimizer step a batch, so that the weights move at all."""
+TINY = {"imgsz": 64, "batch": 4, "nbs": 4, "warmup_epochs": 0, "device": "cpu", "plots": False, "verbose": False}
+"""Arguments of the smallest training: an optimizer step a batch, so that the weights move at all, and no warm-up, in
+which no patience is counted."""
 
 NAN = float("nan")
 SKIPPED = None  # an epoch that was not validated

@@ -29,11 +29,21 @@ if TYPE_CHECKING:
     from yolo_callbacks.callbacks.remote_monitor import RemoteMonitor
     from yolo_callbacks.callbacks.tensorboard import TensorBoard
     from yolo_callbacks.config import ConfigError, load_config
-    from yolo_callbacks.core.decision import Decision, SaveCheckpoint, SetFrozen, SetLearningRate, Stop, StopReason
+    from yolo_callbacks.core.decision import (
+        Decision,
+        Finish,
+        SaveCheckpoint,
+        SetFrozen,
+        SetLearningRate,
+        Stop,
+        StopReason,
+    )
     from yolo_callbacks.core.metrics import UnknownMetricError
     from yolo_callbacks.core.record import EpochRecord, History, Plan
     from yolo_callbacks.core.recovery import newest_checkpoint
     from yolo_callbacks.defaults import default_callbacks
+    from yolo_callbacks.replaying.replay import replay
+    from yolo_callbacks.replaying.report import ReplayReport
     from yolo_callbacks.tuning import callbacks_in_trials
 
 __version__ = "0.1.0"
@@ -48,6 +58,7 @@ _HOME = {
     "Decision": "core.decision",
     "EarlyStopping": "callbacks.early_stopping",
     "EpochRecord": "core.record",
+    "Finish": "core.decision",
     "FreezeBackbone": "callbacks.freeze_backbone",
     "GradientMonitor": "callbacks.gradient_monitor",
     "History": "core.record",
@@ -63,6 +74,7 @@ _HOME = {
     "Priority": "callback",
     "ReduceLROnPlateau": "callbacks.reduce_lr_on_plateau",
     "RemoteMonitor": "callbacks.remote_monitor",
+    "ReplayReport": "replaying.report",
     "SaveCheckpoint": "core.decision",
     "SetFrozen": "core.decision",
     "SetLearningRate": "core.decision",
@@ -76,6 +88,7 @@ _HOME = {
     "detach": "attachment",
     "load_config": "config",
     "newest_checkpoint": "core.recovery",
+    "replay": "replaying.replay",
 }
 
 __all__ = [
@@ -88,6 +101,7 @@ __all__ = [
     "Decision",
     "EarlyStopping",
     "EpochRecord",
+    "Finish",
     "FreezeBackbone",
     "GradientMonitor",
     "History",
@@ -103,6 +117,7 @@ __all__ = [
     "Priority",
     "ReduceLROnPlateau",
     "RemoteMonitor",
+    "ReplayReport",
     "SaveCheckpoint",
     "SetFrozen",
     "SetLearningRate",
@@ -117,6 +132,7 @@ __all__ = [
     "detach",
     "load_config",
     "newest_checkpoint",
+    "replay",
 ]
 
 

@@ -21,14 +21,15 @@ def protecting_callbacks() -> list[Callback]:
 
 
 def default_callbacks() -> list[Callback]:
-    """Return five callbacks with settings that cannot make an ordinary run worse.
+    """Return five callbacks with settings that make an ordinary run no worse.
 
-    - `EarlyStopping(monitor="fitness", patience=None)`: the trainer's own `patience` argument (100 unless you give
-      another, 0 for never), so no run that Ultralytics would let go on is stopped, but for one whose fitness has been
-      exactly 0 for as long, or is NaN.
+    - `EarlyStopping(monitor="fitness")`: the `patience` that you give to `train()`, where 0 means never, and `"auto"`
+      if you give none. On 125 public runs, `"auto"` loses less than Ultralytics' own default of 100 (0.0020 of mAP50-95
+      against 0.0036) and saves twelve times as many epochs; see docs/stopping.md.
     - `ReduceLROnPlateau(monitor="fitness", factor=0.5, patience=0.5, min_lr="final")`: half of the planned epochs must
-      have passed without improvement, so it acts once in a run at the most and not before its second half, where the
-      schedule is low already; and it never goes below the rate that the schedule ends with.
+      have passed without improvement, so it acts once in a run at the most (in 9 of these 125), not before its second
+      half, where the schedule is low already; and it never goes below the rate that the schedule ends with. Earlier
+      ones are for you to choose: halved at the first plateau, trainings ended about 0.01 lower.
     - `ModelCheckpoint(monitor="fitness")`: one file, `weights/best-fitness.pt`, copied off the training thread. It
       costs the space of one checkpoint, and unlike `best.pt` it keeps its optimizer after the training.
     - `CSVLogger()`, `PlotLogger()`: files of their own; the picture is drawn by another process, at most every 30 s.
@@ -38,7 +39,7 @@ def default_callbacks() -> list[Callback]:
         ['EarlyStopping', 'ReduceLROnPlateau', 'ModelCheckpoint', 'CSVLogger', 'PlotLogger']
     """
     return [
-        EarlyStopping(monitor="fitness", patience=None),
+        EarlyStopping(monitor="fitness"),
         ReduceLROnPlateau(monitor="fitness", factor=0.5, patience=0.5, min_delta=0.0, min_lr="final"),
         ModelCheckpoint(monitor="fitness"),
         CSVLogger(),

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from yolo_callbacks.core import storage
-from yolo_callbacks.core.decision import SetFrozen, SetLearningRate, Stop
+from yolo_callbacks.core.decision import Finish, SetFrozen, SetLearningRate, Stop
 from yolo_callbacks.core.drawing import draw_for
+from yolo_callbacks.core.finishing import finish_in
 from yolo_callbacks.core.journal import Entry, read_journal
 from yolo_callbacks.core.metrics import direction
 from yolo_callbacks.core.record import Plan
@@ -137,7 +138,7 @@ def _draw_counters(axis: Axes, entries: Sequence[Entry]) -> None:
 
 
 def _mark_decisions(axis: Axes, entries: Sequence[Entry], named: bool) -> None:
-    """Mark best epoch, drops of the learning rate, freezing and stop with vertical lines; name them in one panel."""
+    """Mark best epoch, learning rate, freezing, finish and stop with vertical lines; name them in one panel."""
     best = _best(entries)
     if best is not None:
         axis.axvline(best[0], color=_GOLD, linestyle="-", linewidth=1, alpha=0.7)
@@ -150,6 +151,10 @@ def _mark_decisions(axis: Axes, entries: Sequence[Entry], named: bool) -> None:
             axis.axvline(decision.epoch, color=_GREY, linestyle=":", linewidth=1.2)
             if named:
                 _name(axis, decision.epoch, decision.label, _GREY)
+        elif isinstance(decision, Finish):
+            axis.axvline(decision.epoch, color=_RED, linestyle="--", linewidth=1.4)
+            if named:
+                _name(axis, decision.epoch, decision.label, _RED)
         elif isinstance(decision, Stop):
             axis.axvline(decision.epoch, color=_RED, linestyle="-", linewidth=1.8)
             if named:
@@ -183,7 +188,8 @@ def _headline(entries: Sequence[Entry], plan: Plan, title: str) -> str:
     if seconds:
         parts.append(f"{sorted(seconds)[len(seconds) // 2]:.3g} s an epoch")
     headline = " · ".join(([title] if title else []) + parts)
-    return headline + (f"\n{last.stop.message}" if last.stop else "")
+    end = last.stop or finish_in(decision for entry in entries for decision in entry.decisions)
+    return headline + (f"\n{end.message}" if end else "")
 
 
 def _best(entries: Sequence[Entry]) -> tuple[int, float] | None:

@@ -84,3 +84,8 @@ def test_wrong_arguments_fail_at_construction(arguments, error, message):
     with pytest.raises(error) as caught:
         ReduceLROnPlateau(**arguments)
     assert message in str(caught.value)
+
+
+def test_neither_the_warm_up_nor_the_epochs_after_mosaic_count():
+    plan = Plan(planned_epochs=12, warmup_epochs=3.0, close_mosaic=4)
+    assert reductions(ReduceLROnPlateau(patience=2, factor=0.5), [0.5] * 12, plan=plan) == [(5, 0.5), (7, 0.25)]

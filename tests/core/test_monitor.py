@@ -38,6 +38,41 @@ def test_progress(values, settings, best, best_epoch, wait):
     assert (state.best, state.best_epoch, state.wait) == (best, best_epoch, wait)
 
 
+def waits(values, plan):
+    fold, history, counted = ProgressFold(Monitor.of("fitness")), History(plan), []
+    for epoch, value in enumerate(values, start=1):
+        history.append(record(epoch, value, planned=plan.planned_epochs))
+        counted.append(history.fold(fold).wait)
+    return counted
+
+
+@pytest.mark.parametrize(
+    ("plan", "expected"),
+    [
+        (Plan(planned_epochs=8), [0, 1, 2, 3, 4, 5, 6, 7]),
+        (Plan(planned_epochs=8, warmup_epochs=3.0), [0, 0, 0, 1, 2, 3, 4, 5]),
+        (Plan(planned_epochs=8, warmup_epochs=1.5), [0, 0, 1, 2, 3, 4, 5, 6]),  # partly in the warm-up is in it
+        (Plan(planned_epochs=8, close_mosaic=3), [0, 1, 2, 3, 4, 4, 4, 4]),
+        (Plan(planned_epochs=8, warmup_epochs=3.0, close_mosaic=3), [0, 0, 0, 1, 2, 2, 2, 2]),
+        (Plan(planned_epochs=8, close_mosaic=8), [0, 1, 2, 3, 4, 5, 6, 7]),  # closed from the start: nothing changes
+        (Plan(planned_epochs=8, close_mosaic=10), [0, 1, 2, 3, 4, 5, 6, 7]),
+    ],
+)
+def test_neither_the_warm_up_nor_the_epochs_after_mosaic_add_to_a_wait(plan, expected):
+    assert waits([0.5, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4], plan) == expected
+
+
+def test_an_improvement_is_one_in_every_epoch():
+    plan = Plan(planned_epochs=8, warmup_epochs=3.0, close_mosaic=2)
+    assert waits([0.1, 0.9, 0.2, 0.3, 0.4, 0.5, 0.95, 0.6], plan) == [0, 0, 0, 1, 2, 3, 0, 0]
+
+
+def test_mosaic_closes_earlier_where_the_end_has_moved():
+    plan, fold = Plan(planned_epochs=100, close_mosaic=2), ProgressFold(Monitor.of("fitness"))
+    records = [EpochRecord(epoch, {"fitness": 0.5}, planned_epochs=6) for epoch in range(1, 7)]
+    assert History(plan, records).fold(fold).wait == 3
+
+
 @pytest.mark.parametrize(
     ("mode", "delta_mode", "delta", "reference", "value", "improved"),
     [

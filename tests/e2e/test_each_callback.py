@@ -45,7 +45,8 @@ def test_early_stopping_without_saving_leaves_a_model(train):
 
 def test_restore_best_weights(train):
     """The model that is left is the one of the monitor's best epoch; best.pt is Ultralytics' own choice."""
-    run = train([EarlyStopping(monitor="lr/pg0", mode="min", patience=50, restore_best_weights=True)], epochs=5)
+    rule = EarlyStopping(monitor="lr/pg0", mode="min", patience=50, restore_best_weights=True)
+    run = train([rule], epochs=5, warmup_epochs=3)
     best = int(run.history["lr/pg0"].idxmin())
     assert best == 1  # the warm-up begins at 0, and fitness ties make best.pt the last epoch's
     restored = run.save_dir / "weights" / "restore-lr-pg0.pt"

@@ -121,17 +121,22 @@ def callbacks(patience=3):
 
 def expected_decisions(case):
     """Return the epochs that are trained, and (epoch, what was decided), counted by hand."""
-    planned, decided = case.arguments["epochs"], []
+    planned, decided, waited = case.arguments["epochs"], [], 0
     validated = [epoch for epoch in case.validated or range(1, planned + 1) if epoch <= planned]
+    closed = case.arguments.get("close_mosaic", planned)  # by default it is closed from the start, which is no change
     for epoch in range(1, planned + 1):
-        count = validated.index(epoch) + 1 if epoch in validated else 0
-        stops = case.waits is not None and count > case.waits
+        first = epoch == validated[0]
+        warm = epoch <= case.arguments["warmup_epochs"]
+        late = closed < planned and epoch > planned - closed
+        waits = epoch in validated and not (first or warm or late)
+        waited += waits
+        stops = case.waits is not None and waits and waited >= case.waits
         goes_on = epoch < planned and not stops
-        if goes_on and count in (3, 5, 7):
-            decided.append((epoch, 0.2 ** (count // 2)))
+        if goes_on and waits and waited in (2, 4, 6):
+            decided.append((epoch, 0.2 ** (waited // 2)))
         if goes_on and epoch == 1:
             decided.append((epoch, 0.5))
-        if count == 1:
+        if first:
             decided.append((epoch, "weights/kept.pt"))
         if stops:
             if epoch < planned:

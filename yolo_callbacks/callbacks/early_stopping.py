@@ -1,4 +1,4 @@
-"""EarlyStopping: end a run that no longer gets better."""
+"""EarlyStopping: end a run that no longer gets better, at once or after a last stretch at falling learning rates."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import math
 from collections.abc import Iterable, Mapping
 
 from yolo_callbacks.callback import Callback, Priority
-from yolo_callbacks.core.checks import check_bool, check_int, check_number, check_verbose
-from yolo_callbacks.core.decision import Decision, SaveCheckpoint, Stop, StopReason
+from yolo_callbacks.core.checks import check_bool, check_choice, check_int, check_number, check_verbose
+from yolo_callbacks.core.decision import Decision, Finish, SaveCheckpoint, Stop, StopReason
+from yolo_callbacks.core.finishing import FinishEpochs, check_finish_epochs, finish_after
+from yolo_callbacks.core.forecast import AUTO, ForecastFold
 from yolo_callbacks.core.monitor import (
     Metric,
     Monitor,
@@ -18,7 +20,10 @@ from yolo_callbacks.core.monitor import (
     patience_in_epochs,
 )
 from yolo_callbacks.core.naming import WEIGHTS, slug
-from yolo_callbacks.core.record import History
+from yolo_callbacks.core.record import History, Plan
+
+DEFAULT_PATIENCE = 100
+"""Ultralytics' own, where `train()` is given none."""
 
 
 class EarlyStopping(Callback):
@@ -35,12 +40,15 @@ class EarlyStopping(Callback):
             Defaults to `"fitness"`.
         min_delta: Least change that counts as an improvement, >= 0. Defaults to 0.
         patience: Validated epochs without improvement after which training stops: a whole number >= 1, or a share of
-            the planned epochs in (0, 1). None takes the trainer's own `patience` argument, where 0 means never.
-            Defaults to None.
+            the planned epochs in (0, 1). Epochs of the warm-up do not count, nor do those after mosaic has closed.
+            `"auto"` counts nothing, and stops when the rest of the run is not expected to be worth it: see
+            `tolerance` and docs/stopping.md. None takes the `patience` that you give to `train()`, where 0 means
+            never, and `"auto"` if you give none (or 100, Ultralytics' default). Defaults to None.
         verbose: 1 logs a line when it stops, 0 does not. Defaults to 1.
         mode: `"max"`, `"min"`, or `"auto"`, which knows the direction of every metric by name; a function needs it
             said. Defaults to `"auto"`.
-        baseline: A value that must be beaten for the wait to end; None for none. Defaults to None.
+        baseline: A value that must be beaten for the wait to end; None for none. Not with `patience="auto"`, which does
+            not wait. Defaults to None.
         restore_best_weights: Whether `model.train()` leaves the weights that were best by this monitor in the model.
             They are kept in `weights/restore-<monitor>.pt`; Ultralytics' `best.pt`, which is best by fitness, is kept
             too, and its metrics are what `train()` returns. Defaults to False, which leaves `best.pt` in the model.
@@ -49,6 +57,15 @@ class EarlyStopping(Callback):
         stopping_threshold: Stop at once when the metric is at least this good; None for never. Defaults to None.
         divergence_threshold: Stop at once when the metric is worse than this; None for never. Defaults to None.
         check_finite: Stop at once when the metric is NaN or infinite. Defaults to True.
+        on_plateau: `"stop"`, or `"finish"`, which brings the end of the run forward instead: within `finish_epochs` the
+            learning rate falls from where it is to its final value and mosaic closes, as at the end of a whole run,
+            and the run ends as one whose epochs are done. From then on no plateau ends it, also not by the trainer's
+            own `patience`. Defaults to `"stop"`.
+        finish_epochs: How long that takes: a whole number of epochs >= 1, or a share of the planned epochs in (0, 1).
+            Never less than the epochs without mosaic (`close_mosaic`). Where no more are left, the run ends as
+            planned. Defaults to 0.2.
+        tolerance: With `patience="auto"`, the expected further gain that may be given up, as a share in (0, 1) of the
+            progress from the worst value of the run's first quarter to the best so far. Defaults to 0.015.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -66,7 +83,7 @@ class EarlyStopping(Callback):
         self,
         monitor: Metric = "fitness",
         min_delta: float = 0.0,
-        patience: Patience | None = None,
+        patience: Patience | str | None = None,
         verbose: int = 1,
         mode: str = "auto",
         baseline: float | None = None,
@@ -77,10 +94,13 @@ class EarlyStopping(Callback):
         stopping_threshold: float | None = None,
         divergence_threshold: float | None = None,
         check_finite: bool = True,
+        on_plateau: str = "stop",
+        finish_epochs: FinishEpochs = 0.2,
+        tolerance: float = 0.015,
     ) -> None:
         self.monitor = monitor
         self.min_delta = min_delta
-        self.patience = None if patience is None else check_patience(patience)
+        self.patience = patience if patience is None or patience == AUTO else check_patience(patience, (AUTO,))
         self.verbose = check_verbose(verbose)
         self.mode = mode
         self.baseline = _optional_number("baseline", baseline)
@@ -90,8 +110,14 @@ class EarlyStopping(Callback):
         self.stopping_threshold = _optional_number("stopping_threshold", stopping_threshold)
         self.divergence_threshold = _optional_number("divergence_threshold", divergence_threshold)
         self.check_finite = check_bool("check_finite", check_finite)
+        self.on_plateau = check_choice("on_plateau", on_plateau, ("stop", "finish"))
+        self.finish_epochs = check_finish_epochs(finish_epochs)
+        self.tolerance = check_number("tolerance", tolerance, minimum=0.0, maximum=1.0, exclusive=True)
+        if self.patience == AUTO and baseline is not None:
+            raise ValueError(f"baseline={baseline!r} is for a patience in epochs, and patience='auto' is none")
         self._monitor = Monitor.of(monitor, mode, min_delta=min_delta, min_delta_mode=min_delta_mode)
         self._fold = ProgressFold(self._monitor, self.start_from_epoch, self.baseline)
+        self._forecast = ForecastFold(self._monitor, self.start_from_epoch)
         self._restore_file = f"{WEIGHTS}/restore-{slug(self._monitor.name)}.pt"
 
     def needs(self) -> Iterable[str]:
@@ -103,8 +129,11 @@ class EarlyStopping(Callback):
         return (self._restore_file,) if self.restore_best_weights else ()
 
     def counters(self, history: History) -> Mapping[str, float]:
-        """Return how many validated epochs there was no improvement."""
-        return {"wait": history.fold(self._fold).wait}
+        """Return how many validated epochs there was no improvement; with `"auto"`, the expected gain where known."""
+        counters: dict[str, float] = {"wait": history.fold(self._fold).wait}
+        if self._is_auto(history.plan) and (gain := history.fold(self._forecast).expected_gain) is not None:
+            counters["expected_gain"] = gain
+        return counters
 
     def decide(self, history: History) -> list[Decision]:
         """Stop, and keep the weights of a new best where they are to be restored."""
@@ -114,18 +143,20 @@ class EarlyStopping(Callback):
         decisions: list[Decision] = []
         if self.restore_best_weights and progress.best_epoch == history.epoch:
             decisions.append(self._keep(progress))
-        if (stop := self._stop(progress, self.patience_at(history))) is not None:
-            decisions.append(stop)
+        if (end := self._stop(progress) or self._plateau(progress, history)) is not None:
+            decisions.append(end)
         return decisions
 
     def patience_at(self, history: History) -> int:
-        """Return the patience in epochs as it stands now; 0 means that it never runs out."""
-        if self.patience is None:
+        """Return the patience in epochs as it stands now; 0 means that it never runs out, as with `"auto"`."""
+        if self._is_auto(history.plan):
+            return 0
+        if self.patience is None or isinstance(self.patience, str):
             return history.plan.trainer_patience
-        planned = history[-1].planned_epochs if history else history.plan.planned_epochs
+        planned = history[-1].whole_epochs if history else history.plan.planned_epochs
         return patience_in_epochs(self.patience, planned)
 
-    def _stop(self, progress: Progress, patience: int) -> Stop | None:
+    def _stop(self, progress: Progress) -> Stop | None:
         name, value = self._monitor.name, progress.value
         assert value is not None  # an epoch that counts has a value
         epoch = progress.epoch
@@ -137,11 +168,38 @@ class EarlyStopping(Callback):
         limit = self.divergence_threshold
         if limit is not None and self._monitor.is_better(limit, value):
             return Stop(f"stop, {name} {value:.5g} is worse than {limit:.5g}", epoch, reason=StopReason.DIVERGED)
-        if patience and progress.wait >= patience:
-            best = "none" if progress.best is None else f"{progress.best:.5g} in epoch {progress.best_epoch}"
-            message = f"stop, {name} has not improved{self._monitor.margin} for {progress.wait} epochs (best: {best})"
-            return Stop(message, epoch, reason=StopReason.PLATEAU)
         return None
+
+    def _plateau(self, progress: Progress, history: History) -> Stop | Finish | None:
+        auto = self._is_auto(history.plan)
+        why = self._forecast_says(history) if auto else self._wait_says(progress, history)
+        if why is None:
+            return None
+        why += f" (best: {'none' if progress.best is None else f'{progress.best:.5g} in epoch {progress.best_epoch}'})"
+        if self.on_plateau == "finish":
+            return finish_after(history[-1], history.plan, self.finish_epochs, why)
+        return Stop(f"stop, {why}", progress.epoch, reason=StopReason.PLATEAU)
+
+    def _is_auto(self, plan: Plan) -> bool:
+        unasked = self.patience is None and self.baseline is None
+        return self.patience == AUTO or (unasked and plan.trainer_patience == DEFAULT_PATIENCE)
+
+    def _wait_says(self, progress: Progress, history: History) -> str | None:
+        """Return why it is a plateau, None if it is none."""
+        patience = self.patience_at(history)
+        if not patience or progress.wait < patience:
+            return None
+        return f"{self._monitor.name} has not improved{self._monitor.margin} for {progress.wait} epochs"
+
+    def _forecast_says(self, history: History) -> str | None:
+        forecast = history.fold(self._forecast)
+        gain = forecast.expected_gain
+        if gain is None or gain >= self.tolerance or forecast.record:
+            return None
+        return (
+            f"the rest of the run is expected to add {100 * gain:.2g} % to the progress of "
+            f"{self._monitor.name}{self._monitor.margin}, less than {100 * self.tolerance:g} %"
+        )
 
     def _keep(self, progress: Progress) -> SaveCheckpoint:
         return SaveCheckpoint(

@@ -171,6 +171,8 @@ class Notify(Callback):
             lines.append(stop.message)
         elif error is not None:
             lines.append(f"{type(error).__name__}: {str(error)[:_LONGEST_TEXT]}".removesuffix(": "))
+        elif session.finish_decision is not None:
+            lines.append(session.finish_decision.message)
         progress = history.fold(self._news).progress
         if progress.best is not None:
             lines.append(f"best {self._monitor.name}: {progress.best:.5g} in epoch {progress.best_epoch}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Union
 
 from yolo_callbacks.callback import Callback, Priority
@@ -35,7 +35,8 @@ class ReduceLROnPlateau(Callback):
             `"fitness"`.
         factor: What the learning rate is multiplied with, in (0, 1). Defaults to 0.1.
         patience: Validated epochs without improvement before a reduction: a whole number >= 1, or a share of the
-            planned epochs in (0, 1). Defaults to 10.
+            planned epochs in (0, 1). Epochs of the warm-up do not count, nor do those after mosaic has closed.
+            Defaults to 10.
         verbose: 1 logs a line for each reduction, 0 does not. Defaults to 1.
         mode: `"max"`, `"min"` or `"auto"`. Defaults to `"auto"`.
         min_delta: Least change that counts as an improvement, >= 0. Defaults to 1e-4.
@@ -124,7 +125,7 @@ class Reductions:
         min_lr: The floor.
     """
 
-    progress: Progress = field(default_factory=Progress)
+    progress: Progress
     factor: float = 1.0
     cooldown: int = 0
     reduced_in: int = 0
@@ -148,7 +149,8 @@ class ReductionFold:
 
     def initial(self, plan: Plan) -> Reductions:
         """Return the state before the first epoch."""
-        return Reductions(min_lr=(plan.final_lr or 0.0) if isinstance(self.min_lr, str) else self.min_lr)
+        min_lr = (plan.final_lr or 0.0) if isinstance(self.min_lr, str) else self.min_lr
+        return Reductions(self.progress.initial(plan), min_lr=min_lr)
 
     def step(self, state: Reductions, record: EpochRecord) -> Reductions:
         """Return the state after one more epoch."""
@@ -160,7 +162,7 @@ class ReductionFold:
             progress = replace(progress, wait=0)
         if state.cooldown:
             progress = replace(progress, wait=min(progress.wait, 0 if cooldown else 1))
-        patience = patience_in_epochs(self.patience, record.planned_epochs)
+        patience = patience_in_epochs(self.patience, record.whole_epochs)
         if progress.wait < patience or cooldown or self._at_floor(state, record):
             return replace(state, progress=progress, cooldown=cooldown)
         return replace(

@@ -172,7 +172,8 @@ class RemoteMonitor(Callback):
         stop = session.stop_decision
         status = status_of(stop, error)
         failed = error is not None and status != "preempted"
-        done = "all planned epochs are done" if status == "finished" else None
+        finish = session.finish_decision
+        done = (finish.message if finish else "all planned epochs are done") if status == "finished" else None
         self._put(
             "stop" if status in ("finished", "stopped") else "failure",
             epoch=session.history.epoch,

@@ -99,6 +99,51 @@ def train(
 
 
 @app.command()
+def replay(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...",
+            help="Run directories, directories of runs, results.csv files, globs. A file is replayed by itself; a run "
+            "directory from its journal where it has one.",
+            show_default=False,
+        ),
+    ],
+    config: Annotated[
+        list[Path] | None, typer.Option(help="YAML file that lists callbacks: one more rule. May be repeated.")
+    ] = None,
+    patience: Annotated[
+        str | None,
+        typer.Option(
+            help="EarlyStopping with each of these: epochs, shares of the planned epochs, auto. For example "
+            "10,20,0.3,auto. Without this and --config, several."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Write summary.csv, runs.csv, decisions.csv, report.json and pareto.png here; a folder that is there "
+            "already stays as it is, and FOLDER-2 is made.",
+        ),
+    ] = None,
+    details: Annotated[bool, typer.Option("--details", help="Show each run, and every file that was skipped.")] = False,
+) -> None:
+    """Tell what stopping rules would have saved and lost in runs that are logged already. Nothing is trained.
+
+    For example: yolo-cb replay runs/ --patience 10,50,0.3,auto --config callbacks.yaml --out replayed
+
+    Reads this package's journal, and results.csv of Ultralytics (any version) and YOLOv5. Next to the rules stand two
+    oracles, which know the whole run.
+
+    Exit codes: 0 if anything was replayed, 1 if FOLDER cannot be written, 2 if nothing was or the usage is bad.
+    """
+    from yolo_callbacks.cli.replay import ReplayRequest, replay_command
+
+    raise typer.Exit(replay_command(ReplayRequest(runs, config or [], patience, out, details)))
+
+
+@app.command()
 def callbacks() -> None:
     """List every callback with its parameters and their defaults."""
     from yolo_callbacks.cli.list_callbacks import print_callbacks

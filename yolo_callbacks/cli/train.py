@@ -20,6 +20,7 @@ from yolo_callbacks.cli.resume import NothingToDo, Resumption, callbacks_of, fin
 from yolo_callbacks.cli.sources import SHAPES_SOURCE, SourceError, find_data, load_model
 from yolo_callbacks.config import ConfigError, load_config
 from yolo_callbacks.core.decision import StopReason
+from yolo_callbacks.core.finishing import finish_in
 from yolo_callbacks.core.manifest import manifest_of
 from yolo_callbacks.defaults import default_callbacks, protecting_callbacks
 
@@ -175,7 +176,9 @@ def _summarize(attachment: Attachment, console: Console) -> None:
         best = float(history["fitness"].max())
         where = f"fitness {best:.4f} in epoch {history['fitness'].idxmax()}" if best else "fitness is still 0"
         table.add_row("Best", where)
-    table.add_row("Ended", attachment.stop_message or "all planned epochs are done")
+    finish = finish_in(attachment.decisions)
+    done = "all planned epochs are done" if finish is None else f"early, as decided: {escape(finish.message)}"
+    table.add_row("Ended", attachment.stop_message or done)
     table.add_row("Run", str(folder))
     for item in manifest.get("checkpoints", []):
         if item.get("role") in ("best", "restore"):

@@ -98,6 +98,38 @@ class Stop(Decision):
 
 
 @dataclass(frozen=True)
+class Finish(Decision):
+    """Bring the end of the run forward, and let it end there as it would have at its planned end.
+
+    From the next epoch on the learning rate goes from where the trainer's schedule stands to the schedule's last
+    value, mosaic is closed in good time, and the run then ends as one whose epochs are done. The first one of a run
+    counts, and it never moves the end to later.
+
+    Attributes:
+        end_epoch: The last epoch, counted from 1.
+        planned_epochs: The last epoch as it was planned until now; filled in by the run.
+        base_lr: Learning rate that the trainer's schedule gives the next epoch, in the parameter group with the lowest
+            one: where the way down begins; filled in by the run.
+
+    Raises:
+        ValueError: If the end is not after the epoch.
+    """
+
+    end_epoch: int = 0
+    planned_epochs: int = 0
+    base_lr: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.end_epoch <= self.epoch:
+            raise ValueError(f"end_epoch={self.end_epoch!r} must be after epoch {self.epoch}, which is done")
+
+    @property
+    def label(self) -> str:
+        """Name the end."""
+        return f"finish by epoch {self.end_epoch}"
+
+
+@dataclass(frozen=True)
 class SetLearningRate(Decision):
     """Multiply the trainer's own schedule from the next epoch on.
 
@@ -182,6 +214,7 @@ class SaveCheckpoint(Decision):
 
 _KINDS: dict[str, type[Decision]] = {
     "stop": Stop,
+    "finish": Finish,
     "set_learning_rate": SetLearningRate,
     "set_frozen": SetFrozen,
     "save_checkpoint": SaveCheckpoint,

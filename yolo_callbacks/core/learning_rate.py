@@ -56,33 +56,87 @@ class LearningRateState:
         return max(value * factor, floor / lowest_initial_lr) if floor and lowest_initial_lr > 0 else value * factor
 
 
-class ScaledSchedule:
-    """The trainer's schedule with the factors over it; takes the place of `trainer.lf`."""
+@dataclass(frozen=True)
+class Anneal:
+    """The end of a schedule that has less time for it: from where the trainer's stands to where that would have ended.
 
-    def __init__(self, base: Schedule, state: LearningRateState, lowest_initial_lr: float) -> None:
+    It has the shape of Ultralytics' own, a line or half a cosine. The first epoch has the value that it would have had
+    anyway, the last one the final value. Pure.
+
+    Attributes:
+        start: Index of the first epoch, counted from 0.
+        last: Index of the last epoch.
+        first_lr: Learning rate of the first epoch in the group with the lowest one; None for what the trainer's
+            schedule gives that epoch.
+        final: What the schedule ends with, as a multiple of the initial learning rate (Ultralytics' `lrf`).
+        cosine: Whether it is a cosine.
+    """
+
+    start: int
+    last: int
+    first_lr: float | None
+    final: float
+    cosine: bool = False
+
+    def value(self, epoch: int, base: Schedule, lowest_initial_lr: float) -> float:
+        """Return the multiple of the initial learning rate for an epoch.
+
+        Args:
+            epoch: Index of the epoch, counted from 0.
+            base: The trainer's own schedule, which holds before the first epoch.
+            lowest_initial_lr: The lowest `initial_lr` of all parameter groups.
+        """
+        if epoch < self.start:
+            return float(base(epoch))
+        known = self.first_lr is not None and lowest_initial_lr > 0
+        first = (self.first_lr or 0.0) / lowest_initial_lr if known else float(base(self.start))
+        done = min(1.0, (epoch - self.start) / (self.last - self.start)) if self.last > self.start else 1.0
+        return (first - self.final) * ((1 + math.cos(math.pi * done)) / 2 if self.cosine else 1 - done) + self.final
+
+
+class BaseSchedule:
+    """The trainer's schedule, as long as nothing has brought its end forward: what factors lie over."""
+
+    def __init__(self, own: Schedule, anneal: Anneal | None, lowest_initial_lr: float) -> None:
+        self.own = own
+        self._anneal = anneal
+        self._lowest_initial_lr = lowest_initial_lr
+
+    def __call__(self, epoch: int) -> float:
+        """Return the multiple of the initial learning rate for the epoch with this index, counted from 0."""
+        if self._anneal is None:
+            return float(self.own(epoch))
+        return self._anneal.value(epoch, self.own, self._lowest_initial_lr)
+
+
+class ScaledSchedule:
+    """The schedule with the factors over it; takes the place of `trainer.lf`."""
+
+    def __init__(self, base: BaseSchedule, state: LearningRateState, lowest_initial_lr: float) -> None:
         self.base = base
         self._state = state
         self._lowest_initial_lr = lowest_initial_lr
 
     def __call__(self, epoch: int) -> float:
         """Return the multiple of the initial learning rate for the epoch with this index, counted from 0."""
-        return self._state.apply(float(self.base(epoch)), self._lowest_initial_lr)
+        return self._state.apply(self.base(epoch), self._lowest_initial_lr)
 
 
 def own_schedule(schedule: Schedule) -> Schedule:
     """Return the trainer's own schedule, whether ours lies over it or not."""
-    return schedule.base if isinstance(schedule, ScaledSchedule) else schedule
+    return schedule.base.own if isinstance(schedule, ScaledSchedule) else schedule
 
 
-def arm(trainer: Any, state: LearningRateState, lowest_initial_lr: float) -> None:
-    """Make the trainer use the factors from its next `scheduler.step()` on.
+def arm(trainer: Any, state: LearningRateState, lowest_initial_lr: float, anneal: Anneal | None = None) -> None:
+    """Make the trainer use the factors from its next `scheduler.step()` on, and the way to an end that came forward.
 
     Idempotent, and to be called before every epoch on every rank: the trainer builds a new schedule after every epoch
     of a run with a time limit, and a repeated epoch (NaN, out of memory) steps through this point again.
     """
-    if not state.touched:
+    if not state.touched and anneal is None:
         return
-    trainer.lf = ScaledSchedule(own_schedule(trainer.lf), state, lowest_initial_lr)
+    base = BaseSchedule(own_schedule(trainer.lf), anneal, lowest_initial_lr)
+    trainer.lf = ScaledSchedule(base, state, lowest_initial_lr)
     trainer.scheduler.lr_lambdas = [trainer.lf] * len(trainer.scheduler.base_lrs)
 
 

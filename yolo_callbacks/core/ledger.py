@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from yolo_callbacks.callback import Callback
-from yolo_callbacks.core.decision import Decision, SetFrozen, SetLearningRate, Stop
+from yolo_callbacks.core.decision import Decision, Finish, SetFrozen, SetLearningRate, Stop, StopReason
+from yolo_callbacks.core.finishing import FinishState
 from yolo_callbacks.core.freezing import FreezeState
 from yolo_callbacks.core.journal import Entry, JournalContent
 from yolo_callbacks.core.learning_rate import LearningRateState
@@ -26,6 +27,7 @@ class Ledger:
         decisions: All decisions so far, in order.
         learning_rate: The factors that they put in force.
         freezing: What they have frozen.
+        finishing: Whether they have brought the end forward.
 
     Example:
         >>> from yolo_callbacks import EarlyStopping
@@ -44,34 +46,43 @@ class Ledger:
         self.decisions: list[Decision] = []
         self.learning_rate = LearningRateState()
         self.freezing = FreezeState()
+        self.finishing = FinishState()
 
     def begin(self) -> None:
         """Ask for what should be in force from the first epoch on."""
         self.hear(self._ask())
 
     def add(self, record: EpochRecord, stops: Iterable[Stop] = ()) -> Entry:
-        """Take in the next epoch and decide.
-
-        Args:
-            record: The epoch.
-            stops: Reasons from outside to stop after it, such as a Ctrl-C; the first is noted where no callback
-                stops the run anyway.
+        """Take in the next epoch and decide; see `decide`.
 
         Returns:
             The epoch with what was decided.
         """
-        self.history.append(record)
-        decisions = self._ask()
-        if not record.last and not any(isinstance(decision, Stop) for decision in decisions):
-            decisions += tuple(replace(stop, epoch=record.epoch) for stop in stops)[:1]
+        decisions = self.decide(record, stops)
         counters = {
             f"{name}/{key}": value
             for name, callback in self._callbacks.items()
             for key, value in callback.counters(self.history).items()
         }
         self.entries.append(Entry(record, decisions, counters))
-        self.hear(decisions)
         return self.entries[-1]
+
+    def decide(self, record: EpochRecord, stops: Iterable[Stop] = ()) -> tuple[Decision, ...]:
+        """Take in the next epoch and decide, without an entry for the journal: all that a replay needs.
+
+        Args:
+            record: The epoch.
+            stops: Reasons from outside to stop after it, such as a Ctrl-C; the first is noted where no callback
+                stops the run anyway. That the trainer has lost its patience is none in a run that finishes.
+        """
+        self.history.append(record)
+        decisions = self._ask()
+        if stops and not record.last and not any(isinstance(decision, Stop) for decision in decisions):
+            finishes = self.finishing.begun or any(isinstance(decision, Finish) for decision in decisions)
+            ignored = StopReason.TRAINER_PATIENCE if finishes else None
+            decisions += tuple(replace(s, epoch=record.epoch) for s in stops if s.reason is not ignored)[:1]
+        self.hear(decisions)
+        return decisions
 
     @property
     def content(self) -> JournalContent:
@@ -85,6 +96,7 @@ class Ledger:
             self.decisions.append(decision)
             self.learning_rate = self.learning_rate.after(decision)
             self.freezing = self.freezing.after(decision)
+            self.finishing = self.finishing.after(decision)
 
     def _ask(self) -> tuple[Decision, ...]:
         """Collect every callback's decisions for the history as it stands."""
@@ -92,9 +104,24 @@ class Ledger:
         for name, callback in self._callbacks.items():
             answer = callback.decide(self.history) or ()
             decided += [replace(d, source=name) for d in ((answer,) if isinstance(answer, Decision) else answer)]
+        if not decided:
+            return ()
         # after the last epoch there is nothing left to stop or to slow down, and nothing that learns
         at_end = bool(self.history) and self.history[-1].last
         stops = not at_end and any(isinstance(decision, Stop) for decision in decided)
-        for_the_next = (SetLearningRate, SetFrozen)
+        for_the_next = (Finish, SetLearningRate, SetFrozen)
         moot = (Stop, *for_the_next) if at_end else for_the_next if stops else ()
-        return tuple(decision for decision in decided if not isinstance(decision, moot))
+        return tuple(self._first_finish(decision for decision in decided if not isinstance(decision, moot)))
+
+    def _first_finish(self, decisions: Iterable[Decision]) -> Iterator[Decision]:
+        """Complete the first `Finish` of the run, and leave out any other, and one that changes nothing."""
+        begun = self.finishing.begun
+        newest = self.history[-1] if self.history else None
+        planned = newest.planned_epochs if newest else self.history.plan.planned_epochs
+        base_lr = newest.next_base_lr if newest else self.history.plan.base_lr
+        for decision in decisions:
+            if not isinstance(decision, Finish):
+                yield decision
+            elif not begun and not 0 < planned <= decision.end_epoch:
+                begun = True
+                yield replace(decision, planned_epochs=planned, base_lr=base_lr)

@@ -202,7 +202,8 @@ def fitness_of(metrics: Mapping[str, float]) -> float | None:
     if scores:
         return sum(scores)
     if "metrics/accuracy_top1" in metrics:
-        return (metrics["metrics/accuracy_top1"] + metrics["metrics/accuracy_top5"]) / 2
+        top1 = metrics["metrics/accuracy_top1"]
+        return (top1 + metrics.get("metrics/accuracy_top5", top1)) / 2
     return metrics.get("metrics/mIoU", metrics.get("metrics/delta1"))
 
 

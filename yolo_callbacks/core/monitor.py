@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Union
 
 from yolo_callbacks.core.checks import check_choice, check_int, check_number, nearest
@@ -144,7 +144,8 @@ class Progress:
         best: Best finite value, however small its lead; None before the first.
         best_epoch: The epoch it was measured in.
         reference: The value that an improvement has to beat by `min_delta`.
-        wait: Validated epochs since the last improvement.
+        wait: Validated epochs since the last improvement, as far as they count.
+        plan: What the run set out to do.
     """
 
     value: float | None = None
@@ -153,11 +154,15 @@ class Progress:
     best_epoch: int = 0
     reference: float | None = None
     wait: int = 0
+    plan: Plan = field(default_factory=Plan)
 
 
 @dataclass(frozen=True)
 class ProgressFold:
     """Follows a monitor over the epochs. Epochs without a validation, and the first ones where asked, do not count.
+
+    An improvement is one in any epoch, but no epoch of the warm-up adds to the wait, and none after mosaic has closed:
+    what the metric does there says nothing about the epochs before or after.
 
     Attributes:
         monitor: What is followed.
@@ -171,7 +176,7 @@ class ProgressFold:
 
     def initial(self, plan: Plan) -> Progress:
         """Return the state before the first epoch."""
-        return Progress()
+        return Progress(plan=plan)
 
     def step(self, state: Progress, record: EpochRecord) -> Progress:
         """Return the state after one more epoch."""
@@ -182,23 +187,34 @@ class ProgressFold:
         leads = finite and (state.best is None or self.monitor.is_better(value, state.best))
         improved = finite and (state.reference is None or self.monitor.improves(value, state.reference))
         beats_baseline = self.baseline is None or self.monitor.improves(value, self.baseline)
+        counts = not state.plan.warms_up(record.epoch) and not state.plan.mosaic_closed(record)
         return Progress(
             value=value,
             epoch=record.epoch,
             best=value if leads else state.best,
             best_epoch=record.epoch if leads else state.best_epoch,
             reference=value if improved else state.reference,
-            wait=0 if improved and beats_baseline else state.wait + 1,
+            wait=0 if improved and beats_baseline else state.wait + counts,
+            plan=state.plan,
         )
 
 
-def check_patience(value: object) -> Patience:
+def check_patience(value: object, words: tuple[str, ...] = ()) -> Patience:
     """Return `value` if it is a number of epochs >= 1 or a share of the planned epochs in (0, 1).
 
+    Args:
+        value: What was given.
+        words: The words that the caller takes besides.
+
     Raises:
-        TypeError: If it is neither an int nor a float.
+        TypeError: If it is neither an int nor a float, nor one of the words.
         ValueError: If it is out of range; 0 is refused because Keras stops at once on it and Ultralytics never.
     """
+    if isinstance(value, str):
+        spelt = "".join(f", or '{word}'" for word in words)
+        raise TypeError(
+            f"patience='{value}' must be a whole number of epochs >= 1, or a share of the planned ones in (0, 1){spelt}"
+        )
     if isinstance(value, float):
         return check_number("patience", value, minimum=0.0, maximum=1.0, exclusive=True)
     if value == 0 and not isinstance(value, bool):
@@ -213,10 +229,12 @@ def patience_in_epochs(patience: Patience, planned_epochs: int) -> int:
     """Return how many epochs a patience is, for a run of so many planned epochs.
 
     Example:
-        >>> patience_in_epochs(0.25, 100), patience_in_epochs(7, 100)
-        (25, 7)
+        >>> patience_in_epochs(0.07, 100), patience_in_epochs(7, 100)
+        (7, 7)
     """
-    return max(1, math.ceil(patience * planned_epochs)) if isinstance(patience, float) else patience
+    if not isinstance(patience, float):
+        return patience
+    return max(1, math.ceil(round(patience * planned_epochs, 9)))  # 0.07 * 100 is a hair more than 7
 
 
 _FORMS = (

@@ -25,6 +25,18 @@ def lowest_initial_lr(trainer: Any) -> float:
     return min(float(group["initial_lr"]) for group in trainer.optimizer.param_groups)
 
 
+def warmup_epochs(trainer: Any) -> float:
+    """Return how many epochs the learning rate is warmed up; as Ultralytics has it, never in all of them."""
+    return float(max(0, min(trainer.args.warmup_epochs or 0, trainer.epochs - 1)))
+
+
+def close_mosaic(trainer: Any) -> int:
+    """Return how many epochs at the end go without the augmentations that mix pictures, 0 if that changes nothing."""
+    args = trainer.args
+    mixes = any(vars(args).get(name) for name in ("mosaic", "mixup", "cutmix", "copy_paste"))
+    return int(args.close_mosaic or 0) if mixes and hasattr(trainer.train_loader.dataset, "close_mosaic") else 0
+
+
 def metric_names(trainer: Any) -> tuple[str, ...]:
     """Return what a validation measures. A depth validator has the metrics of boxes until it first validates."""
     if trainer.args.task == "depth":

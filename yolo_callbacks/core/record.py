@@ -24,12 +24,25 @@ class Plan:
             lowest one; None where it is not known (a replay).
         final_lr: Learning rate that the trainer's own schedule ends with, same group.
         trainer_patience: The trainer's own `patience` argument, in epochs; 0 means that it never stops a run.
+        warmup_epochs: Number of epochs at the start in which the learning rate is warmed up; may be a fraction.
+        close_mosaic: Number of epochs at the end that go without mosaic and the other mixing augmentations; 0 where
+            that never changes.
     """
 
     planned_epochs: int = 0
     base_lr: float | None = None
     final_lr: float | None = None
     trainer_patience: int = 0
+    warmup_epochs: float = 0.0
+    close_mosaic: int = 0
+
+    def warms_up(self, epoch: int) -> bool:
+        """Return whether the learning rate is still warmed up in an epoch, counted from 1."""
+        return epoch - 1 < self.warmup_epochs
+
+    def mosaic_closed(self, record: EpochRecord) -> bool:
+        """Return whether mosaic has been switched off by an epoch; not where a run goes without it from the start."""
+        return 0 < self.close_mosaic < record.planned_epochs < record.epoch + self.close_mosaic
 
 
 @dataclass(frozen=True)
@@ -48,6 +61,7 @@ class EpochRecord:
         lr_factor: What the learning rate was multiplied with in this epoch, 1.0 where nobody changed it.
         elapsed: Seconds of training up to here, summed over resumes.
         measures: Seconds, images a second, memory: see `CSVLogger` for the keys.
+        planned_before_finish: Number of epochs planned before a finish brought the end forward; 0 where none did.
     """
 
     epoch: int
@@ -60,6 +74,12 @@ class EpochRecord:
     lr_factor: float = 1.0
     elapsed: float = 0.0
     measures: Mapping[str, float] = field(default_factory=dict)
+    planned_before_finish: int = 0
+
+    @property
+    def whole_epochs(self) -> int:
+        """Number of epochs that a share of the planned epochs is of: a finish does not shorten a patience."""
+        return self.planned_before_finish or self.planned_epochs
 
 
 def record_to_json(record: EpochRecord) -> dict[str, Any]:
@@ -118,12 +138,13 @@ class History(Sequence[EpochRecord]):
 
     def fold(self, fold: Fold[S]) -> S:
         """Return the state of `fold` after the newest record."""
-        done, state = self._folds.get(fold, (0, None))
-        if done == 0:
+        done, state = self._folds.get(fold, (-1, None))
+        if done < 0:
             state = fold.initial(self.plan)
-        for record in self._records[done:]:
-            state = fold.step(state, record)
-        self._folds[fold] = (len(self._records), state)
+        if done < len(self._records):  # a replay asks for the same state many times
+            for record in self._records[max(done, 0) :]:
+                state = fold.step(state, record)
+            self._folds[fold] = (len(self._records), state)
         result: S = state
         return result
 

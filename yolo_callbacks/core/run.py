@@ -1,8 +1,8 @@
 """Run: the facade over one Ultralytics trainer.
 
 With `core/readings.py`, `core/per_class.py`, `core/protection.py`, `core/platform_guard.py`, `core/integrations.py`,
-`core/probes.py`, `core/predictions.py` and `core/layer_names.py`, which only this module uses, the only code that
-touches the trainer.
+`core/probes.py`, `core/predictions.py`, `core/layer_names.py` and `core/ending.py`, which only this module uses, the
+only code that touches the trainer.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from typing import Any
 
 from yolo_callbacks.core.classes import Classes, ClassResults
 from yolo_callbacks.core.decision import Stop, StopReason
+from yolo_callbacks.core.ending import Ending
+from yolo_callbacks.core.finishing import FinishState
 from yolo_callbacks.core.freezing import FreezeState
 from yolo_callbacks.core.frozen_layers import FrozenLayers
 from yolo_callbacks.core.integrations import switch_off
 from yolo_callbacks.core.layer_names import find_layers, is_compiled, parameter_parts, trainable_parameters
 from yolo_callbacks.core.layer_patterns import Layers
-from yolo_callbacks.core.learning_rate import LearningRateState, arm, own_schedule
+from yolo_callbacks.core.learning_rate import BaseSchedule, LearningRateState, arm, own_schedule
 from yolo_callbacks.core.loan import Loan
 from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.model_graph import prepare_graph
@@ -47,6 +49,7 @@ from yolo_callbacks.core.protection import (
     tell_of_exceptions,
 )
 from yolo_callbacks.core.readings import (
+    close_mosaic,
     description,
     learning_rates,
     loss_names,
@@ -56,6 +59,7 @@ from yolo_callbacks.core.readings import (
     metric_names,
     numbers,
     validation_arguments,
+    warmup_epochs,
 )
 from yolo_callbacks.core.record import EpochRecord, Plan
 from yolo_callbacks.core.tensor_sample import Sample, sample
@@ -94,6 +98,7 @@ class Run:
         self._serialized: bytes | None = None
         self._can_finish = False
         self._layers: FrozenLayers | None = FrozenLayers(trainer)
+        self._ending: Ending | None = Ending(trainer)
         self._unprotect: Callable[[], None] | None = None
         self._loan = Loan(trainer)
         self._probes: Probes | None = None
@@ -171,7 +176,7 @@ class Run:
 
     @property
     def planned_epochs(self) -> int:
-        """Number of epochs planned now; the trainer's `time` argument moves it."""
+        """Number of epochs planned now; the trainer's `time` argument moves it, and a finish brings it forward."""
         return int(self._trainer.epochs)
 
     @property
@@ -216,11 +221,17 @@ class Run:
             base_lr=self.scheduled_lr(1),
             final_lr=lowest_initial_lr(self._trainer) * float(self._trainer.args.lrf),
             trainer_patience=int(self._trainer.args.patience or 0),
+            warmup_epochs=warmup_epochs(self._trainer),
+            close_mosaic=close_mosaic(self._trainer),
         )
 
     def scheduled_lr(self, epoch: int) -> float:
-        """Return the learning rate that the trainer's own schedule gives an epoch, in the group with the lowest one."""
-        return lowest_initial_lr(self._trainer) * float(own_schedule(self._trainer.lf)(epoch - 1))
+        """Return the learning rate that the trainer's own schedule gives an epoch, in the group with the lowest one.
+
+        In a run that finishes, it is that of the way to the end.
+        """
+        lowest, anneal = lowest_initial_lr(self._trainer), self._ending.anneal if self._ending is not None else None
+        return lowest * BaseSchedule(own_schedule(self._trainer.lf), anneal, lowest)(epoch - 1)
 
     def metric_names(self) -> tuple[Mapping[str, float], bool]:
         """Return the metrics that this run will have, and whether the names of its losses are among them.
@@ -271,7 +282,11 @@ class Run:
         Raises:
             ValueError: If layers are to be frozen that cannot be.
         """
-        arm(self._trainer, learning_rate, lowest_initial_lr(self._trainer))
+        anneal = None
+        if self._ending is not None:
+            self._ending.begin_epoch()
+            anneal = self._ending.anneal
+        arm(self._trainer, learning_rate, lowest_initial_lr(self._trainer), anneal)
         if self._layers is not None:
             self._layers.apply(freezing)
         if self._probes is not None:
@@ -279,6 +294,18 @@ class Run:
         self._base_lr = self.scheduled_lr(self.epoch)
         self._train_started = time.perf_counter()
         self._clock_start = self._clock_start or self._train_started
+
+    def bring_end_forward(self, finishing: FinishState) -> None:
+        """Let the run end where a finish ends, on every rank, also where the trainer has planned anew meanwhile.
+
+        That the trainer has lost its patience in the epoch that begins the finish is taken back.
+        """
+        if self._ending is None or not finishing.begun:
+            return
+        stop = None if self._ending.state.begun else self.foreign_stop()
+        self._ending.apply(finishing)
+        if stop is not None and stop.reason is StopReason.TRAINER_PATIENCE:
+            self._trainer.stop = False
 
     def end_train_part(self) -> None:
         """The batches of an epoch are done, its validation comes next."""
@@ -336,10 +363,12 @@ class Run:
         """
         lowest = lowest_initial_lr(self._trainer)
         base_lr = self.scheduled_lr(record.epoch) if base_lr is None else base_lr
+        finish = self._ending.state.decision if self._ending is not None else None
         own = base_lr / lowest
         return replace(
             record,
             planned_epochs=self.planned_epochs,
+            planned_before_finish=finish.planned_epochs if finish is not None else 0,
             base_lr=base_lr,
             next_base_lr=self.scheduled_lr(record.epoch + 1),
             lr_factor=learning_rate.apply(own, lowest) / own if own else 1.0,
@@ -419,7 +448,7 @@ class Run:
         done, patience, best = self.epochs_before, self._trainer.args.patience, self._trainer.stopper.best_epoch
         if done >= self.planned_epochs:
             return Stop("all planned epochs are done", epoch=done, source=TRAINER)
-        if patience and best and done - best >= patience:
+        if patience and best and done - best >= patience and not self._finishes:
             return self._out_of_patience(best)
         return None
 
@@ -440,9 +469,14 @@ class Run:
             return None
         if cancelled:
             return self.external_stop
-        if args.patience and trainer.fitness is not None and self.epoch - best >= args.patience:
+        patience = 0 if self._finishes else args.patience
+        if patience and trainer.fitness is not None and self.epoch - best >= patience:
             return self._out_of_patience(best)
         return self.external_stop
+
+    @property
+    def _finishes(self) -> bool:
+        return self._ending is not None and self._ending.state.begun
 
     def _out_of_patience(self, best: int) -> Stop:
         message = f"Ultralytics' own patience={self._trainer.args.patience} ran out (best epoch {best})"
@@ -530,7 +564,7 @@ class Run:
             release_console(self._trainer)
         if self._unprotect is not None:
             self._unprotect()
-        self._trainer = self._unprotect = self._probes = self._layers = None
+        self._trainer = self._unprotect = self._probes = self._layers = self._ending = None
 
     # ---------------------------------------------------------------- what no event shows
 

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from yolo_callbacks.callback import TRAIN_EVENTS, Callback, Priority, check_events
 from yolo_callbacks.core.background import tell_once
-from yolo_callbacks.core.decision import Decision, SaveCheckpoint, Stop
+from yolo_callbacks.core.decision import Decision, Finish, SaveCheckpoint, Stop
 from yolo_callbacks.core.distributed import broadcast
 from yolo_callbacks.core.journal import Entry
 from yolo_callbacks.core.ledger import Ledger
@@ -181,6 +181,11 @@ class Session:
         return (self.entries[-1].stop if self.entries else None) or self._late_stop
 
     @property
+    def finish_decision(self) -> Finish | None:
+        """The decision that has brought the end of the run forward, None if none did."""
+        return self.ledger.finishing.decision
+
+    @property
     def opened(self) -> bool:
         """Whether the training has begun."""
         return self._opened
@@ -242,10 +247,12 @@ class Session:
 
     def _on_fit_epoch_end(self) -> None:
         self._open()
+        self.run.bring_end_forward(self.ledger.finishing)  # with `time` the trainer has just planned anew
         decisions = self._decide() if self.run.is_main else ()
         heard = broadcast(decisions, self.run.world_size)
         if not self.run.is_main:
             self.ledger.hear(heard)
+        self.run.bring_end_forward(self.ledger.finishing)
         if any(isinstance(decision, Stop) and decision.source != TRAINER for decision in heard):
             self.run.stop()
         if self.run.is_main:
@@ -275,8 +282,10 @@ class Session:
             self._check()
             self.files = RunFiles(self.run)
             self._take_up()
-        in_force = self.ledger.learning_rate, self.ledger.freezing
-        self.ledger.learning_rate, self.ledger.freezing = broadcast(in_force, self.run.world_size)
+        in_force = self.ledger.learning_rate, self.ledger.freezing, self.ledger.finishing
+        in_force = broadcast(in_force, self.run.world_size)
+        self.ledger.learning_rate, self.ledger.freezing, self.ledger.finishing = in_force
+        self.run.bring_end_forward(self.ledger.finishing)
         self.run.guard()
         self.run.protect(self._announce, self._before_stripping)
         self._opened = True
@@ -308,8 +317,10 @@ class Session:
             self._carry_out(ledger.decisions)
         for record in earlier:
             from_results_csv = record.base_lr is None
+            self.run.bring_end_forward(ledger.finishing)
             ledger.add(self.run.with_schedule(record, ledger.learning_rate) if from_results_csv else record)
         if ledger.entries:
+            self.run.bring_end_forward(ledger.finishing)
             self.run.continue_clock(ledger.history[-1].elapsed)
             *before, newest = ledger.entries
             saved = [d for entry in before for d in entry.decisions if isinstance(d, SaveCheckpoint)]

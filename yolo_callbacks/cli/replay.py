@@ -1,0 +1,71 @@
+"""`yolo-cb replay`: what stopping rules would have done to logged runs. Neither torch nor Ultralytics is imported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from yolo_callbacks.callback import Callback
+from yolo_callbacks.config import ConfigError, load_config
+from yolo_callbacks.replaying.replay import NothingReplayedError, replay
+from yolo_callbacks.replaying.rules import PATIENCES, patience_rules
+from yolo_callbacks.replaying.text import show
+
+OK, FAILURE, USAGE = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class ReplayRequest:
+    """What was typed."""
+
+    runs: list[str]
+    configs: list[Path]
+    patience: str | None
+    out: Path | None
+    details: bool
+
+
+def replay_command(request: ReplayRequest) -> int:
+    """Replay, and return the exit code."""
+    errors = Console(stderr=True)
+    try:
+        report = replay(request.runs, _rules(request))
+    except NothingReplayedError as error:
+        for item in error.skipped if request.details else ():
+            errors.print(f"  {escape(str(item))}", soft_wrap=True)
+        return _fail(errors, error, USAGE)
+    except (ConfigError, ValueError) as error:
+        return _fail(errors, error, USAGE)
+    console, folder = Console(), None
+    if request.out is not None:  # before anything is shown, of which a pager may want only the beginning
+        try:
+            folder = report.save(request.out)
+        except OSError as error:
+            return _fail(errors, f"{request.out} cannot be written: {error.strerror}", FAILURE)
+    show(report, console, details=request.details)
+    if folder is not None:
+        console.print(f"\nWritten to {escape(str(folder))}", soft_wrap=True, highlight=False)
+    return OK
+
+
+def _rules(request: ReplayRequest) -> dict[str, list[Callback]]:
+    """Return the rules that were asked for.
+
+    Raises:
+        ConfigError: If a file has a mistake.
+        ValueError: If a patience has, or two files have the same name.
+    """
+    asked = request.patience if request.patience or request.configs else PATIENCES
+    rules = patience_rules(asked or "")
+    for file in request.configs:
+        name = file.name if sum(other.name == file.name for other in request.configs) == 1 else str(file)
+        rules[name] = load_config(file)
+    return rules
+
+
+def _fail(console: Console, error: object, code: int) -> int:
+    console.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True)
+    return code

@@ -1,0 +1,106 @@
+"""How a logged run was set: its `args.yaml`, as far as a stopping rule has to know of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_FILES = ("args.yaml", "opt.yaml")  # the second is YOLOv5's
+_WANTED = (
+    "close_mosaic",
+    "copy_paste",
+    "cos_lr",
+    "cutmix",
+    "epochs",
+    "lrf",
+    "mixup",
+    "mosaic",
+    "patience",
+    "task",
+    "warmup_epochs",
+)
+_PATIENCE, _WARMUP_EPOCHS, _CLOSE_MOSAIC, _LRF = 100, 3.0, 10, 0.01  # Ultralytics' defaults
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """The arguments of a run; Ultralytics' defaults for those that are not on record.
+
+    Attributes:
+        known: Whether there is a file of them.
+        epochs: Number of planned epochs; None if it is not on record.
+        patience: The trainer's own, in epochs; 0 for never.
+        warmup_epochs: Number of epochs in which the learning rate is warmed up.
+        close_mosaic: Number of epochs at the end without mosaic; 0 where that changes nothing.
+        lrf: The last learning rate as a share of the first.
+        cosine: Whether the learning rate follows a cosine, not a line.
+    """
+
+    known: bool = False
+    epochs: int | None = None
+    patience: int = _PATIENCE
+    warmup_epochs: float = _WARMUP_EPOCHS
+    close_mosaic: int = _CLOSE_MOSAIC
+    lrf: float = _LRF
+    cosine: bool = False
+
+    def schedule(self, planned_epochs: int) -> Callable[[int], float]:
+        """Return what the trainer multiplies the first learning rate with in an epoch, counted from 1."""
+        if self.cosine:
+            return lambda epoch: 1 + (self.lrf - 1) * max((1 - math.cos((epoch - 1) * math.pi / planned_epochs)) / 2, 0)
+        return lambda epoch: max(1 - (epoch - 1) / planned_epochs, 0) * (1 - self.lrf) + self.lrf
+
+
+def read_arguments(folder: Path, *, classifies: bool, yolov5: bool) -> Arguments:
+    """Read what is known of a run's arguments; a file that cannot be read counts as none.
+
+    Args:
+        folder: The run directory.
+        classifies: Whether the run classifies: it then has no mosaic.
+        yolov5: Whether it is one of YOLOv5, which never closes its mosaic.
+    """
+    given = next((given for name in _FILES if (given := _read(folder / name))), {})
+    without_mosaic = yolov5 or classifies or given.get("task") == "classify"
+    return Arguments(
+        known=bool(given),
+        epochs=_whole(given, "epochs", 0) or None,
+        patience=_whole(given, "patience", _PATIENCE),
+        warmup_epochs=_number(given, "warmup_epochs", _WARMUP_EPOCHS),
+        close_mosaic=0 if without_mosaic or not _mixes(given) else _whole(given, "close_mosaic", _CLOSE_MOSAIC),
+        lrf=_number(given, "lrf", _LRF),
+        cosine=given.get("cos_lr") is True,
+    )
+
+
+def _mixes(given: Mapping[str, Any]) -> bool:
+    """Return whether any of the augmentations is on that `close_mosaic` switches off."""
+    return any(_number(given, name, 1.0 if name == "mosaic" else 0.0) for name in _MIXING)
+
+
+_MIXING = ("mosaic", "mixup", "cutmix", "copy_paste")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return the arguments that are looked at; of 100 in a file, the others would take most of the time."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        data = yaml.load("\n".join(line for line in lines if line.startswith(_WANTED)), Loader=_LOADER)
+    except (OSError, yaml.YAMLError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _number(given: Mapping[str, Any], name: str, default: float) -> float:
+    value = given.get(name, default)
+    usable = isinstance(value, (int, float)) and math.isfinite(value) and value >= 0
+    return float(value) if usable else default
+
+
+def _whole(given: Mapping[str, Any], name: str, default: int) -> int:
+    return int(_number(given, name, default))

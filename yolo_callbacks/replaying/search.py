@@ -1,0 +1,117 @@
+"""Which runs are meant: files, run directories, trees of them, and globs."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Union
+
+RESULTS = "results.csv"
+JOURNAL = Path("callbacks", "journal.jsonl")
+_WITHOUT_RUNS = {"weights", "callbacks", "export"}  # folders of a run, in which no other run is
+
+Paths = Union[str, "os.PathLike[str]", Iterable[Union[str, "os.PathLike[str]"]]]
+"""A path or glob, or several."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Something that was not replayed.
+
+    Attributes:
+        path: The run, or what was given for it.
+        reason: Why, such as `"is empty"`.
+        rule: The rule that it was not replayed with; empty for all of them.
+    """
+
+    path: str
+    reason: str
+    rule: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.reason}" + (f" ({self.rule})" if self.rule else "")
+
+
+@dataclass(frozen=True)
+class LogFiles:
+    """The logs of one run.
+
+    Attributes:
+        folder: The run directory.
+        results: Ultralytics' log; None if there is none.
+        journal: This package's; None if there is none, or a log was named by itself.
+        name: What to call the run.
+    """
+
+    folder: Path
+    results: Path | None
+    journal: Path | None = None
+    name: str = ""
+
+
+def find_logs(paths: Paths) -> tuple[list[LogFiles], list[Skipped]]:
+    """Return the runs that are meant, each once, and what was given that means none.
+
+    Args:
+        paths: A run directory means that run, any other directory all runs in it. A file means that file alone, also
+            where its run has a journal. What does not exist is taken for a glob.
+    """
+    given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    found: dict[tuple[Path | None, Path | None], LogFiles] = {}
+    missing: list[Skipped] = []
+    for item in given:
+        logs = [logs for path in _expanded(str(item)) for logs in _logs_at(path)]
+        found.update({(log.results, log.journal): log for log in logs})
+        if not logs:
+            missing.append(Skipped(str(item), _why_nothing(str(item))))
+    return _named(list(found.values())), missing
+
+
+def _expanded(path: str) -> list[Path]:
+    if Path(path).exists() or not glob.has_magic(path):
+        return [Path(path)]
+    matches = glob.glob(path, recursive=True)  # noqa: PTH207, Path.glob takes no absolute pattern
+    return sorted(map(Path, matches), key=lambda path: [_natural(part) for part in path.parts])
+
+
+def _why_nothing(path: str) -> str:
+    if glob.has_magic(path) and not Path(path).exists():
+        return "matches no run"
+    return f"has no {RESULTS} in it" if Path(path).is_dir() else "does not exist"
+
+
+def _logs_at(path: Path) -> Iterator[LogFiles]:
+    """Give the runs at a path that exists, or none."""
+    path = Path(os.path.abspath(path))  # noqa: PTH100, resolve() would show the targets of links
+    if path.is_dir():
+        for folder, folders, _ in os.walk(path):
+            folders[:] = sorted((name for name in folders if name not in _WITHOUT_RUNS), key=_natural)
+            results, journal = Path(folder, RESULTS), Path(folder) / JOURNAL
+            logs = results if results.is_file() else None, journal if journal.is_file() else None
+            if any(logs):
+                yield LogFiles(Path(folder), *logs)
+    elif path.name == JOURNAL.name and path.exists():
+        yield LogFiles(path.parent.parent, None, path)
+    elif path.exists():
+        yield LogFiles(path.parent, path)
+
+
+def _named(logs: list[LogFiles]) -> list[LogFiles]:
+    """Call each run by its folder, from where their paths part; by its file, where a folder holds several."""
+    counted = Counter(log.folder for log in logs)
+    labels = [str(log.folder if counted[log.folder] == 1 else log.results or log.journal) for log in logs]
+    try:
+        common = os.path.commonpath([str(Path(label).parent) for label in labels])
+    except ValueError:  # on several drives, or no run at all
+        return [replace(log, name=label) for log, label in zip(logs, labels)]
+    return [replace(log, name=os.path.relpath(label, common)) for log, label in zip(logs, labels)]
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Sort `train2` before `train10`."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
