@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from yolo_callbacks.core.class_curves import read_curves
-from yolo_callbacks.core.class_log import ClassLog
 from yolo_callbacks.core.classes import Classes, ClassResults, distinct
 from yolo_callbacks.heatmap import draw_heat_map, render
+from yolo_callbacks.reporting.class_curves import read_curves
+from yolo_callbacks.reporting.class_log import ClassLog
 
 ODD = ("person", "$100 $bill", "人/车 😀", "a_name{that} is far too long \\to be shown in a picture", "%s")
 

@@ -1,6 +1,7 @@
 """10,000 epochs through the reporters that keep something, without a trainer: what do they hold on to?
 
-RemoteMonitor's are in tests/callbacks/test_remote_monitor.py, PerClassMetrics' table in tests/core/test_class_log.py.
+RemoteMonitor's are in tests/callbacks/test_remote_monitor.py, PerClassMetrics' table in
+tests/reporting/test_class_log.py.
 """
 
 import gc

@@ -15,9 +15,9 @@ from yolo_callbacks.core.lineup import Callbacks, label, resolve
 from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.manifest import manifest_of
 from yolo_callbacks.core.record import Plan
-from yolo_callbacks.core.run import bring_back, works_elsewhere
 from yolo_callbacks.core.session import LIFECYCLE_EVENTS, Hook, Session
 from yolo_callbacks.core.versions import ultralytics_is_at_least
+from yolo_callbacks.trainer.run import bring_back, works_elsewhere
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from yolo_callbacks.core import storage
-from yolo_callbacks.core.class_curves import ClassCurves, Floats, read_curves
 from yolo_callbacks.core.drawing import draw_for
+from yolo_callbacks.reporting.class_curves import ClassCurves, Floats, read_curves
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

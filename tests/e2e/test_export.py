@@ -99,7 +99,7 @@ def exporting():
     found = []
     for process in psutil.Process().children(recursive=True):
         try:
-            found += [process] if "yolo_callbacks.exporting" in process.cmdline() else []
+            found += [process] if "yolo_callbacks.exports.worker" in process.cmdline() else []
         except psutil.Error:
             continue
     return found

@@ -20,7 +20,7 @@ BEGIN = """
 import json, os, sys, time, urllib.request
 from ultralytics import YOLO, settings
 import yolo_callbacks as ycb
-from yolo_callbacks.core import platform_guard
+from yolo_callbacks.trainer import platform_guard
 
 data, project, arguments = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 settings.update({"sync": False, "tensorboard": False, "mlflow": False, "wandb": False})

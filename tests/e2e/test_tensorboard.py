@@ -22,9 +22,9 @@ from ultralytics import YOLO
 
 import yolo_callbacks as ycb
 from tests.helpers import TINY
-from yolo_callbacks.core import event_log
-from yolo_callbacks.core.event_log import steps_of
 from yolo_callbacks.core.journal import read_journal
+from yolo_callbacks.reporting import event_log
+from yolo_callbacks.reporting.event_log import steps_of
 
 MARK = "lr/factor"
 PICTURES = "validation/labels_and_predictions"

@@ -10,9 +10,9 @@ from yolo_callbacks.core.checks import check_int, check_number, check_verbose
 from yolo_callbacks.core.log import LOGGER
 
 if TYPE_CHECKING:
-    from yolo_callbacks.core.output_numbers import OutputNumbers
-    from yolo_callbacks.core.probes import ActivationWatch
     from yolo_callbacks.core.session import Session
+    from yolo_callbacks.trainer.output_numbers import OutputNumbers
+    from yolo_callbacks.trainer.probes import ActivationWatch
 
 Layers = Union[Sequence[Union[str, int]], str, int, None]
 
@@ -80,7 +80,7 @@ class ActivationMonitor(Callback):
 
     def setup(self, session: Session) -> None:
         """Begin to look."""
-        from yolo_callbacks.core.output_numbers import OutputNumbers
+        from yolo_callbacks.trainer.output_numbers import OutputNumbers
 
         self._begin()
         if session.run.is_compiled:

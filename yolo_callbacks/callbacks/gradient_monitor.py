@@ -11,9 +11,9 @@ from yolo_callbacks.core.checks import check_int, check_number, check_verbose, n
 from yolo_callbacks.core.log import LOGGER
 
 if TYPE_CHECKING:
-    from yolo_callbacks.core.gradient_norms import GradientNorms, NormSummary
-    from yolo_callbacks.core.probes import GradientWatch
     from yolo_callbacks.core.session import Session
+    from yolo_callbacks.trainer.gradient_norms import GradientNorms, NormSummary
+    from yolo_callbacks.trainer.probes import GradientWatch
 
 Groups = Union[str, Mapping[str, Union[str, Sequence[str]]], None]
 
@@ -89,7 +89,7 @@ class GradientMonitor(Callback):
 
     def setup(self, session: Session) -> None:
         """Begin to look."""
-        from yolo_callbacks.core.gradient_norms import GradientNorms
+        from yolo_callbacks.trainer.gradient_norms import GradientNorms
 
         self._begin()
         parameters = tuple(session.run.parameter_parts())

@@ -12,15 +12,15 @@ from yolo_callbacks.callback import Callback, Priority
 from yolo_callbacks.core.background import Background
 from yolo_callbacks.core.checks import check_bool, check_choice, check_number
 from yolo_callbacks.core.decision import StopReason
-from yolo_callbacks.core.deliverables import GROUPS, deliverables
 from yolo_callbacks.core.extras import require
 from yolo_callbacks.core.lineup import configuration
 from yolo_callbacks.core.log import LOGGER
-from yolo_callbacks.core.mlflow_run import Intent, MLflowRun
-from yolo_callbacks.core.mlflow_server import MLflowServer, secret_uri
-from yolo_callbacks.core.outbox import HURRY, Outbox
-from yolo_callbacks.core.run import launched
 from yolo_callbacks.core.secrets import unless_hidden, without_secrets
+from yolo_callbacks.reporting.deliverables import GROUPS, deliverables
+from yolo_callbacks.reporting.mlflow_run import Intent, MLflowRun
+from yolo_callbacks.reporting.mlflow_server import MLflowServer, secret_uri
+from yolo_callbacks.reporting.outbox import HURRY, Outbox
+from yolo_callbacks.trainer.run import launched
 
 if TYPE_CHECKING:
     from yolo_callbacks.core.session import Session

@@ -14,8 +14,8 @@ from yolo_callbacks.core.record import History
 from yolo_callbacks.core.selection import ALL, ClockFold, Top, TopFold
 
 if TYPE_CHECKING:
-    from yolo_callbacks.core.export import ExportPlan
     from yolo_callbacks.core.session import Session
+    from yolo_callbacks.exports.export import ExportPlan
 
 PERIODIC = "epoch-{epoch:04d}.pt"
 
@@ -231,7 +231,7 @@ class ModelCheckpoint(Callback):
             session.files.export(best, self._export_plan())
 
     def _export_plan(self) -> ExportPlan:
-        from yolo_callbacks.core.export import ExportPlan
+        from yolo_callbacks.exports.export import ExportPlan
 
         return ExportPlan(
             self._best_name(), self.export, self.export_args or {}, self.export_tolerance, self.export_timeout
@@ -248,7 +248,7 @@ def _checked_formats(export: object, *, to_prove: bool) -> tuple[str, ...]:
     """
     if export is None:
         return ()
-    from yolo_callbacks.core.export_formats import check_formats, check_packages
+    from yolo_callbacks.exports.formats import check_formats, check_packages
 
     if not isinstance(export, Iterable):
         raise TypeError(f"export={export!r} must be a format such as 'onnx', or a list of them")
@@ -260,6 +260,6 @@ def _checked_formats(export: object, *, to_prove: bool) -> tuple[str, ...]:
 def _checked_export_args(arguments: object, formats: tuple[str, ...]) -> dict[str, Any] | None:
     if arguments is None:
         return None
-    from yolo_callbacks.core.export_formats import check_export_args
+    from yolo_callbacks.exports.formats import check_export_args
 
     return check_export_args(arguments, formats)

@@ -13,13 +13,13 @@ from yolo_callbacks.callback import Callback, Priority
 from yolo_callbacks.callbacks.plot_logger import PlotLogger
 from yolo_callbacks.core.checks import check_bool, check_choice, check_number
 from yolo_callbacks.core.extras import require
-from yolo_callbacks.core.messenger import Message, check_urls, scheme_of, send
 from yolo_callbacks.core.monitor import Metric, Monitor, ProgressFold
-from yolo_callbacks.core.news import NewsFold
-from yolo_callbacks.core.outbox import GRACE, HURRY, Outbox
 from yolo_callbacks.core.record import EpochRecord
 from yolo_callbacks.core.run_files import status_of
 from yolo_callbacks.core.secrets import Secret, hide, unless_hidden
+from yolo_callbacks.reporting.messenger import Message, check_urls, scheme_of, send
+from yolo_callbacks.reporting.news import NewsFold
+from yolo_callbacks.reporting.outbox import GRACE, HURRY, Outbox
 
 if TYPE_CHECKING:
     from yolo_callbacks.core.session import Session

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Union
 
 from yolo_callbacks.callback import Callback, Priority
 from yolo_callbacks.core.checks import check_choice, check_file_name, check_int, check_number
-from yolo_callbacks.core.class_log import ClassLog
 from yolo_callbacks.core.drawing import Drawing
 from yolo_callbacks.core.metrics import CLASS_METRICS, CLASS_SUMMARIES, UnknownMetricError, class_metric
+from yolo_callbacks.reporting.class_log import ClassLog
 
 if TYPE_CHECKING:
     from yolo_callbacks.core.classes import Classes

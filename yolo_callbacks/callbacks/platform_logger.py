@@ -9,8 +9,8 @@ from yolo_callbacks.callback import Callback, Priority
 from yolo_callbacks.core.background import tell_once
 from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.metrics import MetricView, UnknownMetricError, check_known
-from yolo_callbacks.core.receivers import fit_names, is_reserved
 from yolo_callbacks.core.record import EpochRecord
+from yolo_callbacks.reporting.receivers import fit_names, is_reserved
 
 if TYPE_CHECKING:
     from yolo_callbacks.core.journal import Entry

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from yolo_callbacks.callback import Callback, Priority
 from yolo_callbacks.core.decision import Stop, StopReason
 from yolo_callbacks.core.naming import PREEMPTED
-from yolo_callbacks.core.run import launched
 from yolo_callbacks.core.signals import SignalWatch, check_signals
+from yolo_callbacks.trainer.run import launched
 
 if TYPE_CHECKING:
     from yolo_callbacks.core.session import Session

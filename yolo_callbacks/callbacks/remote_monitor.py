@@ -16,10 +16,10 @@ from yolo_callbacks.callback import Callback, Priority
 from yolo_callbacks.core.checks import check_bool, check_int, check_number
 from yolo_callbacks.core.decision import Decision, Stop
 from yolo_callbacks.core.metrics import MetricView, UnknownMetricError, check_known
-from yolo_callbacks.core.outbox import GRACE, HURRY, Attempt, Outbox
 from yolo_callbacks.core.run_files import status_of
 from yolo_callbacks.core.secrets import HIDDEN, Secret, hide, unless_hidden, without_secrets
-from yolo_callbacks.core.webhook import Webhook, check_headers, check_url, secret_bytes
+from yolo_callbacks.reporting.outbox import GRACE, HURRY, Attempt, Outbox
+from yolo_callbacks.reporting.webhook import Webhook, check_headers, check_url, secret_bytes
 
 if TYPE_CHECKING:
     from yolo_callbacks.core.journal import Entry

@@ -10,7 +10,7 @@ from yolo_callbacks.callback import Callback, Priority
 from yolo_callbacks.core.background import tell_once
 from yolo_callbacks.core.checks import check_bool, check_int, nearest
 from yolo_callbacks.core.extras import require
-from yolo_callbacks.core.tensorboard_run import BoardRun
+from yolo_callbacks.reporting.tensorboard_run import BoardRun
 
 if TYPE_CHECKING:
     from yolo_callbacks.core.session import Session

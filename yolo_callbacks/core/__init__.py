@@ -1,1 +1,1 @@
-"""What the callbacks stand on: records, decisions, monitors, the ledger, and the facade over the trainer."""
+"""What the callbacks stand on: records, decisions, monitors, the ledger, the journal, storage, and the session."""

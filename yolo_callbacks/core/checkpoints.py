@@ -14,7 +14,7 @@ from yolo_callbacks.core.disk import Disk
 from yolo_callbacks.core.log import LOGGER, without_chatter
 from yolo_callbacks.core.naming import BEST_KEPT, LAST_KEPT
 from yolo_callbacks.core.recovery import epochs_in
-from yolo_callbacks.core.run import Run
+from yolo_callbacks.trainer.run import Run
 
 _CONSEQUENCE = "what was there stays"
 

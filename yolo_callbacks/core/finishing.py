@@ -1,6 +1,6 @@
 """How a run ends before its time and still ends well. Pure: no trainer, no torch.
 
-`core/ending.py` puts it in force in the trainer.
+`trainer/ending.py` puts it in force in the trainer.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What is frozen, and at what part of the learning rate the rest learns. Pure: no trainer, no torch.
 
-`core/frozen_layers.py` puts it in force in the trainer.
+`trainer/frozen_layers.py` puts it in force in the trainer.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ from yolo_callbacks.core import storage
 from yolo_callbacks.core.background import Background, tell_once
 from yolo_callbacks.core.checkpoints import CheckpointStore
 from yolo_callbacks.core.decision import Decision, SaveCheckpoint, Stop, StopReason
-from yolo_callbacks.core.export import ExportPlan, Exports
 from yolo_callbacks.core.journal import Journal, JournalContent, read_journal
 from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.manifest import Manifest, manifest_of
@@ -19,7 +18,8 @@ from yolo_callbacks.core.naming import BACKUP, MID_EPOCH, TO_RESUME, WEIGHTS
 from yolo_callbacks.core.record import EpochRecord, Plan
 from yolo_callbacks.core.recovery import epochs_in, load
 from yolo_callbacks.core.results import mend_results_csv, read_results_csv, results_in_checkpoint
-from yolo_callbacks.core.run import Run
+from yolo_callbacks.exports.export import ExportPlan, Exports
+from yolo_callbacks.trainer.run import Run
 
 VIEWS = "views"
 """The worker for files that are written whole each time: a bounded share of the time, however long they get."""

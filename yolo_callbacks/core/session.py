@@ -19,8 +19,8 @@ from yolo_callbacks.core.lineup import check_metrics, check_outputs, configurati
 from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.metrics import UnknownMetricError, is_of_classes
 from yolo_callbacks.core.record import EpochRecord, History, Plan
-from yolo_callbacks.core.run import TRAINER, Run, launched
 from yolo_callbacks.core.run_files import RunFiles
+from yolo_callbacks.trainer.run import TRAINER, Run, launched
 
 LIFECYCLE_EVENTS = (
     "on_pretrain_routine_end",

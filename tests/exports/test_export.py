@@ -1,0 +1,253 @@
+"""Exports without a training: what may be asked for, what is rejected, and a process that never outlives its parent."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from ultralytics import YOLO
+from ultralytics.cfg import TASKS
+
+from yolo_callbacks import ModelCheckpoint
+from yolo_callbacks.config import ConfigError, load_config
+from yolo_callbacks.core import storage
+from yolo_callbacks.datasets import build_shapes
+from yolo_callbacks.exports import worker
+from yolo_callbacks.exports.export import carry_classes_along
+from yolo_callbacks.exports.process import ExportProcess
+from yolo_callbacks.exports.verdict import comparison, verdict
+
+SUFFIX = {"detect": "", "segment": "-seg", "classify": "-cls", "semantic": "-sem"}
+NAMES = {"0": "cat", "1": "dog"}
+
+
+def measured(fitness, names=NAMES, **metrics):
+    return {
+        "metrics": {**metrics, "fitness": fitness},
+        "names": names,
+        "latency_ms": {"preprocess": 0.1, "inference": 2.0, "postprocess": 0.3},
+        "imgsz": 64,
+        "device": "cpu",
+    }
+
+
+def outcome(mine, theirs, **fields):
+    return {"file": "x.onnx", "exported": measured(mine), "reference": measured(theirs), **fields}
+
+
+@pytest.mark.parametrize(
+    ("told", "tolerance", "why"),
+    [
+        (outcome(0.5, 0.5), 0.0, None),
+        (outcome(0.504, 0.5), 0.005, None),
+        (outcome(0.494, 0.5), 0.005, "its fitness is 0.49400, that of the checkpoint 0.50000: more apart than 0.005"),
+        (outcome(0.506, 0.5), 0.005, "more apart than 0.005"),  # better is not the same either
+        (outcome(0.494, 0.5), 0.01, None),
+        (outcome(None, 0.5), 0.5, "the fitness that it has is not a number"),
+        (outcome(0.5, None), 0.5, "the fitness of the checkpoint is not a number"),
+        ({**outcome(0.5, 0.5), "exported": measured(0.5, {"0": "dog", "1": "cat"})}, 0.5, "its classes are"),
+        (outcome(0.5, 0.5, error="it broke"), 0.5, "it broke"),
+        ({"error": "its process was ended by SIGSEGV"}, 0.5, "SIGSEGV"),
+        ({"file": "x.onnx"}, None, None),
+    ],
+)
+def test_what_is_rejected(told, tolerance, why):
+    error, _ = verdict(told, tolerance)
+    assert (error is None) if why is None else (why in error)
+
+
+def test_an_agreement_of_zeros_is_noted():
+    assert "says little" in verdict(outcome(0.0, 0.0), 0.005)[1]
+    assert verdict(outcome(0.1, 0.1), 0.005)[1] is None
+    assert "not validated" in verdict({"file": "x.onnx"}, None)[1]
+    assert "without a proof" in verdict({"file": "x.onnx", "error": "no such data"}, 0.005)[1]
+    assert verdict({"error": "it cannot be exported"}, 0.005)[1] is None
+
+
+def test_metrics_side_by_side():
+    told = {"exported": measured(0.25, rmse=None, a=1.0), "reference": measured(0.5, rmse=2.0, a=1.0)}
+    assert comparison(told)["metrics"]["difference"] == {"a": 0.0, "fitness": -0.25}
+    assert comparison({"error": "x"})["metrics"] == {"pt": None, "exported": None, "difference": None}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"export_when": "later"}, ValueError, "export_when='later' is not one of 'end', 'best'"),
+        ({"export_when": "best"}, ValueError, "but not what"),
+        (
+            {"export": "onnx", "export_tolerance": -0.1},
+            ValueError,
+            "export_tolerance=-0.1 must be a finite number >= 0",
+        ),
+        ({"export": "onnx", "export_timeout": 0}, ValueError, "export_timeout=0 must be a finite number > 0"),
+        ({"export": "onnx", "export_args": {"dynamc": True}}, ValueError, "(did you mean 'dynamic'?)"),
+        ({"export": "onnx", "export_args": {"format": "engine"}}, ValueError, "'format' is no argument"),
+        ({"export": "torchscript", "export_args": {"opset": 17}}, ValueError, "takes no 'opset'"),
+        ({"export": "onnx", "export_args": {"imgsz": {64}}}, TypeError, "must be what JSON can hold"),
+        ({"export": "onnx", "export_args": ["half"]}, TypeError, "must be a mapping"),
+    ],
+)
+def test_wrong_arguments_fail_at_construction(arguments, error, message):
+    with pytest.raises(error) as caught:
+        ModelCheckpoint(**arguments)
+    assert message in str(caught.value)
+
+
+def test_each_format_gets_the_arguments_that_it_takes():
+    callback = ModelCheckpoint(export=["onnx", "torchscript", "onnx"], export_args={"opset": 17, "imgsz": (64, 96)})
+    assert callback.export == ("onnx", "torchscript")
+    assert callback.export_args == {"opset": 17, "imgsz": [64, 96]}
+
+
+@pytest.mark.parametrize(
+    ("export", "package", "line"),
+    [
+        ("onnx", "onnx", "export='onnx' needs onnx: pip install 'yolo-callbacks[export]'"),
+        ("onnx", "onnxruntime", "export='onnx' needs onnxruntime: pip install 'yolo-callbacks[export]'"),
+        ("openvino", "openvino", "export='openvino' needs openvino: pip install 'yolo-callbacks[openvino]'"),
+        ("ncnn", "ncnn", "export='ncnn' needs ncnn: pip install ncnn"),
+    ],
+)
+def test_a_missing_package_fails_at_construction(export, package, line, monkeypatch, tmp_path):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == package else find(name, *rest))
+    with pytest.raises(ImportError) as caught:
+        ModelCheckpoint(export=["torchscript", export])
+    assert str(caught.value) == line
+    file = tmp_path / "callbacks.yaml"
+    file.write_text(f"- ModelCheckpoint:\n    export: [{export}]\n")
+    with pytest.raises(ConfigError, match="line 2: ModelCheckpoint: export"):
+        load_config(file)
+
+
+def test_without_a_proof_nothing_is_needed_to_load_the_file(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: "onnxrun" not in name and find(name, *rest))
+    assert ModelCheckpoint(export="onnx", export_tolerance=None).export == ("onnx",)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_task_is_exported_loaded_and_validated(task, tmp_path):
+    """The weights are random: what is compared here is that both sides are measured, with the same class."""
+    data = build_shapes(tmp_path / "data", task, train=2, val=2, size=64)
+    model = YOLO(f"yolo26n{SUFFIX.get(task, '-' + task)}.yaml", verbose=False)
+    checkpoint = tmp_path / "work" / "mine.pt"
+    checkpoint.parent.mkdir()
+    torch.save({"model": model.model.half(), "train_args": {"imgsz": 64, "task": task}}, checkpoint)
+    validation = {"data": str(data if task == "classify" else data / "data.yaml"), "imgsz": 64, "batch": 1}
+    told = worker.carry_out(
+        {
+            "checkpoint": str(checkpoint),
+            "format": "torchscript",
+            "arguments": {"imgsz": 64, "device": "cpu"},
+            "validation": {
+                **validation, "rect": False, "device": "cpu", "plots": False, "project": str(tmp_path / "work"),
+            },
+            "reference": None,
+            "result": str(tmp_path / "result.json"),
+        }
+    )  # fmt: skip
+    assert json.loads((tmp_path / "result.json").read_text()) == told
+    assert told["file"] == "mine.torchscript"
+    assert (told["task"], told["exported"]["imgsz"] in (64, [64, 64])) == (task, True)
+    assert told["exported"]["metrics"] == pytest.approx(told["reference"]["metrics"], rel=1e-3, abs=1e-3, nan_ok=True)
+    assert {"preprocess", "inference", "postprocess"} == set(told["reference"]["latency_ms"])
+    assert verdict(told, 0.005)[0] is None
+
+
+def test_a_class_of_the_users_script_travels_with_its_checkpoint(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, torch\n"
+        "from pathlib import Path\n"
+        "from yolo_callbacks.exports.export import carry_classes_along\n"
+        "class Mine(torch.nn.Linear):\n"
+        "    def forward(self, x):\n"
+        "        return super().forward(x) * 0 + 7\n"
+        "torch.save({'model': Mine(2, 1)}, 'mine.pt')\n"
+        "carry_classes_along(Path('mine.pt'))\n"
+    )
+    subprocess.run([sys.executable, str(script)], cwd=tmp_path, check=True)
+    model = torch.load(tmp_path / "mine.pt", weights_only=False)["model"]  # there is no such class in this process
+    assert model(torch.zeros(1, 2)).item() == 7
+
+    torch.save({"model": torch.nn.Linear(2, 1)}, tmp_path / "plain.pt")
+    before = (tmp_path / "plain.pt").read_bytes()
+    carry_classes_along(tmp_path / "plain.pt")
+    assert (tmp_path / "plain.pt").read_bytes() == before
+
+
+def test_a_process_that_fails_says_how(tmp_path):
+    """The request names a checkpoint that is not there."""
+    request = {"checkpoint": str(tmp_path / "no.pt"), "format": "onnx", "arguments": {}, "nice": True}
+    told = ExportProcess().run(request, tmp_path, timeout=60)
+    assert told["error"].startswith("FileNotFoundError")
+    assert "Traceback" in (tmp_path / "output.log").read_text()
+    assert ExportProcess().run(request, tmp_path, timeout=0.01)["error"] == "it took longer than 0.01 s"
+    called_off = ExportProcess()
+    called_off.cancel()
+    assert called_off.run(request, tmp_path, timeout=60)["error"] == "it was called off"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
+def test_who_is_left_behind_ends_and_clears_up(tmp_path):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    child = (
+        "import os, time; from pathlib import Path; from yolo_callbacks.exports.worker import _leave_with; "
+        f"_leave_with(os.getppid(), Path({str(scratch)!r})); print(os.getpid(), flush=True); time.sleep(60)"
+    )
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True)
+    number = int(process.stdout.readline())
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(number) and scratch.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not scratch.exists()
+
+
+def test_the_fingerprint_of_a_folder_knows_names_and_contents(tmp_path):
+    def folder(name, **files):
+        for file, text in files.items():
+            path = tmp_path / name / file.replace("_", "/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return storage.fingerprint_tree(tmp_path / name)
+
+    size, digest = folder("one", b="22", a_c="1")
+    assert size == 3
+    listed = subprocess.run(["sha256sum", "a/c", "b"], cwd=tmp_path / "one", check=True, capture_output=True)
+    (tmp_path / "list").write_bytes(listed.stdout)
+    assert digest == storage.fingerprint(tmp_path / "list")[1]
+    assert folder("two", a_c="1", b="22") == (size, digest)
+    assert folder("three", a_d="1", b="22") != (size, digest)
+    assert folder("four", a_c="1", b="23") != (size, digest)
+
+
+@pytest.mark.parametrize("old", [None, "file", "folder"])
+@pytest.mark.parametrize("new", ["file", "folder"])
+def test_whatever_is_there_is_replaced(old, new, tmp_path):
+    def make(path, kind):
+        if kind == "file":
+            path.write_text(path.name)
+        elif kind == "folder":
+            path.mkdir()
+            (path / "inside").write_text(path.name)
+
+    make(tmp_path / "old", old)
+    make(tmp_path / "new", new)
+    storage.put_in_place(tmp_path / "new", tmp_path / "old")
+    found = tmp_path / "old" if new == "file" else tmp_path / "old" / "inside"
+    assert found.read_text() == "new"
+    assert [path.name for path in Path(tmp_path).iterdir()] == ["old"]

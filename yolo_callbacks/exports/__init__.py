@@ -1,0 +1,1 @@
+"""Exports of checkpoints, each of them proved in a process of its own."""

@@ -1,0 +1,80 @@
+"""What came out of an export, and whether the exported file is what its checkpoint is. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def verdict(outcome: Mapping[str, Any], tolerance: float | None) -> tuple[str | None, str | None]:
+    """Judge an export.
+
+    Args:
+        outcome: What `yolo_callbacks.exports.worker` told.
+        tolerance: The most that the fitness may differ by; None asks for no proof.
+
+    Returns:
+        Why it is rejected, None if it is not; and what should be known of it otherwise, None if nothing.
+
+    Example:
+        >>> measured = lambda fitness: {"metrics": {"fitness": fitness}, "names": {"0": "cat"}}
+        >>> verdict({"file": "x.onnx", "exported": measured(0.4), "reference": measured(0.5)}, 0.005)[0]
+        'its fitness is 0.40000, that of the checkpoint 0.50000: more apart than 0.005'
+    """
+    if outcome.get("error"):
+        only_the_proof = outcome.get("file") and tolerance is not None
+        return str(outcome["error"]), "export_tolerance=None exports without a proof" if only_the_proof else None
+    if tolerance is None:
+        return None, "not validated, as export_tolerance=None asks for"
+    exported, reference = outcome["exported"], outcome["reference"]
+    error = _difference(exported, reference, tolerance)
+    zero = error is None and not exported["metrics"]["fitness"] and not reference["metrics"]["fitness"]
+    return error, "the fitness of both is 0, so that their agreement says little" if zero else None
+
+
+def _difference(exported: Mapping[str, Any], reference: Mapping[str, Any], tolerance: float) -> str | None:
+    """Return what is wrong with an exported file, None if it is what its checkpoint is."""
+    mine, theirs = exported["metrics"].get("fitness"), reference["metrics"].get("fitness")
+    if mine is None or theirs is None:
+        return f"the fitness {'of the checkpoint' if theirs is None else 'that it has'} is not a number"
+    if exported["names"] != reference["names"]:
+        return f"its classes are {exported['names']}, those of the checkpoint {reference['names']}"
+    if abs(mine - theirs) > tolerance:
+        return f"its fitness is {mine:.5f}, that of the checkpoint {theirs:.5f}: more apart than {tolerance:g}"
+    return None
+
+
+def comparison(outcome: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metrics and speed of the checkpoint and of the exported file, side by side, as far as they are known."""
+    exported, reference = outcome.get("exported") or {}, outcome.get("reference") or {}
+    mine, theirs = exported.get("metrics") or {}, reference.get("metrics") or {}
+    both = [name for name in theirs if mine.get(name) is not None and theirs[name] is not None]
+    return {
+        "metrics": {
+            "pt": theirs or None,
+            "exported": mine or None,
+            "difference": {name: mine[name] - theirs[name] for name in both} or None,
+        },
+        "latency_ms": {"pt": reference.get("latency_ms"), "exported": exported.get("latency_ms")},
+        "imgsz": exported.get("imgsz"),
+        "device": exported.get("device"),
+    }
+
+
+def in_short(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `run.json` says of an export."""
+    fitness = {side: (item["metrics"][side] or {}).get("fitness") for side in ("pt", "exported")}
+    short = {key: item[key] for key in ("format", "file", "passed", "error", "note", "bytes", "sha256")}
+    return {**short, "from": item["from"]["file"], "epoch": item["from"]["epoch"], "fitness": fitness}
+
+
+def in_words(item: Mapping[str, Any]) -> str:
+    """Return how an exported file compares with its checkpoint, as the end of a sentence; nothing if it is unknown."""
+    exported, reference = item["metrics"]["exported"], item["metrics"]["pt"]
+    if not exported:
+        return ""
+    speeds = [item["latency_ms"][side]["inference"] for side in ("exported", "pt")]
+    return (
+        f", proved: fitness {exported['fitness']:.5f} (.pt {reference['fitness']:.5f}), "
+        f"{speeds[0]:.1f} ms an image (.pt {speeds[1]:.1f} ms)"
+    )

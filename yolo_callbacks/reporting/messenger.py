@@ -1,0 +1,103 @@
+"""Messenger: one message to one service of apprise, and what its outcome means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from yolo_callbacks.core.secrets import HIDDEN, Secret, quiet
+from yolo_callbacks.reporting.outbox import Attempt, NotDelivered
+
+SERVICES = "https://appriseit.com/services/"
+"""Where the URLs of all services are listed."""
+
+_TRY_AGAIN = {408, 425, 429}
+
+
+@dataclass(frozen=True)
+class Message:
+    """A message to people.
+
+    Attributes:
+        title: One line.
+        body: Some lines of plain text.
+        kind: `"info"`, `"success"`, `"warning"` or `"failure"`.
+        picture: What to attach; it need not be there.
+    """
+
+    title: str
+    body: str
+    kind: str
+    picture: Path | None
+
+
+def send(url: Secret, message: Message, attempt: Attempt) -> None:
+    """Send a message to one service, once. apprise and the client below it log the URL: not here."""
+    import apprise
+
+    with quiet("apprise", "urllib3.connectionpool") as said:
+        sender = apprise.Apprise(asset=_in_this_thread())
+        sender.add(str(url))
+        # a service that does not take the message may be one that does not take such a picture
+        picture = message.picture if not attempt.answers and sender[0].attachment_support else None
+        attached = str(picture) if picture is not None and picture.exists() else None
+        taken = sender.notify(
+            title=message.title,
+            body=message.body,
+            notify_type=message.kind,
+            body_format=apprise.NotifyFormat.TEXT,
+            attach=attached,
+        )
+    if taken:
+        return
+    codes = re.findall(r"error=(\d{3})\b", " ".join(said))
+    code = int(codes[-1]) if codes else None
+    unreachable = any("onnection error" in line for line in said)
+    why = f"answered {code}" if code else "cannot be reached" if unreachable else "did not take a message"
+    refused = attached is None and code is not None and 300 <= code < 500 and code not in _TRY_AGAIN
+    raise NotDelivered(f"the service {why}", again=not refused, answered=not unreachable)
+
+
+def _in_this_thread() -> Any:
+    """Return settings with which apprise sends from the calling thread; one of its own would hold up the exit."""
+    import apprise
+
+    try:
+        return apprise.AppriseAsset(async_mode=False, service_timeout=0)
+    except (AttributeError, TypeError):  # a version that has no such limit, nor the thread that keeps it
+        return apprise.AppriseAsset(async_mode=False)
+
+
+def check_urls(name: str, urls: object) -> list[Secret]:
+    """Return the URLs as secrets that show their scheme.
+
+    Raises:
+        TypeError: If they are not strings.
+        ValueError: If there is none, or apprise cannot use one; the message names its scheme only.
+    """
+    if isinstance(urls, str):
+        urls = re.split(r"[\s,]+(?=[A-Za-z][A-Za-z0-9+.-]*://)", urls.strip(" \t\r\n,"))
+    given: list[Any] = list(urls) if isinstance(urls, Iterable) else [urls]
+    if not all(isinstance(url, str) for url in given):
+        raise TypeError(f"{name} must be a URL of apprise such as 'ntfy://topic', or a list of them")
+    given = [url.strip() for url in given if url.strip()]
+    if not given:
+        raise ValueError(f"{name} must have at least one URL of apprise such as 'ntfy://topic'")
+    import apprise
+
+    for number, url in enumerate(given, start=1):
+        with quiet("apprise"):
+            service = apprise.Apprise.instantiate(url, suppress_exceptions=True)
+        if service is None:
+            place = f"{name}, number {number}" if len(given) > 1 else name
+            raise ValueError(f"{place}: apprise cannot use this {scheme_of(url)}:// URL, see {SERVICES}")
+    return [Secret(url, f"{scheme_of(url)}://{HIDDEN}") for url in given]
+
+
+def scheme_of(url: str) -> str:
+    """Return what a URL begins with, which is the name of the service."""
+    scheme, separator, _ = str(url).partition("://")
+    return scheme.lower() if separator and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]{0,30}", scheme) else "?"
