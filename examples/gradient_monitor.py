@@ -14,7 +14,7 @@ class LargestGradient(ycb.Callback):
     def setup(self, session):
         """Begin to look; the run ends it at the latest, also after an exception."""
         self.largest = []
-        session.run.watch_gradients("LargestGradient", self.look, every_n_steps=10, begin=self.largest.clear)
+        session.run.model.watch_gradients("LargestGradient", self.look, every_n_steps=10, begin=self.largest.clear)
 
     def look(self, step):
         """Keep a number on its device: to wait for it here would hold up training."""

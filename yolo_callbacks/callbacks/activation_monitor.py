@@ -74,7 +74,7 @@ class ActivationMonitor(Callback):
 
     def measures(self, session: Session) -> Iterable[str]:
         """Return the names of the columns."""
-        if session.run.is_compiled:
+        if session.run.model.is_compiled:
             return ()
         return tuple(f"activations/{layer}/{name}" for layer in self._chosen(session) for name in _STATISTICS)
 
@@ -83,11 +83,11 @@ class ActivationMonitor(Callback):
         from yolo_callbacks.trainer.output_numbers import OutputNumbers
 
         self._begin()
-        if session.run.is_compiled:
+        if session.run.model.is_compiled:
             LOGGER.warning(f"{type(self).__name__}: the layers of a compiled model cannot be watched: compile=False")
             return
         self._outputs = OutputNumbers(self.zero_below)
-        self._watch = session.run.watch_activations(
+        self._watch = session.run.model.watch_activations(
             type(self).__name__,
             self._chosen(session),
             self._outputs.look,
@@ -124,7 +124,7 @@ class ActivationMonitor(Callback):
     def _chosen(self, session: Session) -> tuple[str, ...]:
         wanted = [self.layers] if isinstance(self.layers, (str, int)) else self.layers
         try:
-            return session.run.find_layers(wanted)
+            return session.run.model.find_layers(wanted)
         except ValueError as error:
             raise ValueError(f"{type(self).__name__}: {error}") from None
 

@@ -82,7 +82,7 @@ class GradientMonitor(Callback):
 
     def measures(self, session: Session) -> Iterable[str]:
         """Return the names of the columns."""
-        skipped = ("skipped",) if session.run.uses_grad_scaler else ()
+        skipped = ("skipped",) if session.run.model.uses_grad_scaler else ()
         groups = _members(self.groups, session)
         names = ("norm", "norm_max", "clipped", *skipped, *groups, "dead_layers", "exploding_layers")
         return tuple(f"gradients/{name}" for name in names)
@@ -92,9 +92,9 @@ class GradientMonitor(Callback):
         from yolo_callbacks.trainer.gradient_norms import GradientNorms
 
         self._begin()
-        parameters = tuple(session.run.parameter_parts())
+        parameters = tuple(session.run.model.parameter_parts())
         self._samples = samples = GradientNorms(parameters, _members(self.groups, session))
-        self._watch = session.run.watch_gradients(
+        self._watch = session.run.model.watch_gradients(
             type(self).__name__,
             samples.look,
             every_n_steps=self.every_n_steps,
@@ -110,7 +110,7 @@ class GradientMonitor(Callback):
             return {}
         measured: dict[str, float] = {}
         with watch.guarded():
-            if session.run.uses_grad_scaler:
+            if session.run.model.uses_grad_scaler:
                 measured["skipped"] = watch.skipped_steps()
             summary = samples.take(self.exploding_factor)
             if summary is not None:
@@ -165,10 +165,10 @@ def _members(groups: Groups, session: Session) -> dict[str, list[str]]:
     Raises:
         ValueError: If a pattern matches none.
     """
-    trained = session.run.trainable_parameters()
+    trained = session.run.model.trainable_parameters()
     members: dict[str, list[str]] = {}
     if isinstance(groups, str):
-        part_of = session.run.parameter_parts() if groups == _PARTS else {name: _block(name) for name in trained}
+        part_of = session.run.model.parameter_parts() if groups == _PARTS else {name: _block(name) for name in trained}
         for name in trained:
             members.setdefault(part_of[name], []).append(name)
         return {f"{name} (module)" if name in _OWN else name: found for name, found in members.items()}

@@ -47,7 +47,7 @@ class BoardRun:
         self._name = "TensorBoard" if settings.log_dir is None else f"TensorBoard in {settings.log_dir}"
         self._worker = session.files.background(self._name)
         self._folder, is_new = self._choose_folder()
-        self._graph = self._run.prepare_graph() if settings.write_graph and is_new else None
+        self._graph = self._run.model.prepare_graph() if settings.write_graph and is_new else None
         self._log: EventLog
         self._epochs = data.Epochs()
         self._open_again, self._pause = 0, 1
@@ -113,7 +113,7 @@ class BoardRun:
         self._gradients, self._pictures, self._batch, self._epoch = {}, (), 0, self._run.epoch
         self._began = time.perf_counter()
         if self._is_due(self._settings.histogram_freq):
-            watch = self._run.watch_gradients("TensorBoard: histograms of gradients", self._look)
+            watch = self._run.model.watch_gradients("TensorBoard: histograms of gradients", self._look)
             self._undo["gradients"] = watch.remove
         if self._settings.update_freq != "epoch":
             self._open_batches()
@@ -155,7 +155,7 @@ class BoardRun:
         seconds = time.perf_counter() - self._began
         self.steps_per_second = self._batch / seconds if self._began and seconds else 0.0
         if self._is_due(self._settings.predictions_freq):
-            self._undo["pictures"] = self._run.watch_validation(
+            self._undo["pictures"] = self._run.model.watch_validation(
                 "TensorBoard: pictures of predictions", _PICTURES, self._keep
             )
 
@@ -173,7 +173,7 @@ class BoardRun:
         else:
             self._log.add("an epoch", lambda writer: self._epochs.write(writer, entry, now))
         if self._is_due(self._settings.histogram_freq):
-            weights, gradients = self._run.sample_weights(_MOST_NUMBERS), self._gradients
+            weights, gradients = self._run.model.sample_weights(_MOST_NUMBERS), self._gradients
             self._log.add("histograms", partial(_write_histograms, weights, gradients, epoch, now), heavy=True)
         if self._pictures:
             pictures, self._pictures = self._pictures, ()

@@ -47,7 +47,7 @@ def is_compiled(trainer: Any) -> bool:
 
 
 def find_layers(trainer: Any, wanted: Sequence[str | int] | None) -> tuple[str, ...]:
-    """Return the names of layers, see `Run.find_layers`."""
+    """Return the names of layers, see `ModelView.find_layers`."""
     model = unwrapped(trainer.model)
     core, prefix = _core(model)
     if wanted is None:

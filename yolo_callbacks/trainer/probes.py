@@ -287,7 +287,7 @@ class Probes:
         done: Callable[[bool, Any], None] | None = None,
         begin: Callable[[], None] | None = None,
     ) -> GradientWatch:
-        """See `Run.watch_gradients`."""
+        """See `ModelView.watch_gradients`."""
         watch = GradientWatch(self._steps, who, every, look, clipped, done, begin)
         self._steps.add(watch)
         self._watches.append(watch)
@@ -301,7 +301,7 @@ class Probes:
         every: int,
         begin: Callable[[], None] | None = None,
     ) -> ActivationWatch:
-        """See `Run.watch_activations`."""
+        """See `ModelView.watch_activations`."""
         modules = dict(unwrapped(self._trainer.model).named_modules())
         watch = ActivationWatch(self._trainer, who, every, {name: modules[name] for name in layers}, look, begin)
         self._watches.append(watch)

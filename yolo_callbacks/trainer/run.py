@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,8 @@ from yolo_callbacks.core.record import EpochRecord, Plan
 from yolo_callbacks.trainer.ending import Ending
 from yolo_callbacks.trainer.frozen_layers import FrozenLayers
 from yolo_callbacks.trainer.integrations import switch_off
-from yolo_callbacks.trainer.layer_names import find_layers, is_compiled, parameter_parts, trainable_parameters
 from yolo_callbacks.trainer.loan import Loan
-from yolo_callbacks.trainer.model_graph import prepare_graph
+from yolo_callbacks.trainer.model_view import ModelView
 from yolo_callbacks.trainer.per_class import class_results, classes_of
 from yolo_callbacks.trainer.platform_guard import (
     before_integrations,
@@ -36,8 +35,6 @@ from yolo_callbacks.trainer.platform_guard import (
     platform_model,
     release_console,
 )
-from yolo_callbacks.trainer.predictions import Predicted, watch_validation
-from yolo_callbacks.trainer.probes import ActivationWatch, GradientWatch, OptimizerStep, Probes
 from yolo_callbacks.trainer.protection import (
     NothingLeft,
     checkpoint_path,
@@ -60,7 +57,6 @@ from yolo_callbacks.trainer.readings import (
     validation_arguments,
     warmup_epochs,
 )
-from yolo_callbacks.trainer.tensor_sample import Sample, sample
 
 TRAINER = "trainer"
 """Source of what the trainer itself decided."""
@@ -79,6 +75,7 @@ class Run:
 
     Attributes:
         save_dir: The run directory.
+        model: The model, to be looked at.
         epoch_is_open: True from the end of an epoch's batches to its first on_fit_epoch_end. The final evaluation
             sends that event once more, without any training before it.
     """
@@ -86,6 +83,7 @@ class Run:
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
         self.save_dir = Path(trainer.save_dir)
+        self.model = ModelView(trainer)
         self._clock_start: float | None = None
         self._elapsed_before = 0.0
         self._train_started: float | None = None
@@ -99,7 +97,6 @@ class Run:
         self._ending: Ending | None = Ending(trainer)
         self._unprotect: Callable[[], None] | None = None
         self._loan = Loan(trainer)
-        self._probes: Probes | None = None
         self._classes: Classes | None = None
         self.epoch_is_open = False
 
@@ -287,8 +284,7 @@ class Run:
         arm(self._trainer, learning_rate, lowest_initial_lr(self._trainer), anneal)
         if self._layers is not None:
             self._layers.apply(freezing)
-        if self._probes is not None:
-            self._probes.begin_epoch()
+        self.model.begin_epoch()
         self._base_lr = self.scheduled_lr(self.epoch)
         self._train_started = time.perf_counter()
         self._clock_start = self._clock_start or self._train_started
@@ -555,144 +551,15 @@ class Run:
 
     def release(self) -> None:
         """Let go of the trainer, and with it of the model's and the optimizer's memory; only `save_dir` is left."""
-        if self._probes is not None:
-            self._probes.remove()
+        self.model.release()
         if self._trainer is not None:
             self.take_back()
             release_console(self._trainer)
         if self._unprotect is not None:
             self._unprotect()
-        self._trainer = self._unprotect = self._probes = self._layers = self._ending = None
+        self._trainer = self._unprotect = self._layers = self._ending = None
 
-    # ---------------------------------------------------------------- what no event shows
-
-    @property
-    def uses_grad_scaler(self) -> bool:
-        """Whether automatic mixed precision scales the loss, and skips a step whose gradients are not finite."""
-        scaler = getattr(self._trainer, "scaler", None)
-        return bool(scaler is not None and scaler.is_enabled())
-
-    @property
-    def is_compiled(self) -> bool:
-        """Whether the model goes through torch.compile, whose layers cannot be watched."""
-        return is_compiled(self._trainer)
-
-    def parameter_parts(self) -> dict[str, str]:
-        """Return for each parameter of the model which part it is in.
-
-        Parts are `backbone`, `neck` and `head` where Ultralytics has built the model from its YAML, top-level modules
-        elsewhere. The names are those of the model itself, without what several ranks or torch.compile wrap it in.
-        """
-        return parameter_parts(self._trainer)
-
-    def trainable_parameters(self) -> tuple[str, ...]:
-        """Return the names of the parameters that are trained now."""
-        return trainable_parameters(self._trainer)
-
-    def find_layers(self, wanted: Sequence[str | int] | None = None) -> tuple[str, ...]:
-        """Return the names of layers of the model.
-
-        Args:
-            wanted: Names (`"model.4"`), patterns (`"model.2.m.*"`) or numbers of top-level layers (`-2`); None for
-                the layers that the last one takes its input from.
-
-        Raises:
-            ValueError: If there is no such layer, too many match, or one is in several places of the model.
-        """
-        return find_layers(self._trainer, wanted)
-
-    def watch_gradients(
-        self,
-        who: str,
-        look: Callable[[OptimizerStep], None],
-        *,
-        every_n_steps: int = 1,
-        clipped: Callable[[OptimizerStep], None] | None = None,
-        done: Callable[[bool, Any], None] | None = None,
-        begin: Callable[[], None] | None = None,
-    ) -> GradientWatch:
-        """Look at the gradients of sampled steps of the optimizer. Rank 0; it ends with the run at the latest.
-
-        The functions must not change what they see, and should not wait for the device: what they keep of it stays
-        there until `measure`. An error in one is told once and ends the watch, not the training.
-
-        Args:
-            who: What to call it in the log line of an error.
-            look: Called when all gradients are there, reduced over the ranks, before they are unscaled and clipped.
-            every_n_steps: Look at the first step of an epoch and at every so manieth after it.
-            clipped: Called as the optimizer begins its step, with unscaled and clipped gradients; not called in a
-                step that is skipped.
-            done: Called after the step: whether the optimizer was called, and, where the loss is scaled, a tensor
-                that tells whether the step was skipped because gradients were not finite.
-            begin: Called when an epoch starts, or starts again after NaN or for want of memory.
-
-        Returns:
-            What ends it: `watch.remove()`.
-
-        Example:
-            ```python
-            def look(step):
-                weight = step.gradients["model.0.conv.weight"] / step.scale
-                self.kept.append(weight.abs().max())
-
-            watch = session.run.watch_gradients("Mine", look, every_n_steps=50)
-            ```
-        """
-        return self._look().watch_gradients(who, look, every_n_steps, clipped, done, begin)
-
-    def watch_activations(
-        self,
-        who: str,
-        layers: Iterable[str],
-        look: Callable[[int, str, Any], None],
-        *,
-        every_n_batches: int = 1,
-        begin: Callable[[], None] | None = None,
-    ) -> ActivationWatch:
-        """Look at what layers put out in sampled batches of the training. Rank 0; it ends with the run at the latest.
-
-        What holds for `watch_gradients` holds here. The outputs are those of this rank's images, and still part of
-        the graph: look at `output.detach()`.
-
-        Args:
-            who: What to call it in the log line of an error.
-            layers: Names of layers, from `find_layers`.
-            look: Called with the number of the batch in its epoch, counted from 1, the layer's name and its output.
-            every_n_batches: Look at the first batch of an epoch and at every so manieth after it.
-            begin: Called when an epoch starts, or starts again.
-
-        Returns:
-            What ends it: `watch.remove()`.
-        """
-        return self._look().watch_activations(who, layers, look, every_n_batches, begin)
-
-    def watch_validation(self, who: str, most: int, look: Callable[[Sequence[Predicted]], None]) -> Callable[[], None]:
-        """Look at the first pictures of the next validation, with their labels and what is found in them. Rank 0.
-
-        Nothing is predicted for it, and the validation goes on as it would have. An error is told.
-
-        Args:
-            who: What to call it in the log line of an error.
-            most: The most pictures, all of them from the first batch.
-            look: Called with them, copied, in the middle of the validation.
-
-        Returns:
-            What ends it before that. May be called again.
-        """
-        return watch_validation(self._trainer, who, most, look)
-
-    def sample_weights(self, most: int) -> Sample:
-        """Return numbers of each parameter of the model that is validated and saved: the moving average. Rank 0.
-
-        Args:
-            most: The most numbers of one parameter.
-        """
-        return sample(dict(self._validated_model().named_parameters()), most)
-
-    def prepare_graph(self) -> Callable[[], Any]:
-        """Copy the model, and return what traces the copy with TorchScript, on any thread. Rank 0."""
-        channels = int((self._trainer.data or {}).get("channels", 3))
-        return prepare_graph(self._validated_model(), channels, int(self._trainer.args.imgsz))
+    # ---------------------------------------------------------------- the batches
 
     def batch_losses(self) -> dict[str, float]:
         """Return the losses of the newest training batch. It waits for the device, as the trainer does itself."""
@@ -702,14 +569,6 @@ class Run:
     def batches_per_epoch(self) -> int:
         """Number of training batches of an epoch; it grows if the first one has run out of memory."""
         return len(self._trainer.train_loader)
-
-    def _validated_model(self) -> Any:
-        trainer = self._trainer
-        return trainer.ema.ema if trainer.ema is not None else trainer.model
-
-    def _look(self) -> Probes:
-        self._probes = self._probes or Probes(self._trainer)
-        return self._probes
 
     # ---------------------------------------------------------------- inside
 
