@@ -1,11 +1,12 @@
 """What a finish is worth: stop on a plateau, finish within so many epochs, or go on to the end.
 
-    python -m benchmarks.finish FOLDER [--settings easy hard] [--seeds 0 1 2]
+    python -m benchmarks.finish FOLDER [--settings easy hard tuned] [--seeds 0 1 2]
 
-For each setting and seed one whole training of the built-in shapes from scratch, on the CPU, with a checkpoint every
-four epochs. Where a plain plateau rule would have ended it (`--patience`, `--min-delta`, or `--at` for a fixed share of
-the epochs), rounded up to the next checkpoint, trainings go on from that checkpoint and finish within various lengths:
-the same weights, optimizer and epoch for each. What a plain stop there would have left is in the whole training.
+For each setting and seed one whole training of the built-in shapes on the CPU, with a checkpoint every four epochs;
+from scratch, but for `tuned`, which goes on from weights that were trained on other pictures. Where a plain plateau
+rule would have ended it (`--patience`, `--min-delta`, or `--at` for a fixed share of the epochs), rounded up to the
+next checkpoint, trainings go on from that checkpoint and finish within various lengths: the same weights, optimizer
+and epoch for each. What a plain stop there would have left is in the whole training.
 
 Everything is in FOLDER: `results.csv` and `results.md` beside the trainings. What is there already is not done again.
 """
@@ -32,7 +33,13 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "data": {"train": 160, "val": 128, "size": 96, "max_objects": 6, "noise": 25.0, "seed": 1},
         "train": {"epochs": 160, "optimizer": "SGD", "lr0": 0.01, "cos_lr": True},
     },
+    "tuned": {
+        "data": {"train": 160, "val": 128, "size": 96, "max_objects": 6, "noise": 25.0, "seed": 2},
+        "train": {"epochs": 150, "optimizer": "AdamW", "lr0": 0.001, "cos_lr": False},
+        "from": ("easy", 100),
+    },
 }
+"""`from`: setting and number of epochs of the training that the weights come from."""
 LEVEL = 5  # epochs at the end whose mean says more than a single one
 MEASURES = ("best", "final", "level")
 COLUMNS = ("setting", "seed", "ends", "trigger", "epochs", "saved", *MEASURES, *(f"{name}_lost" for name in MEASURES))
@@ -116,7 +123,7 @@ def train_whole(folder: Path, data: Path, setting: str, seed: int, share: float 
         from ultralytics import YOLO, settings
 
         settings.update({"mlflow": False})
-        YOLO("yolo26n.yaml").train(
+        YOLO(weights(folder.parents[1], setting)).train(
             **{**SETTINGS[setting]["train"], "epochs": epochs},
             **{"imgsz": 96, "batch": 16, "workers": 0, "cache": "ram", "device": "cpu", "amp": False, "plots": False},
             **{"data": str(data), "seed": seed, "patience": 0, "close_mosaic": CLOSE_MOSAIC},
@@ -124,6 +131,16 @@ def train_whole(folder: Path, data: Path, setting: str, seed: int, share: float 
             **{"project": str(folder.parent), "name": folder.name, "exist_ok": True, "verbose": False},
         )
     return fitness_in(folder)
+
+
+def weights(folder: Path, setting: str) -> Path | str:
+    """Return what a training begins with: the net from scratch, or weights that are trained first."""
+    if "from" not in SETTINGS[setting]:
+        return "yolo26n.yaml"
+    other, epochs = SETTINGS[setting]["from"]
+    whole = folder / "runs" / f"for-{setting}"
+    train_whole(whole, dataset(folder, other), other, 0, epochs / SETTINGS[other]["train"]["epochs"])
+    return whole.with_name(f"{whole.name}-planned-{epochs}") / "weights" / "best.pt"
 
 
 def fitness_in(folder: Path) -> list[float]:
