@@ -13,9 +13,9 @@ import pytest
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from tests.core.test_webhook import hmac_sha256
 from tests.helpers import TINY
 from tests.receiver import TIMEOUT, Receiver, free_port
+from tests.reporting.test_webhook import hmac_sha256
 
 SECRETS = {
     "login": "somebody-of-ours",

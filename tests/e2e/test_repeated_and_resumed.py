@@ -97,7 +97,7 @@ def callbacks():
 
 
 def test_a_resumed_run_decides_as_if_it_had_never_stopped(train, coco8, tmp_path):
-    whole = train(callbacks(), epochs=12, name="whole", optimizer="AdamW")
+    whole = train(callbacks(), epochs=12, name="whole", optimizer="AdamW", close_mosaic=0)
 
     def crash(trainer):
         if trainer.epoch == 4:
@@ -110,6 +110,7 @@ def test_a_resumed_run_decides_as_if_it_had_never_stopped(train, coco8, tmp_path
             epochs=12,
             name="cut",
             optimizer="AdamW",
+            close_mosaic=0,
         )
     folder = tmp_path / "cut"
     model = YOLO(folder / "weights" / "last.pt")

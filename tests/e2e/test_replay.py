@@ -28,7 +28,7 @@ def run_with(callbacks, coco8, folder, **arguments):
     model = YOLO("yolo26n.yaml", verbose=False)
     attachment = ycb.attach(model, callbacks)
     settings = {"data": str(coco8), "project": str(folder), "name": "run", "optimizer": "SGD", "lr0": 0.01}
-    model.train(**TINY, **settings, **arguments)
+    model.train(**{**TINY, **settings, **arguments})
     return attachment.save_dir
 
 
