@@ -1,5 +1,6 @@
 """Disks that are full, read-only, or emptied while a training goes on."""
 
+import contextlib
 import resource
 import shutil
 
@@ -123,7 +124,10 @@ def test_a_folder_that_cannot_be_written_ends_nothing(train, tmp_path, said):
 
     def block(trainer):
         (tmp_path / "run").rename(tmp_path / "safe")
-        (tmp_path / "run").write_text("in the way")
+        while not (tmp_path / "run").is_file():  # a copy that is on its way may make the folder anew
+            shutil.rmtree(tmp_path / "run", ignore_errors=True)
+            with contextlib.suppress(IsADirectoryError):
+                (tmp_path / "run").write_text("in the way")
 
     def unblock(trainer):
         (tmp_path / "run").unlink()

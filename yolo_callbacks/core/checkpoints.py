@@ -152,8 +152,11 @@ class CheckpointStore:
                 self._disk.attempt(str(path), "it stays as it is", partial(storage.duplicate, kept, path))
 
     def drop_originals(self) -> None:
-        """The stripping is done: the copies can go, each where the file itself is whole."""
-        for path, kept in self._originals():
+        """The stripping is done: the copies can go, each where the file itself is whole.
+
+        That of `last.pt` goes last, because a run that is killed here can be resumed from it, and then tidies up.
+        """
+        for path, kept in reversed(self._originals()):
             if storage.is_whole(path):
                 self._disk.attempt(str(kept), "and not removed", partial(kept.unlink, missing_ok=True))
 
