@@ -77,8 +77,7 @@ def matrix(curves: list[Curve]) -> np.ndarray:
         last = int(np.flatnonzero(np.isfinite(curve.fitness))[-1])
         known = [(i, signals[0]) for i, signals in enumerate(curve.signals[:last]) if signals]
         for i, s in known:
-            records = s.noise * math.sqrt(2 * math.log(s.remaining))
-            values = (s.trend, records, s.noise, s.progress * s.remaining / s.planned, ahead[i + 1] - s.level)
+            values = (s.trend, s.records, s.noise, s.progress * s.remaining / s.planned, ahead[i + 1] - s.level)
             rows.append((*(value / s.progress for value in values), 1 / len(known)))
     return np.array(rows)
 

@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-from benchmarks.surroundings import private
+from benchmarks.surroundings import SMALL, private
 
 EPOCH_EVENTS = (
     "on_train_epoch_start",
@@ -82,18 +82,7 @@ def train(folder: Path, attached: bool, epochs: int) -> tuple[list[float], Stopw
         per_batch = sum(isinstance(f, Hook) for e in model.callbacks if "batch" in e for f in model.callbacks[e])
         watch.wrap(model)
     model.add_callback("on_train_epoch_start", lambda trainer: seconds.append(time.perf_counter()))
-    model.train(
-        data=str(SHAPES["detect"]),
-        epochs=epochs,
-        imgsz=96,
-        batch=16,
-        fraction=0.25,
-        device="cpu",
-        plots=False,
-        verbose=False,
-        project=str(folder),
-        name="run",
-    )
+    model.train(**SMALL, data=str(SHAPES["detect"]), epochs=epochs, project=str(folder), name="run")
     return [after - before for before, after in itertools.pairwise(seconds[1:])], watch, per_batch
 
 

@@ -164,6 +164,7 @@ def train(options) -> None:
     from ultralytics import YOLO
 
     import yolo_callbacks as ycb
+    from benchmarks.surroundings import SMALL
     from yolo_callbacks.datasets import SHAPES
 
     watch, batches = Stopwatch(), []
@@ -180,14 +181,9 @@ def train(options) -> None:
     ycb.attach(model, callbacks)
     with tempfile.TemporaryDirectory() as folder:
         model.train(
+            **SMALL,
             data=str(SHAPES["detect"]),
             epochs=options.epochs,
-            imgsz=96,
-            batch=16,
-            fraction=0.25,
-            device="cpu",
-            plots=False,
-            verbose=False,
             project=str(Path(folder) / "benchmark"),
             name="run",
         )

@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+SMALL = {"imgsz": 96, "batch": 16, "fraction": 0.25, "device": "cpu", "plots": False, "verbose": False}
+"""Arguments of the training that is measured: short epochs, so that what callbacks cost shows."""
+
 _INTEGRATIONS = ("tensorboard", "mlflow", "wandb", "comet", "clearml", "dvc", "neptune", "raytune", "hub", "sync")
 _SETTINGS = """
 import sys

@@ -20,7 +20,8 @@ from yolo_callbacks import (
     StopReason,
 )
 from yolo_callbacks.core.decision import decision_from_json
-from yolo_callbacks.core.finishing import FinishState, finish_after, finish_length
+from yolo_callbacks.core.epochs import in_epochs
+from yolo_callbacks.core.finishing import FinishState, finish_after
 from yolo_callbacks.core.learning_rate import Anneal
 from yolo_callbacks.core.ledger import Ledger
 from yolo_callbacks.core.lineup import label
@@ -200,7 +201,7 @@ def test_once_never_later_than_planned_and_never_shorter_than_mosaic_needs(value
     for decided in finishes:
         assert decided.epoch < decided.end_epoch < plan.planned_epochs
         epochs = decided.end_epoch - decided.epoch
-        assert epochs == max(plan.close_mosaic, finish_length(length, plan.planned_epochs))
+        assert epochs == max(plan.close_mosaic, in_epochs(length, plan.planned_epochs))
 
 
 @given(values, st.integers(0, 60), plans)

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from tests.helpers import NAN, SKIPPED, record
 from yolo_callbacks import EpochRecord, History, Plan, UnknownMetricError
+from yolo_callbacks.core.epochs import in_epochs
 from yolo_callbacks.core.metrics import check_known
-from yolo_callbacks.core.monitor import Monitor, ProgressFold, check_patience, patience_in_epochs
+from yolo_callbacks.core.monitor import Monitor, ProgressFold, check_patience
 
 finite = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -187,7 +188,7 @@ def test_unknown_direction_and_mode():
 
 @pytest.mark.parametrize(("patience", "planned", "epochs"), [(7, 100, 7), (0.25, 100, 25), (0.1, 5, 1), (0.5, 3, 2)])
 def test_patience_in_epochs(patience, planned, epochs):
-    assert patience_in_epochs(check_patience(patience), planned) == epochs
+    assert in_epochs(check_patience(patience), planned) == epochs
 
 
 @pytest.mark.parametrize("bad", [-1, 1.5, 0.0, 1.0, -0.1, NAN])

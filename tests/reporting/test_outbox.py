@@ -13,6 +13,18 @@ from yolo_callbacks.reporting.outbox import NotDelivered, Outbox
 from yolo_callbacks.reporting.webhook import Webhook
 
 
+class Held:
+    """An answer that a test lets go of when it wants."""
+
+    def __init__(self):
+        self.gate, self.reached = threading.Event(), threading.Event()
+
+    def __call__(self):
+        self.reached.set()
+        self.gate.wait(TIMEOUT)
+        return 200, {}
+
+
 @pytest.fixture
 def log(monkeypatch):
     lines = []
@@ -144,17 +156,11 @@ def test_a_server_that_comes_back_gets_what_is_left(log):
 
 
 def test_a_full_queue_drops_the_oldest_epochs_and_says_how_many(log):
-    gate, reached = threading.Event(), threading.Event()
-
-    def hold():
-        reached.set()
-        gate.wait(TIMEOUT)
-        return 200, {}
-
+    hold = Held()
     with Receiver(hold) as server:
         outbox = to(server.url, limit=5)
         outbox.put("start")
-        assert reached.wait(TIMEOUT)
+        assert hold.reached.wait(TIMEOUT)
         outbox.put("important")
         began = time.monotonic()
         for number in range(1000):
@@ -162,7 +168,7 @@ def test_a_full_queue_drops_the_oldest_epochs_and_says_how_many(log):
         assert time.monotonic() - began < 2
         outbox.put("stop")
         assert len(outbox._letters) == 6  # the one on its way, and five that wait: memory does not grow
-        gate.set()
+        hold.gate.set()
         assert not close(outbox)
         assert numbers(server.requests[:2]) == ["start", "important"]
         assert set(numbers(server.requests[2:])) == {997, 998, 999, "stop"}
@@ -174,20 +180,14 @@ def test_a_full_queue_drops_the_oldest_epochs_and_says_how_many(log):
 
 
 def test_a_message_takes_the_place_of_a_waiting_one_of_its_key():
-    gate, reached = threading.Event(), threading.Event()
-
-    def hold():
-        reached.set()
-        gate.wait(TIMEOUT)
-        return 200, {}
-
+    hold = Held()
     with Receiver(hold) as server:
         outbox = to(server.url)
         outbox.put("best 0", key="best")
-        assert reached.wait(TIMEOUT)
+        assert hold.reached.wait(TIMEOUT)
         for number in range(1, 9):
             outbox.put(f"best {number}", key="best")
-        gate.set()
+        hold.gate.set()
         assert close(outbox)
         assert numbers(server.requests) == ["best 0", "best 8"]
 
@@ -196,22 +196,16 @@ def test_a_message_takes_the_place_of_a_waiting_one_of_its_key():
 def test_when_time_gets_short_what_may_not_be_dropped_goes_first(short, monkeypatch):
     if short:
         monkeypatch.setattr(module, "_IN_ORDER", 0.0)
-    gate, reached = threading.Event(), threading.Event()
-
-    def hold():
-        reached.set()
-        gate.wait(TIMEOUT)
-        return 200, {}
-
+    hold = Held()
     with Receiver(hold) as server:
         outbox = to(server.url)
         outbox.put(0, droppable=True)
-        assert reached.wait(TIMEOUT)
+        assert hold.reached.wait(TIMEOUT)
         for number in (1, 2, 3):
             outbox.put(number, droppable=True)
         outbox.put("stop")
         outbox.finish(TIMEOUT)
-        gate.set()
+        hold.gate.set()
         assert outbox.join()
         assert numbers(server.requests) == ([0, "stop", 1, 2, 3] if short else [0, 1, 2, 3, "stop"])
 

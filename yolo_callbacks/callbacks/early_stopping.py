@@ -8,16 +8,15 @@ from collections.abc import Iterable, Mapping
 from yolo_callbacks.callback import Callback, Priority
 from yolo_callbacks.core.checks import check_bool, check_choice, check_int, check_number, check_verbose
 from yolo_callbacks.core.decision import Decision, Finish, SaveCheckpoint, Stop, StopReason
-from yolo_callbacks.core.finishing import FinishEpochs, check_finish_epochs, finish_after
+from yolo_callbacks.core.epochs import Epochs, check_epochs, in_epochs
+from yolo_callbacks.core.finishing import finish_after
 from yolo_callbacks.core.forecast import AUTO, ForecastFold
 from yolo_callbacks.core.monitor import (
     Metric,
     Monitor,
-    Patience,
     Progress,
     ProgressFold,
     check_patience,
-    patience_in_epochs,
 )
 from yolo_callbacks.core.naming import WEIGHTS, slug
 from yolo_callbacks.core.record import History, Plan
@@ -83,7 +82,7 @@ class EarlyStopping(Callback):
         self,
         monitor: Metric = "fitness",
         min_delta: float = 0.0,
-        patience: Patience | str | None = None,
+        patience: Epochs | str | None = None,
         verbose: int = 1,
         mode: str = "auto",
         baseline: float | None = None,
@@ -95,7 +94,7 @@ class EarlyStopping(Callback):
         divergence_threshold: float | None = None,
         check_finite: bool = True,
         on_plateau: str = "stop",
-        finish_epochs: FinishEpochs = 0.2,
+        finish_epochs: Epochs = 0.2,
         tolerance: float = 0.015,
     ) -> None:
         self.monitor = monitor
@@ -111,7 +110,7 @@ class EarlyStopping(Callback):
         self.divergence_threshold = _optional_number("divergence_threshold", divergence_threshold)
         self.check_finite = check_bool("check_finite", check_finite)
         self.on_plateau = check_choice("on_plateau", on_plateau, ("stop", "finish"))
-        self.finish_epochs = check_finish_epochs(finish_epochs)
+        self.finish_epochs = check_epochs("finish_epochs", finish_epochs)
         self.tolerance = check_number("tolerance", tolerance, minimum=0.0, maximum=1.0, exclusive=True)
         if self.patience == AUTO and baseline is not None:
             raise ValueError(f"baseline={baseline!r} is for a patience in epochs, and patience='auto' is none")
@@ -154,7 +153,7 @@ class EarlyStopping(Callback):
         if self.patience is None or isinstance(self.patience, str):
             return history.plan.trainer_patience
         planned = history[-1].whole_epochs if history else history.plan.planned_epochs
-        return patience_in_epochs(self.patience, planned)
+        return in_epochs(self.patience, planned)
 
     def _stop(self, progress: Progress) -> Stop | None:
         name, value = self._monitor.name, progress.value

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING
 
 from yolo_callbacks.callback import Callback, Priority
 from yolo_callbacks.core.checks import check_int, check_number, check_verbose
 from yolo_callbacks.core.decision import SetFrozen
+from yolo_callbacks.core.epochs import Epochs, check_epochs, in_epochs
 from yolo_callbacks.core.layer_patterns import LayerChoice, check_layers, spelt
 from yolo_callbacks.core.record import EpochRecord, History, Plan
 
@@ -52,18 +52,14 @@ class FreezeBackbone(Callback):
 
     def __init__(
         self,
-        until_epoch: Union[int, float],
+        until_epoch: Epochs,
         layers: LayerChoice = None,
         lr_factor: float = 1.0,
         *,
         lr_ramp_epochs: int = 0,
         verbose: int = 1,
     ) -> None:
-        self.until_epoch = (
-            check_number("until_epoch", until_epoch, minimum=0.0, maximum=1.0, exclusive=True)
-            if isinstance(until_epoch, float)
-            else check_int("until_epoch", until_epoch, minimum=0)
-        )
+        self.until_epoch = check_epochs("until_epoch", until_epoch, minimum=0)
         self.layers = layers
         self.lr_factor = check_number("lr_factor", lr_factor, minimum=0.0, exclusive=True)
         self.lr_ramp_epochs = check_int("lr_ramp_epochs", lr_ramp_epochs, minimum=0)
@@ -110,7 +106,7 @@ class FreezeBackbone(Callback):
         return []
 
     def _freeze(self, planned_epochs: int) -> SetFrozen:
-        until = _in_epochs(self.until_epoch, planned_epochs)
+        until = in_epochs(self.until_epoch, planned_epochs)
         share = f" ({self.until_epoch:g} of the planned epochs)" if isinstance(self.until_epoch, float) else ""
         return SetFrozen(f"froze {self._name} until the end of epoch {until}{share}", layers=self._layers)
 
@@ -138,20 +134,15 @@ class _Thaw:
 class _ThawFold:
     """Finds out when the layers begin to learn; that stays, also where the number of planned epochs moves."""
 
-    until_epoch: int | float
+    until_epoch: Epochs
 
     def initial(self, plan: Plan) -> _Thaw:
         return _Thaw(None if self.until_epoch else 0)
 
     def step(self, state: _Thaw, record: EpochRecord) -> _Thaw:
-        if state.after is None and record.epoch >= _in_epochs(self.until_epoch, record.planned_epochs):
+        if state.after is None and record.epoch >= in_epochs(self.until_epoch, record.planned_epochs):
             return _Thaw(record.epoch)
         return state
-
-
-def _in_epochs(until: int | float, planned_epochs: int) -> int:
-    """Return the last epoch; 0.07 of 100 is 7, which floating point makes a little more."""
-    return max(1, math.ceil(round(until * planned_epochs, 6))) if isinstance(until, float) else until
 
 
 def _at(factor: float) -> str:

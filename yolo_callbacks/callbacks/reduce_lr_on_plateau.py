@@ -9,14 +9,13 @@ from typing import Union
 from yolo_callbacks.callback import Callback, Priority
 from yolo_callbacks.core.checks import check_int, check_number, check_verbose
 from yolo_callbacks.core.decision import SetLearningRate
+from yolo_callbacks.core.epochs import Epochs, in_epochs
 from yolo_callbacks.core.monitor import (
     Metric,
     Monitor,
-    Patience,
     Progress,
     ProgressFold,
     check_patience,
-    patience_in_epochs,
 )
 from yolo_callbacks.core.record import EpochRecord, History, Plan
 
@@ -63,7 +62,7 @@ class ReduceLROnPlateau(Callback):
         self,
         monitor: Metric = "fitness",
         factor: float = 0.1,
-        patience: Patience = 10,
+        patience: Epochs = 10,
         verbose: int = 1,
         mode: str = "auto",
         min_delta: float = 1e-4,
@@ -143,7 +142,7 @@ class ReductionFold:
 
     progress: ProgressFold
     factor: float
-    patience: Patience
+    patience: Epochs
     cooldown: int
     min_lr: float | str
 
@@ -162,7 +161,7 @@ class ReductionFold:
             progress = replace(progress, wait=0)
         if state.cooldown:
             progress = replace(progress, wait=min(progress.wait, 0 if cooldown else 1))
-        patience = patience_in_epochs(self.patience, record.whole_epochs)
+        patience = in_epochs(self.patience, record.whole_epochs)
         if progress.wait < patience or cooldown or self._at_floor(state, record):
             return replace(state, progress=progress, cooldown=cooldown)
         return replace(

@@ -5,17 +5,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Union
 
-from yolo_callbacks.core.checks import check_int, check_number
 from yolo_callbacks.core.decision import Decision, Finish
+from yolo_callbacks.core.epochs import Epochs, in_epochs
 from yolo_callbacks.core.record import EpochRecord, Plan
-
-FinishEpochs = Union[int, float]
-"""How long a finish is: a number of epochs, or a share of the planned ones in (0, 1)."""
 
 
 @dataclass(frozen=True)
@@ -42,19 +37,7 @@ class FinishState:
         return planned_epochs if self.decision is None else min(planned_epochs, self.decision.end_epoch)
 
 
-def check_finish_epochs(value: object) -> FinishEpochs:
-    """Return `value` if it is a number of epochs >= 1 or a share of the planned epochs in (0, 1).
-
-    Raises:
-        TypeError: If it is neither an int nor a float.
-        ValueError: If it is out of range.
-    """
-    if isinstance(value, float):
-        return check_number("finish_epochs", value, minimum=0.0, maximum=1.0, exclusive=True)
-    return check_int("finish_epochs", value, minimum=1)
-
-
-def finish_after(record: EpochRecord, plan: Plan, length: FinishEpochs, why: str) -> Finish | None:
+def finish_after(record: EpochRecord, plan: Plan, length: Epochs, why: str) -> Finish | None:
     """Return the decision to finish from the next epoch on; None if the run ends as soon anyway.
 
     Args:
@@ -70,17 +53,12 @@ def finish_after(record: EpochRecord, plan: Plan, length: FinishEpochs, why: str
         >>> finish_after(record, Plan(planned_epochs=100), 60, "a plateau") is None
         True
     """
-    epochs = max(finish_length(length, record.planned_epochs), plan.close_mosaic)
+    epochs = max(in_epochs(length, record.planned_epochs), plan.close_mosaic)
     end = record.epoch + epochs
     if end >= record.planned_epochs:
         return None
     message = f"finish by epoch {end} instead of {record.planned_epochs}, {why}"
     return Finish(message, record.epoch, end_epoch=end)
-
-
-def finish_length(length: FinishEpochs, planned_epochs: int) -> int:
-    """Return how many epochs a finish takes; 0.07 of 100 is 7, which floating point makes a little more."""
-    return max(1, math.ceil(round(length * planned_epochs, 6))) if isinstance(length, float) else length
 
 
 def finish_in(decisions: Iterable[Decision]) -> Finish | None:

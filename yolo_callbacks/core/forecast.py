@@ -66,10 +66,14 @@ class Signals:
     remaining: int
     planned: int
 
+    @property
+    def records(self) -> float:
+        """How far the highest of the remaining epochs would stand out of the noise if they were independent."""
+        return self.noise * math.sqrt(2 * math.log(self.remaining))
+
     def centre(self, constants: Constants) -> float:
         """Return about where the highest value of the remaining epochs is expected."""
-        records = self.noise * math.sqrt(2 * math.log(self.remaining))
-        return self.level + constants.trend * self.trend + constants.records * records
+        return self.level + constants.trend * self.trend + constants.records * self.records
 
     def scale(self, constants: Constants) -> float:
         """Return how uncertain that is."""
@@ -173,8 +177,7 @@ class ForecastFold:
 
     def gain(self, signals: Signals) -> float:
         """Return the gain that is expected by one window."""
-        relative = self.monitor.min_delta_mode == "rel"
-        goal = signals.best + self.monitor.min_delta * (abs(signals.best) if relative else 1.0)
+        goal = signals.best + self.monitor.delta(signals.best)
         return expected_excess(signals.centre(self.constants), signals.scale(self.constants), goal) / signals.progress
 
 

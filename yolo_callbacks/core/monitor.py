@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Union
 
-from yolo_callbacks.core.checks import check_choice, check_int, check_number, nearest
+from yolo_callbacks.core.checks import check_choice, check_number, nearest
+from yolo_callbacks.core.epochs import Epochs, check_epochs
 from yolo_callbacks.core.metrics import (
     SHORT_NAMES,
     MetricView,
@@ -20,9 +21,6 @@ from yolo_callbacks.core.record import EpochRecord, Plan
 
 Metric = Union[str, Callable[[Mapping[str, float]], float]]
 """A metric's name, or a function of the epoch's metrics (short names work as keys)."""
-
-Patience = Union[int, float]
-"""A number of epochs, or a share of the planned epochs in (0, 1)."""
 
 
 @dataclass(frozen=True)
@@ -126,11 +124,15 @@ class Monitor:
         """Return whether `value` beats `than` at all. NaN beats nothing."""
         return value > than if self.mode == "max" else value < than
 
+    def delta(self, reference: float) -> float:
+        """Return by how much `reference` has to be beaten."""
+        return self.min_delta * (abs(reference) if self.min_delta_mode == "rel" else 1.0)
+
     def improves(self, value: float, reference: float) -> bool:
         """Return whether `value` beats `reference` by more than `min_delta`. NaN never does."""
         if not math.isfinite(self.min_delta * reference):
             return self.is_better(value, reference)
-        delta = self.min_delta * (abs(reference) if self.min_delta_mode == "rel" else 1.0)
+        delta = self.delta(reference)
         return value > reference + delta if self.mode == "max" else value < reference - delta
 
 
@@ -199,7 +201,7 @@ class ProgressFold:
         )
 
 
-def check_patience(value: object, words: tuple[str, ...] = ()) -> Patience:
+def check_patience(value: object, words: tuple[str, ...] = ()) -> Epochs:
     """Return `value` if it is a number of epochs >= 1 or a share of the planned epochs in (0, 1).
 
     Args:
@@ -215,26 +217,12 @@ def check_patience(value: object, words: tuple[str, ...] = ()) -> Patience:
         raise TypeError(
             f"patience='{value}' must be a whole number of epochs >= 1, or a share of the planned ones in (0, 1){spelt}"
         )
-    if isinstance(value, float):
-        return check_number("patience", value, minimum=0.0, maximum=1.0, exclusive=True)
-    if value == 0 and not isinstance(value, bool):
+    if value == 0 and not isinstance(value, (bool, float)):
         raise ValueError(
             "patience=0 means 'stop at once' to Keras and 'never stop' to Ultralytics: use patience=1, or leave the "
             "callback out"
         )
-    return check_int("patience", value, minimum=1)
-
-
-def patience_in_epochs(patience: Patience, planned_epochs: int) -> int:
-    """Return how many epochs a patience is, for a run of so many planned epochs.
-
-    Example:
-        >>> patience_in_epochs(0.07, 100), patience_in_epochs(7, 100)
-        (7, 7)
-    """
-    if not isinstance(patience, float):
-        return patience
-    return max(1, math.ceil(round(patience * planned_epochs, 9)))  # 0.07 * 100 is a hair more than 7
+    return check_epochs("patience", value)
 
 
 _FORMS = (

@@ -13,6 +13,14 @@ from yolo_callbacks.core.numbers import decode_number, encode_number
 
 S = TypeVar("S")
 
+MIXING = ("mosaic", "mixup", "cutmix", "copy_paste")
+"""The augmentations that `close_mosaic` switches off."""
+
+
+def warm_up(asked: float, planned_epochs: int) -> float:
+    """Return how many epochs the learning rate is warmed up; as Ultralytics has it, never in all of them."""
+    return float(max(0, min(asked, planned_epochs - 1)))
+
 
 @dataclass(frozen=True)
 class Plan:

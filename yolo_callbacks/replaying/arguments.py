@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from yolo_callbacks.core.record import MIXING
+
 _FILES = ("args.yaml", "opt.yaml")  # the second is YOLOv5's
 _WANTED = (
     "close_mosaic",
@@ -80,10 +82,7 @@ def read_arguments(folder: Path, *, classifies: bool, yolov5: bool) -> Arguments
 
 def _mixes(given: Mapping[str, Any]) -> bool:
     """Return whether any of the augmentations is on that `close_mosaic` switches off."""
-    return any(_number(given, name, 1.0 if name == "mosaic" else 0.0) for name in _MIXING)
-
-
-_MIXING = ("mosaic", "mixup", "cutmix", "copy_paste")
+    return any(_number(given, name, 1.0 if name == "mosaic" else 0.0) for name in MIXING)
 
 
 def _read(path: Path) -> dict[str, Any]:

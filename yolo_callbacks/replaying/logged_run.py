@@ -10,7 +10,7 @@ from pathlib import Path
 
 from yolo_callbacks.core.decision import Decision
 from yolo_callbacks.core.journal import JournalContent, read_journal
-from yolo_callbacks.core.record import EpochRecord, Plan
+from yolo_callbacks.core.record import EpochRecord, Plan, warm_up
 from yolo_callbacks.replaying.arguments import Arguments, read_arguments
 from yolo_callbacks.replaying.results_log import Row, UnusableError, read_results_log, score_keys
 from yolo_callbacks.replaying.search import JOURNAL, LogFiles
@@ -135,7 +135,7 @@ def _from_results(files: LogFiles, path: Path) -> LoggedRun:
         base_lr=rates[0],
         final_lr=None if highest is None else highest * arguments.lrf,
         trainer_patience=arguments.patience,
-        warmup_epochs=max(0.0, min(arguments.warmup_epochs, planned - 1)),
+        warmup_epochs=warm_up(arguments.warmup_epochs, planned),
         close_mosaic=arguments.close_mosaic,
     )
     scores = _scores(row.metrics for row in log.rows)

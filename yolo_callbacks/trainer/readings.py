@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import yolo_callbacks
+from yolo_callbacks.core.record import MIXING, warm_up
 
 # What these losses are called, for the tasks whose criterion does not tell before its first batch.
 _LOSSES_BY_TASK = {"classify": ("loss",), "semantic": ("ce_loss", "dice_loss", "aux_loss")}
@@ -26,14 +27,14 @@ def lowest_initial_lr(trainer: Any) -> float:
 
 
 def warmup_epochs(trainer: Any) -> float:
-    """Return how many epochs the learning rate is warmed up; as Ultralytics has it, never in all of them."""
-    return float(max(0, min(trainer.args.warmup_epochs or 0, trainer.epochs - 1)))
+    """Return how many epochs the learning rate is warmed up."""
+    return warm_up(trainer.args.warmup_epochs or 0, trainer.epochs)
 
 
 def close_mosaic(trainer: Any) -> int:
     """Return how many epochs at the end go without the augmentations that mix pictures, 0 if that changes nothing."""
     args = trainer.args
-    mixes = any(vars(args).get(name) for name in ("mosaic", "mixup", "cutmix", "copy_paste"))
+    mixes = any(vars(args).get(name) for name in MIXING)
     return int(args.close_mosaic or 0) if mixes and hasattr(trainer.train_loader.dataset, "close_mosaic") else 0
 
 
