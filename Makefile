@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help install train test test-oldest soak lint format bench survival clean
+.PHONY: help install train test quick test-coco8 test-oldest soak lint format bench survival clean
 
 # The oldest Ultralytics that is supported, as pyproject.toml has it, in an environment that shares all the rest.
 OLDEST := $(shell sed -n 's/.*"ultralytics>=\([0-9.]*\)".*/\1/p' pyproject.toml)
@@ -19,6 +19,8 @@ SOAK := /tmp/yolo-callbacks-soak
 help:
 	@echo "make train   set up, then train on coco8 with the default callbacks"
 	@echo "make test    set up, then run all tests"
+	@echo "make quick   set up, then pure logic and one real training: under a minute, for the everyday loop"
+	@echo "make test-coco8   the tests that train on coco8, with the real one: YOLO_CB_COCO8=folder make test-coco8"
 	@echo "make test-oldest   the tests that lean on the trainer, with the oldest Ultralytics that is supported"
 	@echo "make soak    kill 50 trainings at random and at the worst moments, resume them, and compare"
 	@echo "make lint    set up, then ruff and mypy --strict"
@@ -40,6 +42,16 @@ train: install
 
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Everything without a training, and the smallest training that shows all of it.
+QUICK_TESTS := tests/core tests/callbacks tests/conformance tests/replaying tests/reporting tests/test_config.py \
+	tests/e2e/test_main_path.py
+
+quick: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile $(QUICK_TESTS)
+
+test-coco8: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m coco8
 
 $(OLDEST_VENV)/.ready: $(READY)
 	$(PYTHON) -m venv $(OLDEST_VENV)

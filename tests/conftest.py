@@ -38,8 +38,15 @@ def _find_coco8() -> tuple[Path, str]:
 
 
 def pytest_configure(config):
+    config.addinivalue_line("markers", "coco8: trains on coco8, the real one or its stand-in")
     folder, source = _find_coco8()
     config.coco8_folder, config.coco8_source = folder, source
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if "coco8" in getattr(item, "fixturenames", ()):
+            item.add_marker("coco8")
 
 
 def pytest_collection_finish():
@@ -57,6 +64,14 @@ def pytest_report_header(config):
 
 def pytest_unconfigure(config):
     shutil.rmtree(_PRIVATE, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory) -> Path:
+    """The data set YAML of four and four generated pictures of 64 pixels: what most trainings here train on."""
+    from yolo_callbacks.datasets import build_shapes
+
+    return build_shapes(tmp_path_factory.mktemp("data") / "shapes", "detect", train=4, val=4, size=64) / "data.yaml"
 
 
 @pytest.fixture(scope="session")

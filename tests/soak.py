@@ -22,7 +22,7 @@ from ultralytics.utils.patches import torch_load
 
 import yolo_callbacks as ycb
 from tests.crash import die, ended, fork
-from tests.helpers import TINY
+from tests.helpers import TINY, TINY_MODEL
 from yolo_callbacks.core import storage
 from yolo_callbacks.core.journal import read_journal
 from yolo_callbacks.core.manifest import read_manifest
@@ -75,7 +75,7 @@ def callbacks(patience):
 
 
 def begin(data, folder, patience):
-    model = YOLO("yolo26n.yaml", verbose=False)
+    model = YOLO(TINY_MODEL, verbose=False)
     ycb.attach(model, callbacks(patience))
     model.train(trainer=Trainer, data=str(data), project=str(folder), **ARGUMENTS, exist_ok=True)
 

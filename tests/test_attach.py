@@ -4,13 +4,14 @@ import pytest
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
+from tests.helpers import TINY_MODEL
 from yolo_callbacks.core.journal import Entry, Journal, JournalContent
 from yolo_callbacks.core.session import Hook
 
 
 @pytest.fixture(scope="module")
 def model():
-    return YOLO("yolo26n.yaml", verbose=False)
+    return YOLO(TINY_MODEL, verbose=False)
 
 
 def ours(model):

@@ -13,12 +13,12 @@ PROGRAMS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=range(len(PROGRAMS)))
-def test_a_program_runs(program, coco8, tmp_path, monkeypatch):
+def test_a_program_runs(program, shapes, tmp_path, monkeypatch):
     train, models = YOLO.train, []
 
     def tiny(model, **arguments):
         models.append(model)
-        return train(model, **{**arguments, **TINY, "data": str(coco8), "project": str(tmp_path)})
+        return train(model, **{**arguments, **TINY, "data": str(shapes), "project": str(tmp_path)})
 
     monkeypatch.setattr(YOLO, "train", tiny)
     names = {"__name__": "program"}
@@ -30,7 +30,7 @@ def test_a_program_runs(program, coco8, tmp_path, monkeypatch):
         assert measured.shape[1] > 0 and measured.notna().all(axis=None)
 
 
-def test_no_event_sees_gradients_of_a_step(coco8, tmp_path):
+def test_no_event_sees_gradients_of_a_step(shapes, tmp_path):
     seen, model = {}, YOLO("yolo26n.yaml", verbose=False)
 
     def note(event):
@@ -43,5 +43,5 @@ def test_no_event_sees_gradients_of_a_step(coco8, tmp_path):
     events = ("on_train_batch_start", "on_train_batch_end", "on_train_epoch_end", "on_fit_epoch_end")
     for event in (*events, "optimizer_step", "on_before_zero_grad", "on_params_update"):
         model.add_callback(event, note(event))
-    model.train(data=str(coco8), project=str(tmp_path), epochs=1, **{**TINY, "batch": 2, "nbs": 2, "warmup_epochs": 0})
+    model.train(data=str(shapes), project=str(tmp_path), epochs=1, **{**TINY, "batch": 2, "nbs": 2, "warmup_epochs": 0})
     assert seen == {event: {False} for event in events}

@@ -12,13 +12,13 @@ PROGRAMS = sorted(FOLDER.glob("*.py"))
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
-def test_it_runs(path, coco8, tmp_path, monkeypatch):
+def test_it_runs(path, shapes, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     run = module.main(
-        data=str(coco8), epochs=2, imgsz=64, batch=4, nbs=4, device="cpu", plots=False, project=str(tmp_path)
+        data=str(shapes), epochs=2, imgsz=64, batch=4, nbs=4, device="cpu", plots=False, project=str(tmp_path)
     )
     assert len(run.history) == 2
 

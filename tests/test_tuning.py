@@ -13,20 +13,21 @@ from yolo_callbacks.core.manifest import read_manifest
 
 PROGRAM = f"""
 import sys
+from tests.helpers import TINY_MODEL
 from ultralytics import YOLO
 import yolo_callbacks as ycb
 
-model = YOLO("yolo26n.yaml", verbose=False)
+model = YOLO(TINY_MODEL, verbose=False)
 with ycb.callbacks_in_trials("mine.yaml"):
     model.tune(data=sys.argv[1], epochs=3, iterations=2, project=sys.argv[2], **{TINY!r})
 """
 
 
-def test_every_trial_trains_with_the_callbacks_of_the_file(coco8, tmp_path):
+def test_every_trial_trains_with_the_callbacks_of_the_file(shapes, tmp_path):
     (tmp_path / "mine.yaml").write_text(
         "- EarlyStopping:\n    monitor: train_loss\n    stopping_threshold: 1000\n- CSVLogger\n"
     )
-    words = [sys.executable, "-c", PROGRAM, str(coco8), str(tmp_path / "tuned")]
+    words = [sys.executable, "-c", PROGRAM, str(shapes), str(tmp_path / "tuned")]
     done = subprocess.run(words, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     runs = sorted((tmp_path / "tuned").rglob("run.json"))

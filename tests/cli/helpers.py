@@ -9,7 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-SMALL = ["--imgsz", "64", "batch=4", "nbs=4", "--plots=False", "device=cpu", "model=yolo26n.yaml"]
+from tests.helpers import TINY_MODEL
+
+SMALL = ["--imgsz", "64", "batch=4", "nbs=4", "--plots=False", "device=cpu", f"model={TINY_MODEL}"]
 
 
 def environment(folder):
@@ -47,9 +49,9 @@ def run_json(folder, name="train"):
 class Training:
     """A training in the background, to be interrupted."""
 
-    def __init__(self, folder, coco8, *words, epochs=500):
+    def __init__(self, folder, shapes, *words, epochs=500):
         self.folder = folder
-        words = ["train", "--data", str(coco8), "--epochs", str(epochs), *SMALL, *words]
+        words = ["train", "--data", str(shapes), "--epochs", str(epochs), *SMALL, *words]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "yolo_callbacks", *words],
             cwd=folder,

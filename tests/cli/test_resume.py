@@ -10,7 +10,7 @@ import yaml
 
 import yolo_callbacks as ycb
 from tests.cli.helpers import Training, plain, run_json
-from tests.helpers import TINY
+from tests.helpers import TINY, TINY_MODEL
 from yolo_callbacks.cli.arguments import UsageError
 from yolo_callbacks.cli.resume import NothingToDo, callbacks_of, find_run
 from yolo_callbacks.config import load_config
@@ -20,10 +20,10 @@ KILLED = [-signal.SIGKILL, 137]
 
 
 @pytest.fixture
-def interrupted(tmp_path, coco8):
+def interrupted(tmp_path, shapes):
     """Return the directory of a run with callbacks from a file that was killed in mid-run."""
     (tmp_path / "mine.yaml").write_text("- CSVLogger\n- EarlyStopping:\n    monitor: val_loss\n    patience: 400\n")
-    training = Training(tmp_path, coco8, "--config", "mine.yaml", epochs=25)
+    training = Training(tmp_path, shapes, "--config", "mine.yaml", epochs=25)
     training.wait_for_epochs(6)
     training.process.send_signal(signal.SIGKILL)
     assert training.process.wait() in KILLED
@@ -61,8 +61,8 @@ def run_in(folder):
     return json.loads((folder / "callbacks" / "run.json").read_text())
 
 
-def test_a_signal_leaves_with_its_code_and_a_state_to_go_on_from(tmp_path, coco8, command):
-    training = Training(tmp_path, coco8, epochs=400)
+def test_a_signal_leaves_with_its_code_and_a_state_to_go_on_from(tmp_path, shapes, command):
+    training = Training(tmp_path, shapes, epochs=400)
     training.wait_for_epochs(3)
     training.process.terminate()
     output, _ = training.process.communicate(timeout=60)
@@ -74,10 +74,10 @@ def test_a_signal_leaves_with_its_code_and_a_state_to_go_on_from(tmp_path, coco8
     assert find_run(run).model == str(run / "weights" / "preempted.pt")
 
 
-def test_a_run_that_died_in_its_first_epoch_begins_anew(tmp_path, coco8, command):
+def test_a_run_that_died_in_its_first_epoch_begins_anew(tmp_path, shapes, command):
     run = tmp_path / "runs" / "first"
     run.mkdir(parents=True)
-    arguments = {**TINY, "data": str(coco8), "epochs": 2, "model": "yolo26n.yaml", "mode": "train", "task": "detect"}
+    arguments = {**TINY, "data": str(shapes), "epochs": 2, "model": TINY_MODEL, "mode": "train", "task": "detect"}
     (run / "args.yaml").write_text(yaml.safe_dump({**arguments, "name": "first", "save_dir": "/gone", "cfg": None}))
     result = command("train", "--resume", str(run))
     assert result.returncode == 0, result.stderr

@@ -9,13 +9,13 @@ from tests.distributed.launcher import ARGUMENTS, Launch
 
 
 @pytest.fixture(scope="package")
-def start(coco8, tmp_path_factory):
+def start(shapes, tmp_path_factory):
     """Return a function that starts trainings and does not wait for them; what is left of them is killed at last."""
     launches = []
 
     def begin(callbacks, *trainings, **facts):
         folder = tmp_path_factory.mktemp("launch")
-        given = [{**ARGUMENTS, "data": str(coco8), "project": str(folder), **training} for training in trainings]
+        given = [{**ARGUMENTS, "data": str(shapes), "project": str(folder), **training} for training in trainings]
         launches.append(Launch(folder, functools.partial(callbacks, folder), given, **facts))
         return launches[-1]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from tests.distributed.cpu_trainer import CPUTrainer
-from tests.helpers import TINY
+from tests.helpers import TINY, TINY_MODEL
 
 ROOT = Path(__file__).parents[2]
 ARGUMENTS = {**TINY, "batch": 2, "nbs": 2, "epochs": 9, "optimizer": "AdamW", "warmup_epochs": 1}
@@ -31,7 +31,7 @@ class Launch:
         trainings,
         *,
         functions=(),
-        model="yolo26n.yaml",
+        model=TINY_MODEL,
         trainer=CPUTrainer,
         resume=False,
         pass_on=False,

@@ -4,19 +4,25 @@ import pytest
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY
+from tests.helpers import TINY, TINY_MODEL
 
 
 @pytest.fixture
-def train(coco8, tmp_path):
-    """Return a function that trains YOLO26n from scratch with callbacks, and returns the attachment."""
+def architecture():
+    """The model that `train` trains; a file of tests in which the layers matter takes a real one."""
+    return TINY_MODEL
+
+
+@pytest.fixture
+def train(shapes, architecture, tmp_path):
+    """Return a function that trains the smallest model with callbacks, and returns the attachment."""
 
     def run(callbacks=None, *, model=None, before=None, **arguments):
-        model = model or YOLO("yolo26n.yaml", verbose=False)
+        model = model or YOLO(architecture, verbose=False)
         attachment = ycb.attach(model, callbacks)
         if before is not None:
             before(model)
-        settings = {**TINY, "data": str(coco8), "epochs": 3, "project": str(tmp_path), "name": "run"}
+        settings = {**TINY, "data": str(shapes), "epochs": 3, "project": str(tmp_path), "name": "run"}
         model.train(**{**settings, **arguments})
         run.model = model
         return attachment

@@ -11,6 +11,7 @@ from ultralytics import YOLO
 from ultralytics.nn.tasks import load_checkpoint
 
 import yolo_callbacks as ycb
+from tests.helpers import TINY_MODEL
 from yolo_callbacks import (
     CSVLogger,
     EarlyStopping,
@@ -217,7 +218,7 @@ def test_csv_logger_with_a_column_that_appears_later(train):
         if trainer.epoch >= 1:
             trainer.metrics["custom/energy"] = 1.5 + trainer.epoch
 
-    model = YOLO("yolo26n.yaml", verbose=False)
+    model = YOLO(TINY_MODEL, verbose=False)
     model.add_callback("on_fit_epoch_end", add_late)  # before ours, so that its value is in our record
     run = train([CSVLogger(separator=";")], model=model, epochs=3)
     frame = pd.read_csv(run.save_dir / "callbacks" / "epochs.csv", sep=";")

@@ -12,7 +12,7 @@ from ultralytics.data.augment import Mosaic
 from ultralytics.utils.torch_utils import unwrap_model
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY
+from tests.helpers import TINY, TINY_MODEL
 from yolo_callbacks import EarlyStopping, Finish, LearningRateScheduler, ReduceLROnPlateau
 from yolo_callbacks.core.journal import read_journal
 
@@ -95,11 +95,11 @@ def crash_in(event, epoch):
 
 
 @pytest.fixture(scope="module")
-def run(coco8, tmp_path_factory):
+def run(shapes, tmp_path_factory):
     """Return a function that trains and gives (attachment, what was seen)."""
 
     def train(callbacks, *functions, model=None, resume=False, **arguments):
-        model, seen = model or YOLO("yolo26n.yaml", verbose=False), Seen()
+        model, seen = model or YOLO(TINY_MODEL, verbose=False), Seen()
         attachment = ycb.attach(model, callbacks)
         model.add_callback("on_train_start", seen.count_boxes)
         model.add_callback("on_train_epoch_start", seen.begin)
@@ -108,7 +108,7 @@ def run(coco8, tmp_path_factory):
         for event, function in functions:
             model.add_callback(event, function)
         project = str(tmp_path_factory.mktemp("finish"))
-        given = {"resume": True} if resume else {**ARGUMENTS, "data": str(coco8), "project": project, **arguments}
+        given = {"resume": True} if resume else {**ARGUMENTS, "data": str(shapes), "project": project, **arguments}
         with contextlib.suppress(Crash):
             model.train(**given)
         attachment.model = model

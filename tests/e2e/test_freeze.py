@@ -59,7 +59,7 @@ def watch(model, epochs):
 
 
 @pytest.fixture(scope="module")
-def run(coco8, tmp_path_factory):
+def run(shapes, tmp_path_factory):
     """Return a function that trains and gives (attachment, epochs, folder)."""
 
     def train(callbacks, model=None, before=None, **arguments):
@@ -70,7 +70,7 @@ def run(coco8, tmp_path_factory):
             model.add_callback(event, function)
         folder = tmp_path_factory.mktemp("freeze")
         resume = arguments.pop("resume", False)
-        given = {"resume": True} if resume else {**ARGUMENTS, "data": str(coco8), "project": str(folder), **arguments}
+        given = {"resume": True} if resume else {**ARGUMENTS, "data": str(shapes), "project": str(folder), **arguments}
         with contextlib.suppress(Crash):
             model.train(**given)
         return attachment, epochs
@@ -355,10 +355,10 @@ def test_it_cannot_come_when_the_training_has_begun(event, train):
         train([], before=lambda m: m.add_callback(event, getattr(callback, event)))
 
 
-def test_one_method_is_enough(coco8, tmp_path):
+def test_one_method_is_enough(shapes, tmp_path):
     model, epochs = YOLO("yolo26n.yaml", verbose=False), []
     model.add_callback("on_train_start", FreezeBackbone(1).on_train_start)
     watch(model, epochs)
-    model.train(**{**ARGUMENTS, "epochs": 2}, data=str(coco8), project=str(tmp_path), name="run")
+    model.train(**{**ARGUMENTS, "epochs": 2}, data=str(shapes), project=str(tmp_path), name="run")
     check_frozen(epochs[1], epochs[0])
     check_learns(epochs[2], epochs[1])

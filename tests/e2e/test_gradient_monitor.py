@@ -22,6 +22,11 @@ ONE_BY_ONE = {"batch": 1, "nbs": 1, "warmup_epochs": 0}
 """Four of them."""
 
 
+@pytest.fixture
+def architecture():
+    return "yolo26n.yaml"
+
+
 class Clipping:
     """Notes what PyTorch's clipping returns, and the norm of the head's gradients then, by epoch."""
 
@@ -201,7 +206,7 @@ def test_the_scale_is_taken_out_and_skipped_steps_are_counted(train, clipping):
 
 
 @pytest.fixture(scope="module")
-def pair(coco8, tmp_path_factory):
+def pair(shapes, tmp_path_factory):
     """Train without and with both monitors; the first training of a process is not compared."""
     folder, runs = tmp_path_factory.mktemp("pair"), {}
     for name, epochs in (("first", 1), ("without", 3), ("with", 3)):
@@ -210,7 +215,7 @@ def pair(coco8, tmp_path_factory):
             layers = ["model.4", "model.2.m.?", -1]
             ycb.attach(model, [GradientMonitor(every_n_steps=1), ActivationMonitor(layers, every_n_batches=1)])
         runs[name] = model
-        model.train(data=str(coco8), project=str(folder), name=name, epochs=epochs, **{**TINY, **BY_BATCH})
+        model.train(data=str(shapes), project=str(folder), name=name, epochs=epochs, **{**TINY, **BY_BATCH})
     return folder, runs
 
 
@@ -309,7 +314,7 @@ def test_running_out_of_memory_in_a_forward_pass(train, clipping):
 @pytest.mark.parametrize(
     ("event", "error"), [("on_train_batch_start", KeyboardInterrupt), ("on_train_batch_end", RuntimeError)]
 )
-def test_nothing_is_left_after_an_exception(error, event, coco8, tmp_path):
+def test_nothing_is_left_after_an_exception(error, event, shapes, tmp_path):
     def fail(trainer):
         raise error("enough")
 
@@ -317,7 +322,7 @@ def test_nothing_is_left_after_an_exception(error, event, coco8, tmp_path):
     ycb.attach(model, monitors())
     model.add_callback(event, fail)
     with pytest.raises(error):
-        model.train(data=str(coco8), project=str(tmp_path), epochs=3, **{**TINY, **BY_BATCH})
+        model.train(data=str(shapes), project=str(tmp_path), epochs=3, **{**TINY, **BY_BATCH})
     assert left_behind(model) == []
     assert [name for name in vars(model.trainer) if name == "optimizer_step"] == []
 
@@ -360,11 +365,11 @@ def test_layers_that_are_not_there_fail_before_the_first_epoch(callback, message
 # ---------------------------------------------------------------------------------------------- more than one run
 
 
-def test_one_model_trained_twice_and_resumed(coco8, tmp_path, clipping):
+def test_one_model_trained_twice_and_resumed(shapes, tmp_path, clipping):
     model = YOLO("yolo26n.yaml", verbose=False)
     run = ycb.attach(model, monitors())
     clipping.watch(model)
-    settings = {"data": str(coco8), "project": str(tmp_path), **TINY, **BY_BATCH}
+    settings = {"data": str(shapes), "project": str(tmp_path), **TINY, **BY_BATCH}
     model.train(name="one", epochs=1, **settings)
     check_norms(run, clipping)
 
@@ -384,12 +389,12 @@ def test_one_model_trained_twice_and_resumed(coco8, tmp_path, clipping):
     assert left_behind(resumed) == []
 
 
-def test_registered_by_one_method_alone(coco8, tmp_path, clipping):
+def test_registered_by_one_method_alone(shapes, tmp_path, clipping):
     model = YOLO("yolo26n.yaml", verbose=False)
     for callback in (GradientMonitor(every_n_steps=1), ActivationMonitor(every_n_batches=1), CSVLogger()):
         model.add_callback("on_train_epoch_start", callback.on_train_epoch_start)
     clipping.watch(model)
-    model.train(data=str(coco8), project=str(tmp_path), name="run", epochs=2, **{**TINY, **BY_BATCH})
+    model.train(data=str(shapes), project=str(tmp_path), name="run", epochs=2, **{**TINY, **BY_BATCH})
     frame = pd.read_csv(tmp_path / "run" / "callbacks" / "epochs.csv")
     assert frame["gradients/norm"].tolist() == pytest.approx(
         [statistics.mean(norms) for norms in clipping.norms.values()], rel=1e-5

@@ -12,20 +12,21 @@ from ultralytics import YOLO
 from ultralytics.models.yolo.detect import DetectionTrainer
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY
+from tests.helpers import TINY, TINY_MODEL
 from yolo_callbacks.core.background import Background
 from yolo_callbacks.core.checkpoints import CheckpointStore
 from yolo_callbacks.core.journal import read_journal
 
 PROGRAM = """
 import os, sys
+from tests.helpers import TINY_MODEL
 from ultralytics import YOLO
 import yolo_callbacks as ycb
 from tests.e2e.test_killed import callbacks, ARGUMENTS
 from yolo_callbacks.core.journal import Journal
 
 data, project, moment = sys.argv[1:]
-model = YOLO("yolo26n.yaml", verbose=False)
+model = YOLO(TINY_MODEL, verbose=False)
 ycb.attach(model, callbacks())
 if moment == "after the checkpoint":
     model.add_callback("on_model_save", lambda trainer: trainer.epoch == 3 and os._exit(9))
@@ -77,8 +78,8 @@ def resume(checkpoint):
 
 
 @pytest.mark.parametrize("moment", ["after the checkpoint", "after the journal"])
-def test_a_killed_run_goes_on(moment, coco8, tmp_path):
-    words = [sys.executable, "-c", PROGRAM, str(coco8), str(tmp_path), moment]
+def test_a_killed_run_goes_on(moment, shapes, tmp_path):
+    words = [sys.executable, "-c", PROGRAM, str(shapes), str(tmp_path), moment]
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     assert subprocess.run(words, env=inherited, capture_output=True, check=False).returncode == 9
     folder = tmp_path / "run"
@@ -133,11 +134,11 @@ def test_a_checkpoint_knows_the_epochs_where_every_log_is_gone(tmp_path, train):
     assert run.history["EarlyStopping/wait"].tolist() == [0, 1, 2, 3, 4, 5]
 
 
-def test_a_run_that_was_started_without_us_is_resumed_with_us(coco8, tmp_path):
-    model = YOLO("yolo26n.yaml", verbose=False)
+def test_a_run_that_was_started_without_us_is_resumed_with_us(shapes, tmp_path):
+    model = YOLO(TINY_MODEL, verbose=False)
     crash_in_epoch(4)(model)
     with pytest.raises(KeyboardInterrupt):
-        model.train(data=str(coco8), project=str(tmp_path), name="run", **ARGUMENTS)
+        model.train(data=str(shapes), project=str(tmp_path), name="run", **ARGUMENTS)
     run = resume(tmp_path / "run" / "weights" / "last.pt")
     assert run.history.index.tolist() == [1, 2, 3, 4, 5, 6]
     assert run.history["EarlyStopping/wait"].tolist() == [0, 1, 2, 3, 4, 5]

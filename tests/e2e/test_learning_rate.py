@@ -3,7 +3,7 @@
 import pytest
 from ultralytics import YOLO
 
-from tests.helpers import TINY
+from tests.helpers import TINY, TINY_MODEL
 from yolo_callbacks import LearningRateScheduler, ReduceLROnPlateau
 
 EPOCHS = 14
@@ -15,17 +15,17 @@ def trace(model, store):
 
 
 @pytest.fixture(scope="module")
-def untouched(coco8, tmp_path_factory):
+def untouched(shapes, tmp_path_factory):
     """Return a function that gives the trace of a run without us; each setting is trained once."""
     known = {}
 
     def run(**arguments):
         key = tuple(sorted(arguments.items()))
         if key not in known:
-            model, rates = YOLO("yolo26n.yaml", verbose=False), []
+            model, rates = YOLO(TINY_MODEL, verbose=False), []
             trace(model, rates)
             folder = str(tmp_path_factory.mktemp("plain"))
-            model.train(**{**TINY, **arguments}, data=str(coco8), epochs=EPOCHS, project=folder)
+            model.train(**{**TINY, **arguments}, data=str(shapes), epochs=EPOCHS, project=folder)
             known[key] = rates
         return known[key]
 

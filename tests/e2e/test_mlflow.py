@@ -22,7 +22,7 @@ import mlflow
 from mlflow import MlflowClient
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY, record
+from tests.helpers import TINY, TINY_MODEL, record
 from yolo_callbacks.callback import Callback, Priority
 from yolo_callbacks.core.journal import Entry, read_journal
 from yolo_callbacks.reporting.deliverables import deliverables
@@ -184,7 +184,7 @@ class Whole:
 
 
 @pytest.fixture(scope="module")
-def whole(server, coco8, tmp_path_factory):
+def whole(server, shapes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     long = "x" * 700
     callbacks = [
@@ -208,9 +208,9 @@ def whole(server, coco8, tmp_path_factory):
         logging.getLogger("ultralytics").addHandler(handler)
         logging.getLogger("mlflow").addHandler(handler)
         try:
-            model = YOLO("yolo26n.yaml", verbose=False)
+            model = YOLO(TINY_MODEL, verbose=False)
             ycb.attach(model, callbacks)
-            model.train(**{**TINY, "plots": True}, data=str(coco8), epochs=3, project=str(folder), name="run")
+            model.train(**{**TINY, "plots": True}, data=str(shapes), epochs=3, project=str(folder), name="run")
         finally:
             for name in (None, "ultralytics", "mlflow"):
                 logging.getLogger(name).removeHandler(handler)
@@ -222,7 +222,7 @@ def whole(server, coco8, tmp_path_factory):
 
 def test_a_run_has_its_parameters(whole):
     params = whole.run.data.params
-    assert [params[name] for name in ("epochs", "model", "imgsz", "patience")] == ["3", "yolo26n.yaml", "64", "100"]
+    assert [params[name] for name in ("epochs", "model", "imgsz", "patience")] == ["3", TINY_MODEL, "64", "100"]
     assert params["EarlyStopping.patience"] == "50"
     assert params["ModelCheckpoint-2.every_n_epochs"] == "1"
     assert not any(name.startswith("MLflow") for name in params)
@@ -329,7 +329,7 @@ PROGRAM = """
 import os, signal, sys
 from ultralytics import YOLO, settings
 import yolo_callbacks as ycb
-from tests.helpers import TINY
+from tests.helpers import TINY, TINY_MODEL
 
 class Kill(ycb.Callback):
     def act(self, session):
@@ -339,13 +339,13 @@ class Kill(ycb.Callback):
 
 settings.update({"sync": False, "tensorboard": False, "mlflow": True, "wandb": False})
 tracker = ycb.MLflow()
-model = YOLO("yolo26n.yaml", verbose=False)
+model = YOLO(TINY_MODEL, verbose=False)
 ycb.attach(model, [tracker, Kill()])
 model.train(**TINY, data=sys.argv[1], epochs=3, project=sys.argv[2], name="run")
 """
 
 
-def test_a_killed_training_beside_ultralytics_own_logging(coco8, client, server, tmp_path, monkeypatch):
+def test_a_killed_training_beside_ultralytics_own_logging(shapes, client, server, tmp_path, monkeypatch):
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")},
         "YOLO_CONFIG_DIR": str(tmp_path),
@@ -353,7 +353,7 @@ def test_a_killed_training_beside_ultralytics_own_logging(coco8, client, server,
         "MLFLOW_EXPERIMENT_NAME": "killed",
         "MLFLOW_RUN": "by the environment",
     }
-    words = [sys.executable, "-c", PROGRAM, str(coco8), str(tmp_path)]
+    words = [sys.executable, "-c", PROGRAM, str(shapes), str(tmp_path)]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300, check=False)
     output = done.stdout + done.stderr
     assert done.returncode == -signal.SIGKILL, output

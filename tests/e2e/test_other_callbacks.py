@@ -10,7 +10,7 @@ import torch
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY
+from tests.helpers import TINY, TINY_MODEL
 from tests.platform_server import Platform, train_in_process
 from yolo_callbacks import StopReason
 from yolo_callbacks.callback import TRAIN_EVENTS
@@ -52,6 +52,7 @@ def assert_is_whole(folder, number):
 # In a process of its own: the integrations are off wherever pytest is loaded.
 PROGRAM = """
 import json, sys
+from tests.helpers import TINY_MODEL
 from ultralytics import YOLO, settings
 import yolo_callbacks as ycb
 
@@ -59,7 +60,7 @@ data, project, arguments, numbers = sys.argv[1], sys.argv[2], json.loads(sys.arg
 settings.update({"sync": False, "tensorboard": True, "mlflow": True, "wandb": True})
 # the first training of a process may draw other random numbers than all later ones: it is not compared
 for name, epochs in (("first", 1), ("without", 3), ("with", 3), ("numbers", 3), ("cancelled", 200), ("refused", 200)):
-    model = YOLO("yolo26n.yaml", verbose=False)
+    model = YOLO(TINY_MODEL, verbose=False)
     more = [ycb.PlatformLogger(numbers)] if name == "numbers" else []
     ours = ycb.default_callbacks()[: None if name in ("with", "cancelled") else -1]  # pictures take long
     run = ycb.attach(model, [*ours, *more]) if name not in ("first", "without") else None
@@ -93,7 +94,7 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def runs(coco8, tmp_path_factory):
+def runs(shapes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("integrations")
     platform = Platform({("cancelled", "epoch_end"): cancel, ("refused", "training_started"): refuse})
     environment = {
@@ -103,7 +104,7 @@ def runs(coco8, tmp_path_factory):
         "WANDB_MODE": "offline",
         "WANDB_SILENT": "true",
     }
-    words = [str(coco8), str(folder / "runs"), json.dumps(TINY), json.dumps(CHOSEN)]
+    words = [str(shapes), str(folder / "runs"), json.dumps(TINY), json.dumps(CHOSEN)]
     done = train_in_process(PROGRAM, words, folder, platform, **environment)
     platform.close()
     assert done.returncode == 0, done.stdout + done.stderr
@@ -285,7 +286,7 @@ def train_beside(request, train):
             for event, function in functions:
                 model.add_callback(event, function)
 
-        model = YOLO("yolo26n.yaml", verbose=False)
+        model = YOLO(TINY_MODEL, verbose=False)
         if run.first:
             register(model)
         return train(quick(), model=model, before=None if run.first else register, **arguments)
@@ -348,7 +349,7 @@ def test_functions_that_remove_themselves_cost_nobody_an_epoch(train_beside, tmp
     assert run_json(tmp_path / "run")["status"] == "finished"
 
 
-def test_a_function_that_is_added_during_a_run_is_called_as_it_would_be_without_us(train_beside, coco8, tmp_path):
+def test_a_function_that_is_added_during_a_run_is_called_as_it_would_be_without_us(train_beside, shapes, tmp_path):
     def adders(calls):
         def note(event):
             return lambda trainer: calls.append((event, trainer.epoch))
@@ -363,10 +364,10 @@ def test_a_function_that_is_added_during_a_run_is_called_as_it_would_be_without_
     seen = []
     run = train_beside(adders(seen), epochs=3)
     assert_is_whole(run.save_dir, 3)
-    model, expected = YOLO("yolo26n.yaml", verbose=False), []
+    model, expected = YOLO(TINY_MODEL, verbose=False), []
     for event, function in adders(expected):
         model.add_callback(event, function)
-    model.train(data=str(coco8), epochs=3, project=str(tmp_path), name="without", **TINY)
+    model.train(data=str(shapes), epochs=3, project=str(tmp_path), name="without", **TINY)
     assert seen == expected
 
 
@@ -449,7 +450,7 @@ def test_a_function_that_stops_the_trainer_is_told_apart(event, train, tmp_path)
     def stop(trainer):
         trainer.stop = trainer.stop or trainer.epoch == 1
 
-    model = YOLO("yolo26n.yaml", verbose=False)
+    model = YOLO(TINY_MODEL, verbose=False)
     model.add_callback(event, stop)
     run = train(quick(), model=model, epochs=9)
     assert run.stop_reason is StopReason.EXTERNAL

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -9,7 +10,7 @@ import yaml
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY
+from tests.helpers import TINY, TINY_MODEL
 from yolo_callbacks import (
     CSVLogger,
     EarlyStopping,
@@ -43,54 +44,70 @@ def run_task(task, callbacks, folder, *, epochs=1, model=None, **arguments):
     return run
 
 
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory):
+    """A data set of 80 classes, of which the four shapes occur."""
+    data = build_shapes(tmp_path_factory.mktemp("crowd") / "data", train=4, val=4, size=64) / "data.yaml"
+    content = yaml.safe_load(data.read_text())
+    content["names"].update({number: f"absent-{number}" for number in range(4, 80)})
+    data.write_text(yaml.safe_dump(content))
+    return data
+
+
+@pytest.fixture
+def train(train, crowd):
+    """Return the function that trains, on the crowd."""
+    return partial(train, data=str(crowd))
+
+
 # ----------------------------------------------------------------------------------------------- by name alone
 
 
 @pytest.fixture(scope="module")
-def watched(coco8, tmp_path_factory):
+def watched(crowd, tmp_path_factory):
     """A training in which classes are only watched, without a `PerClassMetrics`."""
     folder = tmp_path_factory.mktemp("watched")
-    model = YOLO("yolo26n.yaml", verbose=False)
+    model = YOLO(TINY_MODEL, verbose=False)
     run = ycb.attach(
         model,
         [
-            EarlyStopping(monitor="mAP50-95/person", patience=2, restore_best_weights=True),
-            ReduceLROnPlateau(monitor="recall/dog", patience=1),
-            ModelCheckpoint("{epoch:03d}-{mAP50/elephant:.3f}", monitor="worst_class"),
+            EarlyStopping(monitor="mAP50-95/circle", patience=2, restore_best_weights=True),
+            ReduceLROnPlateau(monitor="recall/triangle", patience=1),
+            ModelCheckpoint("{epoch:03d}-{mAP50/square:.3f}", monitor="worst_class"),
             CSVLogger(),
         ],
     )
-    model.train(data=str(coco8), epochs=9, project=str(folder), name="run", **TINY)
+    model.train(data=str(crowd), epochs=9, project=str(folder), name="run", **TINY)
     return run
 
 
 def test_a_class_can_be_watched_by_its_name(watched):
     assert len(watched.history) == 3
-    assert watched.stop_message.startswith("stop, mAP50-95/person has not improved for 2 epochs")
+    assert watched.stop_message.startswith("stop, mAP50-95/circle has not improved for 2 epochs")
     assert columns(watched)["EarlyStopping/wait"].tolist() == [0, 1, 2]
     assert (watched.save_dir / "weights" / "001-0.000.pt").exists()
-    assert (watched.save_dir / "weights" / "restore-mAP50-95-person.pt").exists()
+    assert (watched.save_dir / "weights" / "restore-mAP50-95-circle.pt").exists()
 
 
 def test_what_is_watched_is_recorded_and_nothing_more(watched):
-    expected = ["mAP50-95/person", "recall/dog", "worst_class", "mAP50/elephant"]
+    expected = ["mAP50-95/circle", "recall/triangle", "worst_class", "mAP50/square"]
     theirs = ("train/", "val/", "metrics/", "lr/", "EarlyStopping/", "ReduceLROnPlateau/")
     assert [c for c in columns(watched) if ("/" in c or c == "worst_class") and not c.startswith(theirs)] == expected
     for entry in read_journal(watched.save_dir / "callbacks" / "journal.jsonl").entries:
         assert set(expected) <= entry.record.metrics.keys()
-        assert 0 <= entry.record.metrics["worst_class"] <= entry.record.metrics["mAP50-95/person"]
+        assert 0 <= entry.record.metrics["worst_class"] <= entry.record.metrics["mAP50-95/circle"]
     assert not (watched.save_dir / "callbacks" / "classes.csv").exists()
 
 
 @pytest.mark.parametrize(
     ("callback", "message"),
     [
-        (EarlyStopping(monitor="mAP50-95/persn"), r"EarlyStopping: 'mAP50-95/persn': this run has no class 'persn' "
-         r"\(did you mean 'person'\?\); it has 'person', 'bicycle', .* and 72 more"),
-        (ModelCheckpoint(monitor="recall/airplane"), "no 'airplane' occurs in the validation set, only 'person', "),
-        (ModelCheckpoint("{epoch}-{mAP50/airplane:.2f}"), "no 'airplane' occurs in the validation set"),
-        (ReduceLROnPlateau(monitor="mIoU/person"), "there is no mIoU of a class here; there is precision, recall, "),
-        (PerClassMetrics(classes=["person", "zebr"]), r"PerClassMetrics: this run has no class 'zebr' \(did you mean"),
+        (EarlyStopping(monitor="mAP50-95/circl"), r"EarlyStopping: 'mAP50-95/circl': this run has no class 'circl' "
+         r"\(did you mean 'circle'\?\); it has 'circle', 'triangle', .* and 72 more"),
+        (ModelCheckpoint(monitor="recall/absent-7"), "no 'absent-7' occurs in the validation set, only 'circle', "),
+        (ModelCheckpoint("{epoch}-{mAP50/absent-7:.2f}"), "no 'absent-7' occurs in the validation set"),
+        (ReduceLROnPlateau(monitor="mIoU/circle"), "there is no mIoU of a class here; there is precision, recall, "),
+        (PerClassMetrics(classes=["circle", "sta"]), r"PerClassMetrics: this run has no class 'sta' \(did you mean"),
         (PerClassMetrics(metrics=["top1"]), "PerClassMetrics: there is no top1 of a class here"),
     ],
 )  # fmt: skip
@@ -109,10 +126,10 @@ def test_a_function_sees_the_classes_that_are_listed(train):
     seen = []
 
     def people(m):
-        seen.append((m["recall/person"], m["worst_class"]))
-        return m["recall/person"] + m["precision/dog"]
+        seen.append((m["recall/circle"], m["worst_class"]))
+        return m["recall/circle"] + m["precision/triangle"]
 
-    listed = PerClassMetrics(classes=["person", "dog"], heatmap=None)
+    listed = PerClassMetrics(classes=["circle", "triangle"], heatmap=None)
     run = train([listed, EarlyStopping(monitor=people, mode="max", patience=1)])
     assert len(run.history) == 2
     assert seen
@@ -124,12 +141,12 @@ def test_a_function_sees_the_classes_that_are_listed(train):
 
 
 @pytest.fixture(scope="module")
-def many(coco8, tmp_path_factory):
+def many(crowd, tmp_path_factory):
     """A training with 80 classes, most of which are absent, killed by an error and gone on with."""
     folder = tmp_path_factory.mktemp("many")
     callbacks = [
         PerClassMetrics(refresh_seconds=0),
-        PerClassMetrics(classes=["person", "dog", "bus"], filename="few.csv", heatmap="few.png"),
+        PerClassMetrics(classes=["circle", "triangle", "star"], filename="few.csv", heatmap="few.png"),
         CSVLogger(),
     ]
 
@@ -137,26 +154,26 @@ def many(coco8, tmp_path_factory):
         if trainer.epoch == 3:
             raise RuntimeError("the machine is on fire")
 
-    model = YOLO("yolo26n.yaml", verbose=False)
+    model = YOLO(TINY_MODEL, verbose=False)
     run = ycb.attach(model, callbacks)
     model.add_callback("on_train_epoch_end", fail)
     with pytest.raises(RuntimeError, match="on fire"):
-        model.train(data=str(coco8), epochs=5, project=str(folder), name="run", **TINY)
+        model.train(data=str(crowd), epochs=5, project=str(folder), name="run", **TINY)
     before = table(run)
     log = run.save_dir / "callbacks" / "classes.csv"
     whole = "".join(f"4,a class,{i},,,,\n" for i in range(80))  # of an epoch that runs again
-    log.write_text(f"{log.read_text()}{whole}5,person,3,0.1", newline="")
+    log.write_text(f"{log.read_text()}{whole}5,circle,3,0.1", newline="")
     model = YOLO(run.save_dir / "weights" / "last.pt")
     resumed = ycb.attach(model, callbacks)
     model.train(resume=True)
     return before, resumed
 
 
-def test_every_class_has_a_row_in_every_epoch(many, coco8):
+def test_every_class_has_a_row_in_every_epoch(many, crowd):
     before, run = many
     assert before["epoch"].unique().tolist() == [1, 2, 3]
     rows = table(run)
-    names = list(yaml.safe_load(coco8.read_text())["names"].values())
+    names = list(yaml.safe_load(crowd.read_text())["names"].values())
     for epoch in range(1, 6):
         assert rows[rows["epoch"] == epoch]["class"].tolist() == names
     assert len(rows) == 5 * 80
@@ -170,8 +187,8 @@ def test_absent_classes_are_left_empty(many):
     assert rows[there][KINDS].notna().all(axis=None)
     assert rows[~there][KINDS].isna().all(axis=None)
     wide = columns(many[1])
-    assert wide["mAP50-95/airplane"].isna().all()
-    assert wide["mAP50-95/person"].notna().all()
+    assert wide["mAP50-95/absent-7"].isna().all()
+    assert wide["mAP50-95/circle"].notna().all()
 
 
 def test_the_mean_of_the_classes_is_what_ultralytics_says(many):
@@ -187,7 +204,7 @@ def test_columns_are_the_main_metric_where_all_would_be_too_many(many):
     wide = columns(many[1])
     main = [c for c in wide if c.startswith("mAP50-95/")]
     assert len(main) == 80
-    assert {c for c in wide if c.startswith("recall/")} == {"recall/person", "recall/bus", "recall/dog"}
+    assert {c for c in wide if c.startswith("recall/")} == {"recall/circle", "recall/star", "recall/triangle"}
     assert wide["epoch"].tolist() == [1, 2, 3, 4, 5]
 
 
@@ -201,7 +218,7 @@ def test_the_pictures_are_drawn(many):
 def test_so_many_classes_that_only_summaries_are_columns(train):
     run = train([PerClassMetrics(max_columns=79), CSVLogger()], epochs=1)
     wide = columns(run)
-    assert not [c for c in wide if "/person" in c]
+    assert not [c for c in wide if "/circle" in c]
     assert {"worst_class", "classes/p10", "classes/median", "classes/at_zero"} <= set(wide)
     assert len(table(run)) == 80
     assert len((run.save_dir / "callbacks" / "journal.jsonl").read_bytes()) < 8000
@@ -209,10 +226,10 @@ def test_so_many_classes_that_only_summaries_are_columns(train):
 
 def test_only_validated_epochs_are_measured(train):
     run = train(
-        [PerClassMetrics(), EarlyStopping(monitor="mAP50-95/person", patience=5), CSVLogger()], epochs=3, val=False
+        [PerClassMetrics(), EarlyStopping(monitor="mAP50-95/circle", patience=5), CSVLogger()], epochs=3, val=False
     )
     assert table(run)["epoch"].unique().tolist() == [3]
-    assert columns(run)["mAP50-95/person"].isna().tolist() == [True, True, False]
+    assert columns(run)["mAP50-95/circle"].isna().tolist() == [True, True, False]
     assert columns(run)["EarlyStopping/wait"].tolist() == [0, 0, 0]
 
 
@@ -228,16 +245,16 @@ def test_a_full_disk_ends_nothing(train, monkeypatch):
 
     monkeypatch.setattr(storage, "append_lines", full)
     run = train([PerClassMetrics(heatmap=None), CSVLogger()], epochs=2)
-    assert columns(run)["mAP50-95/person"].notna().all()
+    assert columns(run)["mAP50-95/circle"].notna().all()
     assert table(run).empty
 
 
 def test_a_resume_without_the_journal_goes_on(train):
     """Ultralytics' own log has nothing of classes: those epochs count as not measured."""
     callbacks = [
-        EarlyStopping(monitor="mAP50-95/person", patience=2),
-        ModelCheckpoint("{epoch}-{recall/person:.1f}", monitor="worst_class"),
-        ModelCheckpoint("{epoch}-fit-{recall/person:.1f}"),
+        EarlyStopping(monitor="mAP50-95/circle", patience=2),
+        ModelCheckpoint("{epoch}-{recall/circle:.1f}", monitor="worst_class"),
+        ModelCheckpoint("{epoch}-fit-{recall/circle:.1f}"),
         CSVLogger(),
     ]
 
@@ -245,7 +262,7 @@ def test_a_resume_without_the_journal_goes_on(train):
         if trainer.epoch == 2:
             raise RuntimeError("the machine is on fire")
 
-    model = YOLO("yolo26n.yaml", verbose=False)
+    model = YOLO(TINY_MODEL, verbose=False)
     with pytest.raises(RuntimeError, match="on fire"):
         train(
             callbacks,
@@ -259,7 +276,7 @@ def test_a_resume_without_the_journal_goes_on(train):
     run = ycb.attach(again, callbacks)
     again.train(resume=True)
     wide = columns(run)
-    assert wide["mAP50-95/person"].isna().tolist() == [True, True, False, False, False]
+    assert wide["mAP50-95/circle"].isna().tolist() == [True, True, False, False, False]
     assert wide["EarlyStopping/wait"].tolist() == [0, 0, 0, 1, 2]
     kept = json.loads((folder / "callbacks" / "run.json").read_text())["checkpoints"]
     assert "weights/3-0.0.pt" in {item["file"] for item in kept}

@@ -8,7 +8,7 @@ import torch
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY
+from tests.helpers import TINY, TINY_MODEL
 from tests.platform_server import KEY, SIGNATURE, Platform, train_in_process
 from yolo_callbacks import StopReason
 from yolo_callbacks.callback import TRAIN_EVENTS
@@ -18,6 +18,7 @@ from yolo_callbacks.core.versions import ultralytics_is_at_least
 # In a process of its own: the integration is off wherever pytest is loaded.
 BEGIN = """
 import json, os, sys, time, urllib.request
+from tests.helpers import TINY_MODEL
 from ultralytics import YOLO, settings
 import yolo_callbacks as ycb
 from yolo_callbacks.trainer import platform_guard
@@ -30,7 +31,7 @@ def server(path):
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     opener.open(os.environ["ULTRALYTICS_PLATFORM_URL"] + path).read()
 
-def train(name, epochs=1, *, attached=True, numbers=None, functions=(), model="yolo26n.yaml", **more):
+def train(name, epochs=1, *, attached=True, numbers=None, functions=(), model=TINY_MODEL, **more):
     model = YOLO(model, verbose=False)
     callbacks = [ycb.EarlyStopping(patience=50), ycb.PlatformLogger(numbers), ycb.CSVLogger()]
     run = ycb.attach(model, callbacks) if attached else None
@@ -151,9 +152,9 @@ def run_json(folder):
     return json.loads((folder / "callbacks" / "run.json").read_text())
 
 
-def run_program(program, answers, coco8, folder):
+def run_program(program, answers, shapes, folder):
     platform = Platform(answers)
-    words = [str(coco8), str(folder / "runs"), json.dumps(TINY)]
+    words = [str(shapes), str(folder / "runs"), json.dumps(TINY)]
     try:
         return Runs(folder, platform, train_in_process(program, words, folder, platform))
     finally:
@@ -161,7 +162,7 @@ def run_program(program, answers, coco8, folder):
 
 
 @pytest.fixture(scope="module")
-def runs(coco8, tmp_path_factory):
+def runs(shapes, tmp_path_factory):
     answers = {
         ("bare", "upload"): {},
         ("fieldless", "upload"): {},
@@ -175,7 +176,7 @@ def runs(coco8, tmp_path_factory):
         **everything("broken", 500),
         **everything("garbled", b"{not JSON"),
     }
-    return run_program(ANSWERS, answers, coco8, tmp_path_factory.mktemp("platform"))
+    return run_program(ANSWERS, answers, shapes, tmp_path_factory.mktemp("platform"))
 
 
 def test_what_functions_return_arrives_in_each_epoch(runs):
@@ -310,10 +311,10 @@ def waits_for_the_program(name):
 
 
 @pytest.fixture(scope="module")
-def waiting(coco8, tmp_path_factory):
+def waiting(shapes, tmp_path_factory):
     events = {"unanswered": "training_started", "slow": "epoch_end", "uploading": "put"}
     answers = {(name, event): waits_for_the_program(name) for name, event in events.items()}
-    return run_program(WAITS, answers, coco8, tmp_path_factory.mktemp("waiting"))
+    return run_program(WAITS, answers, shapes, tmp_path_factory.mktemp("waiting"))
 
 
 @pytest.mark.parametrize(("name", "number"), [("unanswered", 1), ("slow", 2), ("uploading", 1), ("away", 1)])
@@ -426,9 +427,9 @@ def ours_in(metrics):
 
 
 @pytest.mark.parametrize("what", WHATEVER)
-def test_the_trainers_metrics_are_as_before_whatever_comes_next(what, train, tmp_path, coco8):
+def test_the_trainers_metrics_are_as_before_whatever_comes_next(what, train, tmp_path, shapes):
     functions, arguments = WHATEVER[what]
-    witness, model = Witness(), YOLO("yolo26n.yaml", verbose=False)
+    witness, model = Witness(), YOLO(TINY_MODEL, verbose=False)
     before = lambda model: witness.register(model, functions)  # noqa: E731
     callbacks = [ycb.PlatformLogger(["lr_factor", "seconds"]), ycb.EarlyStopping(patience=1)]
     run = train(callbacks, model=model, before=before, **{"epochs": 2, **arguments})
@@ -451,7 +452,7 @@ def test_an_exception_of_another_function_leaves_the_metrics_as_before(error, tr
         if trainer.epoch == 1:
             raise error
 
-    held, witness, model = [], Witness(), YOLO("yolo26n.yaml", verbose=False)
+    held, witness, model = [], Witness(), YOLO(TINY_MODEL, verbose=False)
     with pytest.raises(error):
         train(
             [ycb.PlatformLogger(["lr_factor"])],
@@ -466,7 +467,7 @@ def test_an_exception_of_another_function_leaves_the_metrics_as_before(error, tr
 
 
 def test_a_function_that_is_registered_before_ours_comes_too_early(train, tmp_path):
-    seen, model = [], YOLO("yolo26n.yaml", verbose=False)
+    seen, model = [], YOLO(TINY_MODEL, verbose=False)
     model.add_callback("on_fit_epoch_end", lambda trainer: seen.append(ours_in(trainer.metrics)))
     train([ycb.PlatformLogger(["lr_factor"])], model=model, epochs=1)
     assert seen == [[], []]
@@ -495,7 +496,7 @@ def test_a_name_that_is_unknown_or_taken_ends_the_run_before_it_begins(train, tm
 
 
 def test_what_is_sent_by_default(train, tmp_path):
-    witness, model = Witness(), YOLO("yolo26n.yaml", verbose=False)
+    witness, model = Witness(), YOLO(TINY_MODEL, verbose=False)
     callbacks = [ycb.PlatformLogger(), ycb.EarlyStopping(patience=9), ycb.GradientMonitor()]
     train(callbacks, model=model, epochs=1, before=lambda model: witness.register(model, []))
     names = set(witness.after[0])

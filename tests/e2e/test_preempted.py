@@ -12,7 +12,7 @@ from ultralytics import YOLO
 from ultralytics.utils.patches import torch_load
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY
+from tests.helpers import TINY, TINY_MODEL
 from yolo_callbacks.core.manifest import read_manifest
 
 
@@ -94,23 +94,23 @@ SLOW = """
 import sys, time
 from ultralytics import YOLO
 import yolo_callbacks as ycb
-from tests.helpers import TINY
+from tests.helpers import TINY, TINY_MODEL
 
 def sleep(trainer):
     if trainer.epoch == 1:
         print("asleep", flush=True)
         time.sleep(60)
 
-model = YOLO("yolo26n.yaml", verbose=False)
+model = YOLO(TINY_MODEL, verbose=False)
 ycb.attach(model, [ycb.PreemptionHandler()])
 model.add_callback("on_train_batch_start", sleep)
 model.train(data=sys.argv[1], project=sys.argv[2], name="run", epochs=3, **TINY)
 """
 
 
-def test_a_second_signal_ends_it_at_once(coco8, tmp_path):
+def test_a_second_signal_ends_it_at_once(shapes, tmp_path):
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
-    words = [sys.executable, "-c", SLOW, str(coco8), str(tmp_path)]
+    words = [sys.executable, "-c", SLOW, str(shapes), str(tmp_path)]
     with subprocess.Popen(words, env=inherited, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as program:
         while "asleep" not in program.stdout.readline():
             assert program.poll() is None
@@ -164,15 +164,15 @@ def test_handlers_are_put_back_after_every_end(train):
         signal.signal(signal.SIGUSR1, mine)
 
 
-def test_nothing_is_installed_outside_the_main_thread(coco8, tmp_path):
+def test_nothing_is_installed_outside_the_main_thread(shapes, tmp_path):
     before, seen, failed = signal.getsignal(signal.SIGTERM), [], []
 
     def run():
         try:
-            model = YOLO("yolo26n.yaml", verbose=False)
+            model = YOLO(TINY_MODEL, verbose=False)
             ycb.attach(model, callbacks())
             model.add_callback("on_train_epoch_start", lambda t: seen.append(signal.getsignal(signal.SIGTERM)))
-            model.train(data=str(coco8), project=str(tmp_path), name="run", epochs=2, **TINY)
+            model.train(data=str(shapes), project=str(tmp_path), name="run", epochs=2, **TINY)
         except BaseException as error:
             failed.append(error)
 

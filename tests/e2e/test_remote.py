@@ -13,7 +13,7 @@ import pytest
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY
+from tests.helpers import TINY, TINY_MODEL
 from tests.receiver import TIMEOUT, Receiver, free_port
 from tests.reporting.test_webhook import hmac_sha256
 
@@ -32,7 +32,7 @@ BROKEN = 3  # the epoch that the user's own function breaks
 
 
 @pytest.fixture(scope="module")
-def story(coco8, tmp_path_factory):
+def story(shapes, tmp_path_factory):
     """Train until a user's function raises, resume to the end; return what was received, logged and written."""
     folder, lines, gate = tmp_path_factory.mktemp("remote"), [], threading.Event()
 
@@ -78,10 +78,10 @@ def story(coco8, tmp_path_factory):
             ]
 
         try:
-            model = YOLO("yolo26n.yaml", verbose=False)
+            model = YOLO(TINY_MODEL, verbose=False)
             first = ycb.attach(model, callbacks())
             model.add_callback("on_train_epoch_start", fail)
-            settings = {**TINY, "data": str(coco8), "epochs": EPOCHS, "project": str(folder), "name": "run"}
+            settings = {**TINY, "data": str(shapes), "epochs": EPOCHS, "project": str(folder), "name": "run"}
             with pytest.raises(RuntimeError, match="no answer") as error:
                 model.train(**settings)
             pictures = (folder / "run" / "callbacks" / "curves.png").read_bytes()
@@ -118,7 +118,7 @@ def test_every_message_comes_once_and_in_order(story):
     assert {message["lost"] for message in story.messages} == {0}
     noted = json.loads((story.folder / "callbacks" / "run.json").read_text())
     run = {"id": noted["id"], "name": "run", "project": story.folder.parent.name, "task": "detect"}
-    assert [message["run"] for message in story.messages[:4]] == [{**run, "model": "yolo26n.yaml"}] * 4
+    assert [message["run"] for message in story.messages[:4]] == [{**run, "model": "tiny26.yaml"}] * 4
     assert {message["run"]["id"] for message in story.messages} == {noted["id"]}
     assert story.messages[-1]["status"] == noted["status"] == "finished"
 

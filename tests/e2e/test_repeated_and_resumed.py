@@ -5,12 +5,12 @@ import pytest
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY
+from tests.helpers import TINY, TINY_MODEL
 from yolo_callbacks import CSVLogger, EarlyStopping, LearningRateScheduler, ModelCheckpoint, StopReason
 
 
 def test_each_training_starts_afresh(train, tmp_path):
-    model = YOLO("yolo26n.yaml", verbose=False)
+    model = YOLO(TINY_MODEL, verbose=False)
     run = train([EarlyStopping(monitor=lambda m: 1.0, mode="max", patience=2), CSVLogger()], model=model, epochs=8)
     first = run.save_dir
     assert len(run.history) == 3
@@ -96,7 +96,7 @@ def callbacks():
     ]
 
 
-def test_a_resumed_run_decides_as_if_it_had_never_stopped(train, coco8, tmp_path):
+def test_a_resumed_run_decides_as_if_it_had_never_stopped(train, shapes, tmp_path):
     whole = train(callbacks(), epochs=12, name="whole", optimizer="AdamW", close_mosaic=0)
 
     def crash(trainer):

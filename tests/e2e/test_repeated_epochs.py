@@ -12,7 +12,7 @@ import torch
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY
+from tests.helpers import TINY, TINY_MODEL
 from yolo_callbacks import (
     CSVLogger,
     EarlyStopping,
@@ -106,17 +106,17 @@ def facts(run):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(coco8, tmp_path_factory):
+def undisturbed(shapes, tmp_path_factory):
     """Return a function that gives the rates and facts of a run without accidents; each setting is trained once."""
     known = {}
 
     def run(arguments):
         key = tuple(sorted(arguments.items()))
         if key not in known:
-            model, passes = YOLO("yolo26n.yaml", verbose=False), []
+            model, passes = YOLO(TINY_MODEL, verbose=False), []
             attachment = ycb.attach(model, callbacks())
             trace(model, passes)
-            model.train(**{**TINY, **arguments}, data=str(coco8), project=str(tmp_path_factory.mktemp("plain")))
+            model.train(**{**TINY, **arguments}, data=str(shapes), project=str(tmp_path_factory.mktemp("plain")))
             known[key] = {epoch: rates for epoch, _, rates in passes}, facts(attachment)
             warm = IN_WARM_UP if arguments["warmup_epochs"] else 0
             assert len(attachment.history) == STOPS_AFTER + warm

@@ -14,7 +14,7 @@ import torch
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY
+from tests.helpers import TINY, TINY_MODEL
 from yolo_callbacks import CSVLogger, EarlyStopping, ModelCheckpoint, ReduceLROnPlateau, StopReason
 from yolo_callbacks.core.journal import read_journal
 from yolo_callbacks.core.session import Hook
@@ -35,20 +35,20 @@ def callbacks():
 
 
 def scratch():
-    return YOLO("yolo26n.yaml", verbose=False)
+    return YOLO(TINY_MODEL, verbose=False)
 
 
 @pytest.fixture
-def arguments(coco8, tmp_path):
+def arguments(shapes, tmp_path):
     """Arguments of the smallest training; `name` and `epochs` are to be added."""
-    return {**TINY, "data": str(coco8), "project": str(tmp_path)}
+    return {**TINY, "data": str(shapes), "project": str(tmp_path)}
 
 
 @pytest.fixture(scope="module")
-def weights(coco8, tmp_path_factory):
+def weights(shapes, tmp_path_factory):
     """Weights of a model that was never attached."""
     model = scratch()
-    model.train(data=str(coco8), epochs=1, project=str(tmp_path_factory.mktemp("plain")), name="plain", **TINY)
+    model.train(data=str(shapes), epochs=1, project=str(tmp_path_factory.mktemp("plain")), name="plain", **TINY)
     return model.trainer.best
 
 
@@ -159,16 +159,16 @@ def boxes(model, picture):
     return model.predict(picture, imgsz=64, conf=0.0001, verbose=False)[0].boxes.data
 
 
-def test_what_comes_after_a_training_is_as_if_nothing_had_been_attached(arguments, coco8, tmp_path):
+def test_what_comes_after_a_training_is_as_if_nothing_had_been_attached(arguments, shapes, tmp_path):
     model = scratch()
     run = ycb.attach(model, [*callbacks(), ycb.BackupAndRestore(), ycb.PreemptionHandler()])
     model.train(**arguments, name="run", epochs=2)
     fresh = YOLO(tmp_path / "run" / "weights" / "best.pt")
-    picture = next((coco8.parent / "images" / "val").iterdir())
+    picture = next((shapes.parent / "images" / "val").iterdir())
     before, rows = hashes(tmp_path / "run"), run.history
     measured, predicted, exported = [], [], []
     for tested, name in ((model, "attached"), (fresh, "fresh")):
-        validated = tested.val(data=str(coco8), imgsz=64, batch=4, plots=False, project=str(tmp_path), name=name)
+        validated = tested.val(data=str(shapes), imgsz=64, batch=4, plots=False, project=str(tmp_path), name=name)
         measured.append(validated.results_dict)
         predicted.append(boxes(tested, picture))
         file = tested.export(format="torchscript", imgsz=64)
@@ -183,11 +183,11 @@ def test_what_comes_after_a_training_is_as_if_nothing_had_been_attached(argument
     assert run.save_dir == tmp_path / "run"
 
 
-def test_predicting_and_validating_before_the_first_training(arguments, coco8, weights, tmp_path):
+def test_predicting_and_validating_before_the_first_training(arguments, shapes, weights, tmp_path):
     model = YOLO(weights)
     run = ycb.attach(model, [*callbacks(), ycb.PreemptionHandler()])
-    model.val(data=str(coco8), imgsz=64, batch=4, plots=False, project=str(tmp_path), name="val")
-    boxes(model, next((coco8.parent / "images" / "val").iterdir()))
+    model.val(data=str(shapes), imgsz=64, batch=4, plots=False, project=str(tmp_path), name="val")
+    boxes(model, next((shapes.parent / "images" / "val").iterdir()))
     assert run.history.empty
     assert not list(tmp_path.rglob("callbacks"))
     model.train(**arguments, name="run", epochs=3)
@@ -198,13 +198,13 @@ def test_predicting_and_validating_before_the_first_training(arguments, coco8, w
 # ----------------------------------------------------------------------------------------------- several data sets
 
 
-def test_each_of_several_data_sets_gets_a_run_of_its_own(arguments, coco8, tmp_path):
-    other = coco8.with_name("other.yaml")
-    shutil.copyfile(coco8, other)
+def test_each_of_several_data_sets_gets_a_run_of_its_own(arguments, shapes, tmp_path):
+    other = shapes.with_name("other.yaml")
+    shutil.copyfile(shapes, other)
     model = scratch()
     run = ycb.attach(model, callbacks())
-    results = model.train(**{**arguments, "data": [str(coco8), str(other)]}, epochs=6)
-    folders = [tmp_path / "multitrain" / file.stem for file in (coco8, other)]
+    results = model.train(**{**arguments, "data": [str(shapes), str(other)]}, epochs=6)
+    folders = [tmp_path / "multitrain" / file.stem for file in (shapes, other)]
     assert list(results) == [folder.name for folder in folders]
     assert all(results.values())
     for folder in folders:
@@ -217,13 +217,13 @@ def test_each_of_several_data_sets_gets_a_run_of_its_own(arguments, coco8, tmp_p
     pd.testing.assert_frame_equal(*map(digits, folders), check_exact=True)  # the same pictures, weights and seed
 
 
-def test_a_data_set_that_fails_costs_the_others_nothing(arguments, coco8, tmp_path):
+def test_a_data_set_that_fails_costs_the_others_nothing(arguments, shapes, tmp_path):
     model = scratch()
     run = ycb.attach(model, callbacks())
     missing = str(tmp_path / "nothing.yaml")
-    results = model.train(**{**arguments, "data": [missing, str(coco8), missing]}, epochs=2)
+    results = model.train(**{**arguments, "data": [missing, str(shapes), missing]}, epochs=2)
     assert [bool(measured) for measured in results.values()] == [False, True, False]
-    assert_is_a_run_of_its_own(tmp_path / "multitrain" / coco8.stem, 2)
+    assert_is_a_run_of_its_own(tmp_path / "multitrain" / shapes.stem, 2)
     assert run.stop_reason is None
     assert not run.stop()
 
@@ -333,10 +333,11 @@ def test_tuning_an_attached_model_works_as_without_us(arguments, tmp_path, monke
 # ----------------------------------------------------------------------------------------------- a notebook
 
 TRAINING = """
+from tests.helpers import TINY_MODEL
 from ultralytics import YOLO, settings
 import yolo_callbacks as ycb
 settings.update({{"sync": False, "mlflow": False}})
-model = YOLO("yolo26n.yaml", verbose=False)
+model = YOLO(TINY_MODEL, verbose=False)
 run = ycb.attach(model)
 arguments = {arguments!r}
 results = model.train(**arguments, name="whole", epochs=3)
@@ -349,7 +350,7 @@ def wait(trainer):
         print("waiting")
         time.sleep(100)
 
-model = YOLO("yolo26n.yaml", verbose=False)
+model = YOLO(TINY_MODEL, verbose=False)
 model.add_callback("on_train_batch_end", wait)
 run = ycb.attach(model)
 model.train(**arguments, name="cut", epochs=4)

@@ -6,7 +6,7 @@ import pytest
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY
+from tests.helpers import TINY, TINY_MODEL
 from yolo_callbacks.core.journal import read_journal
 from yolo_callbacks.replaying.logged_run import read_run
 from yolo_callbacks.replaying.search import find_logs
@@ -24,25 +24,25 @@ def line_up():
     ]
 
 
-def run_with(callbacks, coco8, folder, **arguments):
-    model = YOLO("yolo26n.yaml", verbose=False)
+def run_with(callbacks, shapes, folder, **arguments):
+    model = YOLO(TINY_MODEL, verbose=False)
     attachment = ycb.attach(model, callbacks)
-    settings = {"data": str(coco8), "project": str(folder), "name": "run", "optimizer": "SGD", "lr0": 0.01}
+    settings = {"data": str(shapes), "project": str(folder), "name": "run", "optimizer": "SGD", "lr0": 0.01}
     model.train(**{**TINY, **settings, **arguments})
     return attachment.save_dir
 
 
 @pytest.fixture(scope="module")
-def stopped(coco8, tmp_path_factory):
+def stopped(shapes, tmp_path_factory):
     """A run that its callbacks have slowed down and stopped."""
-    return run_with(line_up(), coco8, tmp_path_factory.mktemp("stopped"), epochs=12, warmup_epochs=1, close_mosaic=2)
+    return run_with(line_up(), shapes, tmp_path_factory.mktemp("stopped"), epochs=12, warmup_epochs=1, close_mosaic=2)
 
 
 @pytest.fixture(scope="module")
-def left_alone(coco8, tmp_path_factory):
+def left_alone(shapes, tmp_path_factory):
     """A run whose callbacks have changed nothing."""
     arguments = {"epochs": 6, "warmup_epochs": 2, "close_mosaic": 2, "cos_lr": True, "lrf": 0.1, "patience": 5}
-    return run_with([ycb.CSVLogger()], coco8, tmp_path_factory.mktemp("left alone"), **arguments)
+    return run_with([ycb.CSVLogger()], shapes, tmp_path_factory.mktemp("left alone"), **arguments)
 
 
 def decisions(run):

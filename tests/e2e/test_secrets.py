@@ -37,6 +37,7 @@ PROGRAM = """
 import json, logging, os, sys
 
 logging.basicConfig(level=logging.DEBUG)  # what other libraries say as well
+from tests.helpers import TINY_MODEL
 from ultralytics import YOLO, settings
 import yolo_callbacks as ycb
 
@@ -65,7 +66,7 @@ def fail(trainer):
         login, variable = f"{s['login']}:{s['password']}@", os.environ["STORE_API_TOKEN"]
         raise RuntimeError(f"{variable} does not open https://{login}store.example.org/images.zip?sig={s['query']}")
 
-model = YOLO("yolo26n.yaml", verbose=False)
+model = YOLO(TINY_MODEL, verbose=False)
 run = ycb.attach(model, callbacks())
 print(repr(callbacks()), run)
 model.add_callback("on_train_batch_end", fail)
@@ -81,7 +82,7 @@ print(run.decisions, run.stop_message, repr(callbacks()))
 
 
 @pytest.fixture(scope="module")
-def story(coco8, tmp_path_factory):
+def story(shapes, tmp_path_factory):
     folder, platform = tmp_path_factory.mktemp("secrets"), Platform()
     with Receiver() as receiver:
         login = f"{SECRETS['login']}:{SECRETS['password']}@"
@@ -95,7 +96,7 @@ def story(coco8, tmp_path_factory):
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "STORE_API_TOKEN": SECRETS["variable"],
         }
-        words = [str(coco8), str(folder / "runs"), json.dumps({**TINY, "plots": True})]
+        words = [str(shapes), str(folder / "runs"), json.dumps({**TINY, "plots": True})]
         (folder / "config").mkdir()
         (folder / "config" / "secrets.json").write_text(json.dumps(SECRETS))
         done = train_in_process(PROGRAM, [*words, f"127.0.0.1:{receiver.port}"], folder, platform, **environment)

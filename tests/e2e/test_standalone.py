@@ -5,7 +5,7 @@ import pytest
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY
+from tests.helpers import TINY, TINY_MODEL
 
 ARGUMENTS = {**TINY, "name": "run"}
 
@@ -17,34 +17,34 @@ def constant(metrics):
 @pytest.mark.parametrize(
     "event", ["on_fit_epoch_end", "on_train_start", "on_train_epoch_end", "on_pretrain_routine_start"]
 )
-def test_one_method_is_enough(event, coco8, tmp_path):
-    model = YOLO("yolo26n.yaml", verbose=False)
+def test_one_method_is_enough(event, shapes, tmp_path):
+    model = YOLO(TINY_MODEL, verbose=False)
     stopping = ycb.EarlyStopping(monitor=constant, mode="max", patience=3)
     model.add_callback(event, getattr(stopping, event))
-    model.train(data=str(coco8), epochs=9, project=str(tmp_path), **ARGUMENTS)
+    model.train(data=str(shapes), epochs=9, project=str(tmp_path), **ARGUMENTS)
     assert len(pd.read_csv(tmp_path / "run" / "results.csv")) == 4
 
 
-def test_several_of_them_share_one_run(coco8, tmp_path):
-    model = YOLO("yolo26n.yaml", verbose=False)
+def test_several_of_them_share_one_run(shapes, tmp_path):
+    model = YOLO(TINY_MODEL, verbose=False)
     for callback in (
         ycb.CSVLogger(),
         ycb.EarlyStopping(monitor=constant, mode="max", patience=2),
         ycb.ModelCheckpoint(),
     ):
         model.add_callback("on_fit_epoch_end", callback.on_fit_epoch_end)
-    model.train(data=str(coco8), epochs=9, project=str(tmp_path), **ARGUMENTS)
+    model.train(data=str(shapes), epochs=9, project=str(tmp_path), **ARGUMENTS)
     frame = pd.read_csv(tmp_path / "run" / "callbacks" / "epochs.csv")
     assert frame["epoch"].tolist() == [1, 2, 3]
     assert frame["EarlyStopping/wait"].tolist() == [0, 1, 2]
     assert (tmp_path / "run" / "weights" / "best-fitness.pt").exists()
 
 
-def test_a_standalone_callback_on_every_training_of_a_model(coco8, tmp_path):
-    model = YOLO("yolo26n.yaml", verbose=False)
+def test_a_standalone_callback_on_every_training_of_a_model(shapes, tmp_path):
+    model = YOLO(TINY_MODEL, verbose=False)
     model.add_callback("on_fit_epoch_end", ycb.EarlyStopping(monitor=constant, mode="max", patience=2).on_fit_epoch_end)
     for name in ("one", "two"):
-        model.train(data=str(coco8), epochs=9, project=str(tmp_path), **{**ARGUMENTS, "name": name})
+        model.train(data=str(shapes), epochs=9, project=str(tmp_path), **{**ARGUMENTS, "name": name})
         assert len(pd.read_csv(tmp_path / name / "results.csv")) == 3
 
 
@@ -106,10 +106,10 @@ class CallsSuper(ycb.Callback):
         self.epochs.append(f"act {session.history.epoch}")
 
 
-def test_a_subclass_that_calls_super_is_not_called_twice(coco8, tmp_path):
-    model, callback = YOLO("yolo26n.yaml", verbose=False), CallsSuper()
+def test_a_subclass_that_calls_super_is_not_called_twice(shapes, tmp_path):
+    model, callback = YOLO(TINY_MODEL, verbose=False), CallsSuper()
     model.add_callback("on_fit_epoch_end", callback.on_fit_epoch_end)
-    model.train(data=str(coco8), epochs=2, project=str(tmp_path), **ARGUMENTS)
+    model.train(data=str(shapes), epochs=2, project=str(tmp_path), **ARGUMENTS)
     assert callback.epochs == [1, "act 1", 2, "act 2", 3]  # registered with Ultralytics itself: it gets all events
 
 

@@ -21,7 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY
+from tests.helpers import TINY, TINY_MODEL
 from yolo_callbacks.core.journal import read_journal
 from yolo_callbacks.reporting import event_log
 from yolo_callbacks.reporting.event_log import steps_of
@@ -68,13 +68,13 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def train(coco8, folder):
+def train(shapes, folder):
     """Return a function that trains YOLO26n with callbacks, and returns the attachment."""
 
     def run(callbacks, name, **arguments):
-        model = YOLO("yolo26n.yaml", verbose=False)
+        model = YOLO(TINY_MODEL, verbose=False)
         attachment = ycb.attach(model, callbacks)
-        model.train(**{**SETTINGS, "data": str(coco8), "project": str(folder / "runs"), "name": name, **arguments})
+        model.train(**{**SETTINGS, "data": str(shapes), "project": str(folder / "runs"), "name": name, **arguments})
         return attachment
 
     return run
@@ -178,7 +178,7 @@ def test_histograms_of_weights_and_gradients(whole):
     assert torch.isfinite(torch.tensor([item.sum_squares for item in spread])).all()
 
 
-def test_predictions_are_drawn_beside_labels(whole, coco8):
+def test_predictions_are_drawn_beside_labels(whole, shapes):
     images = read(whole.save_dir).Images(PICTURES)
     assert [item.step for item in images] == [1, 3]
     picture = cv2.imdecode(np.frombuffer(images[0].encoded_image_string, np.uint8), cv2.IMREAD_COLOR)
@@ -333,7 +333,7 @@ def test_an_error_closes_the_files_and_leaves_nothing_on_the_trainer(event, trai
     assert not list((folder / "runs" / name).rglob("*tfevents*"))
 
 
-def test_a_resumed_run_goes_on_where_the_events_end(train, folder, monkeypatch, coco8):
+def test_a_resumed_run_goes_on_where_the_events_end(train, folder, monkeypatch, shapes):
     """The end of the event file, in the middle of the first epoch, was lost with the process."""
     monkeypatch.chdir(folder)
     with pytest.raises(Trouble):
@@ -382,12 +382,13 @@ def test_runs_of_the_same_name_do_not_mix(train, folder, monkeypatch):
 # In a process of its own: Ultralytics' integrations are off wherever pytest is loaded.
 PROGRAM = """
 import json, os, signal, sys
+from tests.helpers import TINY_MODEL
 from ultralytics import YOLO, settings
 import yolo_callbacks as ycb
 
 data, project, arguments = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 settings.update({"sync": False, "tensorboard": True, "mlflow": False, "wandb": False})
-model = YOLO("yolo26n.yaml", verbose=False)
+model = YOLO(TINY_MODEL, verbose=False)
 called = []
 for event in ("on_pretrain_routine_start", "on_train_start"):
     model.add_callback(event, lambda trainer: called.append(1))
@@ -401,19 +402,19 @@ class Kill(ycb.Callback):
             session.files.wait()
             os.kill(os.getpid(), signal.SIGKILL)
 
-model = YOLO("yolo26n.yaml", verbose=False)
+model = YOLO(TINY_MODEL, verbose=False)
 ycb.attach(model, [ycb.TensorBoard(), Kill()])
 model.train(data=data, project=project, name="killed", **{**arguments, "epochs": 4})
 """
 
 
 @pytest.fixture(scope="module")
-def beside(coco8, tmp_path_factory):
+def beside(shapes, tmp_path_factory):
     """Two runs in a process where Ultralytics' own integration is on; the second one was killed."""
     folder = tmp_path_factory.mktemp("beside")
     (folder / "config").mkdir()
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
-    words = [sys.executable, "-c", PROGRAM, str(coco8), str(folder), json.dumps(SETTINGS)]
+    words = [sys.executable, "-c", PROGRAM, str(shapes), str(folder), json.dumps(SETTINGS)]
     done = subprocess.run(
         words,
         cwd=folder,
@@ -529,7 +530,7 @@ def test_without_the_package_one_line_says_how_to_get_it(monkeypatch):
 
 
 def test_two_of_them_must_not_write_the_same_files():
-    model = YOLO("yolo26n.yaml", verbose=False)
+    model = YOLO(TINY_MODEL, verbose=False)
     with pytest.raises(ValueError, match="TensorBoard and TensorBoard-2 would both write"):
         ycb.attach(model, [ycb.TensorBoard(), ycb.TensorBoard(histogram_freq=1)])
     ycb.attach(model, [ycb.TensorBoard(), ycb.TensorBoard(log_dir="logs")])

@@ -1,0 +1,54 @@
+"""What users call: a name, parameter or default that changes here changes somebody's program."""
+
+import inspect
+from enum import Enum
+from pathlib import Path
+
+import yolo_callbacks as ycb
+
+ON_RECORD = Path(__file__).with_name("public_api.txt")
+
+
+def lines_of(name):
+    """Return a public name with its parameters and defaults, and the public members of a class."""
+    value = getattr(ycb, name)
+    if not callable(value):
+        return [name]
+    if inspect.isclass(value) and issubclass(value, Enum):
+        return [f"{name}.{member.name} = {member.value!r}" for member in value]
+    own = [name + parameters(value)]
+    # the steps and events that a callback overrides are Callback's
+    if not inspect.isclass(value) or (issubclass(value, ycb.Callback) and value is not ycb.Callback):
+        return own
+    return own + [
+        f"{name}.{member}{parameters(item)}" for member, item in sorted(vars(value).items()) if member[0] != "_"
+    ]
+
+
+def parameters(value):
+    value = getattr(value, "__func__", value)
+    if not (inspect.isclass(value) or inspect.isfunction(value)) or (
+        inspect.isclass(value) and issubclass(value, Exception)
+    ):
+        return ""
+    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    words, keyword_only = [], False
+    for parameter in inspect.signature(value).parameters.values():
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and not keyword_only:
+            keyword_only = True
+            words.append("*")
+        default = "" if parameter.default is parameter.empty else f"={parameter.default!r}"
+        words.append(stars.get(parameter.kind, "") + parameter.name + default)
+    return f"({', '.join(words)})"
+
+
+def test_the_public_names_and_their_parameters_are_those_on_record():
+    """To change one on purpose, put what this prints into public_api.txt, and the change into CHANGELOG.md."""
+    found = "".join(f"{line}\n" for name in sorted(ycb.__all__) for line in lines_of(name))
+    assert found == ON_RECORD.read_text(encoding="utf-8"), found
+
+
+def test_every_public_name_has_a_docstring():
+    assert [
+        name for name in ycb.__all__ if callable(getattr(ycb, name)) and not inspect.getdoc(getattr(ycb, name))
+    ] == []
