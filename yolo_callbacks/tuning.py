@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from yolo_callbacks.config import load_config
+from yolo_callbacks.core import python_process
 
 
 @contextmanager
@@ -37,7 +38,7 @@ def callbacks_in_trials(config: str | os.PathLike[str] | None = None) -> Iterato
 
     before = list(command)
     path = "" if config is None else str(Path(config).resolve())
-    command[:] = [sys.executable, "-m", "yolo_callbacks.tuning", path]  # in place: its users have imported the list
+    command[:] = python_process.command("tuning", path)  # in place: its users have imported the list
     try:
         yield
     finally:

@@ -1,10 +1,12 @@
+from pathlib import PureWindowsPath
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers import NAN, SKIPPED, decisions_of, record
 from yolo_callbacks import History, ModelCheckpoint, Plan, UnknownMetricError
-from yolo_callbacks.core.lineup import check_metrics
+from yolo_callbacks.core.lineup import check_metrics, check_together
 
 values = st.lists(st.one_of(st.floats(0, 1), st.just(NAN), st.none()), max_size=40)
 
@@ -114,3 +116,28 @@ def test_a_key_that_this_run_has_not_fails_before_it_starts():
 
 def test_filename_is_lightnings_word_for_filepath():
     assert saved(ModelCheckpoint(filename="{epoch:03d}"), [0.1])[0].file == "weights/001.pt"
+
+
+@pytest.mark.parametrize(
+    ("template", "folder"),
+    [
+        ("C:\\ck\\best-{epoch}", "C:/ck"),
+        ("/ck/best-{epoch}", "/ck"),
+        ("best-{epoch}", "weights"),
+        ("a\\b", "weights/a"),
+    ],
+)
+def test_everything_is_kept_in_the_folder_of_the_template(template, folder):
+    checkpoint = ModelCheckpoint(template, every_n_epochs=1, save_last=True, save_on_exception=True)
+    files = [*checkpoint.outputs(), *(decision.file for decision in decisions_of(checkpoint, [0.5]))]
+    assert len(files) == 7
+    assert {file.rpartition("/")[0] for file in files} == {folder}
+    for file in files:  # as Windows puts it beside a run directory
+        assert PureWindowsPath("D:\\runs\\train", file).name == file.rpartition("/")[2]
+    if template.startswith("C:"):
+        assert {str(PureWindowsPath("D:\\runs\\train", file).parent) for file in files} == {"C:\\ck"}
+
+
+def test_names_that_differ_in_case_alone_are_one_file_on_windows_and_macos():
+    with pytest.raises(ValueError, match=r"would both write weights/Mine\.pt"):
+        check_together([ModelCheckpoint("mine"), ModelCheckpoint("Mine", monitor="val_loss")])

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from email import message_from_bytes
+from pathlib import Path
 
 import cloudpickle
 import pytest
@@ -76,6 +77,18 @@ def test_a_run_in_messages():
                 "success",
             ),
         ]
+
+
+def test_names_and_errors_mention_nobody():
+    with Receiver() as server:
+        folder = Path("runs/@here/<!channel> run")
+        session = SessionStub(Notify(as_json(server), ["failure"], title="<@42> {project}/{name}"), folder=folder)
+        session.begin()
+        session.epoch(0.5)
+        session.end(RuntimeError("@everyone: ask me@example.org or <@&17> for @token, https://x:p!@h/"))
+        ((title, body, _),) = told(server)
+    assert title == "<@42> @\u200bhere/<\u200b!channel> run"  # the title's own is meant
+    assert "@\u200beveryone: ask me@example.org or <\u200b@&17> for @\u200btoken, https://***@h/" in body
 
 
 def _settle(session):

@@ -20,6 +20,9 @@ RECORD = EpochRecord(
         ("best_model.keras", "weights/best_model.pt"),
         ("v1.2", "weights/v1.2.pt"),
         ("/data/keep/{epoch}.pt", "/data/keep/7.pt"),
+        ("C:\\ck\\best-{epoch}", "C:/ck/best-7.pt"),
+        ("\\\\server\\share\\{epoch}", "//server/share/7.pt"),
+        ("keep\\{epoch}", "weights/keep/7.pt"),
     ],
 )
 def test_render(template, path):
@@ -41,7 +44,9 @@ def test_render(template, path):
         ("{epoch", "is not a valid format"),
         ("../outside", "leaves the run directory"),
         ("a/../../outside", "leaves the run directory"),
+        ("..\\outside", "leaves the run directory"),
         ("last.pt", "is a file that Ultralytics itself writes"),
+        ("Best.pt", "is a file that Ultralytics itself writes"),  # on Windows and macOS
     ],
 )
 def test_bad_templates_fail_at_construction(template, message):

@@ -1,10 +1,13 @@
 """Which checkpoint of a run is resumed."""
 
+import shutil
+
 import pytest
 import torch
 
 import yolo_callbacks as ycb
-from yolo_callbacks.core.recovery import NoCheckpointError, find_resumable
+from yolo_callbacks.cli.resume import find_run
+from yolo_callbacks.core.recovery import NoCheckpointError, find_resumable, run_directory
 
 
 @pytest.fixture
@@ -126,3 +129,65 @@ def test_the_choice_is_logged(run, monkeypatch):
     save(run, "last.pt", 4)
     assert ycb.newest_checkpoint(str(run)) == run / "weights" / "last.pt"
     assert said == [f"Newest checkpoint of {run}: {run / 'weights' / 'last.pt'}, after epoch 4 of 9"]
+
+
+@pytest.fixture(params=["args.yaml", "callbacks/run.json"])
+def marked(run, request):
+    """Return a run directory that is known to be one by one of its files."""
+    (run / request.param).parent.mkdir(exist_ok=True)
+    (run / request.param).write_text("{}")
+    return run
+
+
+def in_its_own_run(run, path):
+    """Assert that resuming a path goes on in that run, and that nothing says it was moved."""
+    for checkpoint in (path, run):
+        going_on = find_run(checkpoint)
+        assert (going_on.folder, going_on.arguments) == (run, {"resume": True})
+
+
+def test_weights_that_are_a_link_to_another_disk_belong_to_their_run(marked, tmp_path):
+    save(marked, "last.pt", 4)
+    other = tmp_path / "other disk" / "deep" / "w1"
+    other.parent.mkdir(parents=True)
+    shutil.move(marked / "weights", other)
+    (marked / "weights").symlink_to(other)
+    in_its_own_run(marked, marked / "weights" / "last.pt")
+    assert find_resumable(other / "last.pt").folder == marked  # which the checkpoint names itself
+
+
+def test_a_checkpoint_in_a_folder_of_weights_belongs_to_the_run(marked):
+    (marked / "weights" / "best" / "of all").mkdir(parents=True)
+    save(marked, "best/of all/3.pt", 3)
+    in_its_own_run(marked, marked / "weights" / "best" / "of all" / "3.pt")
+
+
+def test_a_checkpoint_that_was_kept_elsewhere_belongs_to_the_run_that_saved_it(marked, tmp_path):
+    save(marked, "last.pt", 4)
+    (tmp_path / "ck").mkdir()
+    shutil.copy(marked / "weights" / "last.pt", tmp_path / "ck" / "best-4.pt")
+    in_its_own_run(marked, tmp_path / "ck" / "best-4.pt")
+
+
+def test_a_link_to_a_checkpoint_belongs_to_the_run_of_that(marked, tmp_path, monkeypatch):
+    save(marked, "last.pt", 4)
+    (tmp_path / "newest.pt").symlink_to(marked / "weights" / "last.pt")
+    monkeypatch.chdir(tmp_path)
+    assert find_resumable("newest.pt").folder == marked
+    monkeypatch.chdir(marked / "weights")
+    assert find_resumable("last.pt").folder == marked
+
+
+def test_a_run_that_was_moved_goes_on_where_it_is(marked, tmp_path):
+    save(marked, "last.pt", 4)
+    moved = shutil.move(marked, tmp_path / "moved")
+    for path in (moved, moved / "weights" / "last.pt"):
+        assert find_run(path).arguments == {"resume": True, "save_dir": str(moved)}
+
+
+def test_a_run_in_a_folder_that_is_called_weights(tmp_path):
+    run = tmp_path / "weights" / "run"
+    (run / "weights").mkdir(parents=True)
+    assert run_directory(run / "weights" / "last.pt") == run
+    (run / "args.yaml").touch()
+    assert run_directory(run / "weights" / "last.pt") == run

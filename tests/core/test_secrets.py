@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import yolo_callbacks as ycb
+from yolo_callbacks.config import restore_callbacks
 from yolo_callbacks.core.background import tell_once
+from yolo_callbacks.core.lineup import configuration, label
 from yolo_callbacks.core.secrets import HIDDEN, Secret, hide, quiet, secret_url, unless_hidden, without_secrets
 
 
@@ -62,6 +65,8 @@ def test_the_secrets_of_the_environment_are_hidden(monkeypatch, tmp_path):
         "YOLO_CB_NOTIFY_URLS": "ntfy://topic-of-mine, json://host.org/t0k3n",
         "GOOGLE_APPLICATION_CREDENTIALS": str(file),
         "TOKENIZERS_PARALLELISM": "true",
+        "MONGO_KEY": "https://me:p@ss@host/x",
+        "KEYPOINTS_LAYOUT": "coco-17-points",
         "AUTH_MODE": "segment",
         "SHORT_KEY": "1234567",
         "GIT_AUTHOR_NAME": "Ada Lovelace 1",
@@ -70,12 +75,121 @@ def test_the_secrets_of_the_environment_are_hidden(monkeypatch, tmp_path):
         monkeypatch.setenv(name, value)
     text = (
         f"abcd1234efgh5678 abcd1234efgh correct-horse https://hooks.example/abc ntfy://topic-of-mine "
-        f"json://host.org/t0k3n {file} true segment 1234567 Ada Lovelace 1 nothing-secret"
+        f"json://host.org/t0k3n {file} true segment 1234567 Ada Lovelace 1 nothing-secret coco-17-points"
     )
-    shown = f"{' '.join([HIDDEN] * 6)} {file} true segment 1234567 Ada Lovelace 1 nothing-secret"
+    shown = f"{' '.join([HIDDEN] * 6)} {file} true segment 1234567 Ada Lovelace 1 nothing-secret coco-17-points"
     assert hide(text) == shown
     assert without_secrets({"error": [text]}) == {"error": [shown]}
     assert hide("a named-one", ["named-one"]) == "a ***"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "api_key",
+        "apiKey",
+        "X-Api-Key",
+        "AWS_SECRET_ACCESS_KEY",
+        "token",
+        "authToken",
+        "HF_TOKEN",
+        "password",
+        "DB_PASSWORD",
+        "PGPASSWORD",
+        "pwd",
+        "secret",
+        "client_secret",
+        "Authorization",
+        "auth",
+        "credentials",
+        "SLACK_WEBHOOK",
+        "private_key",
+        "APIKEY",
+    ],
+)
+def test_the_names_of_secrets_hide_what_they_name(name):
+    assert without_secrets({"tags": {name: "17"}, "list": [{name: ["x"]}]}) == {
+        "tags": {name: HIDDEN},
+        "list": [{name: [HIDDEN]}],
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "keypoints",
+        "key",
+        "monkey",
+        "keyboard",
+        "tokenizer",
+        "max_tokens",
+        "author",
+        "authors",
+        "passed",
+        "compass",
+        "sort_key",
+        "secretary",
+    ],
+)
+def test_a_name_that_only_holds_such_a_word_hides_nothing(name):
+    assert without_secrets({"tags": {name: "17"}}) == {"tags": {name: "17"}}
+
+
+def test_a_callback_is_built_again_as_it_was():
+    groups = {"keypoints": "model.23.*", "token": ["model.0.*", "model.1.*"], "password": "model.2.*"}
+    callbacks = [
+        ycb.GradientMonitor(groups=groups),
+        ycb.PlatformLogger({"secret": "fitness", "keypoints": "val_loss"}),
+    ]
+    kept = json.loads(json.dumps(without_secrets(configuration(label(callbacks)))))
+    assert repr(restore_callbacks(kept)) == repr(callbacks)
+    assert restore_callbacks(kept)[0].groups == groups
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "ghp_" + "a1B2c3D4e5" * 4,
+        "hf_" + "aBcDeFgHiJ" * 4,
+        "glpat-abcDEF123456abcDEF12",
+        "xoxb-1234567890-abcdef",
+        "sk-proj-aB3dE6gH9jK2mN5pQ8sT",
+        "AKIAIOSFODNN7EXAMPLE",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1g",
+    ],
+)
+def test_values_that_look_like_secrets_are_hidden(token):
+    assert hide(f"401 for {token}, given up") == "401 for ***, given up"
+    assert hide(f"Authorization: Bearer {token}").endswith(f"Bearer {HIDDEN}")
+    assert without_secrets({"tags": {"note": token}}) == {"tags": {"note": HIDDEN}}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "task-segmentation-of-very-many-classes-2024",
+        "sk-a-dataset-with-a-long-name-2024",
+        "hf_detection_transformer_base_model_v2",
+        "basic training goes on",
+        "weights/mAP50-95-B-0012-0.51234.pt",
+        "0f3c9ad2b1e84d7795ab0f3c9ad2b1e84d7795ab0f3c9ad2b1e84d7795ab1234",
+    ],
+)
+def test_ordinary_values_are_left(text):
+    assert hide(text) == text
+
+
+@pytest.mark.parametrize("password", ["p@ss", "p@ss@w", "p?ss", "p#ss", 'p"ss', "@", "p@ss?x#y@z"])
+def test_no_part_of_a_password_is_shown(password):
+    url = f"https://me:{password}@host/x"
+    assert hide(f"cannot reach {url}: gone") == "cannot reach https://***@host/x: gone"
+    assert without_secrets({"url": url}) == {"url": "https://***@host/x"}
+    assert repr(secret_url(url)) == "'https://***@host/x'"
+
+
+def test_an_at_sign_that_is_no_login_is_left():
+    for text in ("https://host/@scope/me@x", "https://host/x, me@example.org", "me@example.org"):
+        assert hide(text) == text
 
 
 def test_an_error_that_is_told_hides_the_secrets_of_the_environment(monkeypatch, caplog):

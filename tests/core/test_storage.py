@@ -1,4 +1,5 @@
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -72,6 +74,91 @@ def test_new_files_have_ordinary_permissions(tmp_path):
     plain.write_text("")
     storage.write_text(ours, "")
     assert ours.stat().st_mode == plain.stat().st_mode
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_new_files_have_ordinary_permissions_when_the_program_changes_them_late(tmp_path, mask):
+    code = (
+        "import os, pathlib, sys; from yolo_callbacks.core import storage; os.umask(int(sys.argv[1])); "
+        "storage.write_text(pathlib.Path('ours'), ''); pathlib.Path('plain').write_text(''); "
+        "assert os.stat('ours').st_mode == os.stat('plain').st_mode"
+    )
+    subprocess.run([sys.executable, "-c", code, str(mask)], cwd=tmp_path, check=True)
+
+
+def test_importing_it_never_changes_the_permissions_of_what_others_write(monkeypatch):
+    def umask(mask):
+        raise AssertionError("for a moment, other threads write files that anybody may change")
+
+    monkeypatch.setattr(os, "umask", umask)
+    specification = importlib.util.spec_from_file_location("storage_again", storage.__file__)
+    module = importlib.util.module_from_spec(specification)
+    monkeypatch.setitem(sys.modules, "storage_again", module)
+    specification.loader.exec_module(module)
+
+
+class HeldOpen:
+    """Windows, where a file cannot be replaced while a reader has it open: refuses so many times."""
+
+    def __init__(self, monkeypatch, times):
+        self.times, self.replace = times, os.replace
+        monkeypatch.setattr(os, "replace", self)
+        monkeypatch.setattr(storage.time, "sleep", lambda seconds: None)
+
+    def __call__(self, source, target):
+        if self.times > 0:
+            self.times -= 1
+            error = PermissionError(13, "The process cannot access the file", str(target))
+            error.winerror = 32
+            raise error
+        self.replace(source, target)
+
+
+WRITES = [
+    storage.write_text,
+    lambda path, text: storage.replace_unsynced(path, text.encode()),
+    lambda path, text: storage.write_bytes(text.encode(), path),
+]
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_reader_that_holds_a_file_for_a_moment_does_no_harm(tmp_path, monkeypatch, write):
+    path = tmp_path / "epochs.csv"
+    path.write_text("old")
+    HeldOpen(monkeypatch, times=3)
+    write(path, "new")
+    assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_reader_that_holds_a_file_for_good_leaves_the_old_one(tmp_path, monkeypatch, write):
+    path = tmp_path / "epochs.csv"
+    path.write_text("old")
+    HeldOpen(monkeypatch, times=1000)
+    with pytest.raises(PermissionError):
+        write(path, "new")
+    assert os.listdir(tmp_path) == ["epochs.csv"]
+    assert path.read_text() == "old"
+
+
+def test_a_folder_that_must_not_be_written_is_not_waited_for(tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    monkeypatch.setattr(storage.time, "sleep", lambda seconds: pytest.fail("waited"))
+    with pytest.raises(PermissionError):
+        storage.write_text(tmp_path / "x", "")
+
+
+def test_a_leftover_that_another_program_holds_open_does_not_end_the_training(tmp_path, monkeypatch):
+    (tmp_path / ".best.pt.abc123.tmp").write_bytes(b"half")
+
+    def refuse(path, missing_ok=False):
+        raise PermissionError(13, "The process cannot access the file", str(path))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    storage.remove_leftovers(tmp_path)
 
 
 def test_set_aside_never_overwrites(tmp_path):

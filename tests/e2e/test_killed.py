@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -13,9 +14,11 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 
 import yolo_callbacks as ycb
 from tests.helpers import TINY, TINY_MODEL
+from yolo_callbacks.cli.resume import find_run
 from yolo_callbacks.core.background import Background
 from yolo_callbacks.core.checkpoints import CheckpointStore
 from yolo_callbacks.core.journal import read_journal
+from yolo_callbacks.core.recovery import NoCheckpointError
 
 PROGRAM = """
 import os, sys
@@ -194,6 +197,15 @@ def test_a_new_run_in_an_old_folder_is_not_resumed_from_the_old_ones_copy(train,
     killed_in("on_train_epoch_start", 6, train, **ARGUMENTS)
     run = tmp_path / "run"
     (run / "weights" / "backup.pt").rename(run / "weights" / "preempted.pt")
+    (run / "weights" / "kept").mkdir()
+    shutil.copy(run / "weights" / "last.pt", run / "weights" / "kept" / "5.pt")
+    killed_in("on_train_epoch_start", 1, train, exist_ok=True, **{**ARGUMENTS, "epochs": 9})
+    with pytest.raises(NoCheckpointError, match="there is none") as caught:
+        ycb.newest_checkpoint(run)
+    assert caught.value.untouched
+    assert find_run(run).arguments["epochs"] == 9
+    for name in ("last.pt", "best.pt", "kept/5.pt"):
+        assert YOLO(shutil.copy(run / "weights" / f"{name}.old", tmp_path / "old.pt")).ckpt["epoch"] == 4
     killed_in("on_train_epoch_start", 3, train, exist_ok=True, **ARGUMENTS)
     checkpoint = ycb.newest_checkpoint(run)
     assert (checkpoint.name, YOLO(checkpoint).ckpt["epoch"]) == ("last.pt", 1)
@@ -224,6 +236,39 @@ def test_a_copy_that_the_disk_refused_is_not_taken_for_a_newer_one(train, tmp_pa
 class _Run:
     def __init__(self, save_dir):
         self.save_dir = save_dir
+
+
+def test_an_old_best_that_another_program_holds_open_stays_on_the_list(tmp_path, monkeypatch):
+    for name in ("last.pt", "1.pt"):
+        torch.save({"epoch": 1}, tmp_path / name)
+    listed = CheckpointStore(_Run(tmp_path), Background("x"), [{"file": "1.pt", "epoch": 1}], lambda: None)
+    newer = ycb.SaveCheckpoint("", 2, file="2.pt", drop=("1.pt",))
+
+    def refuse(path, missing_ok=False):
+        raise PermissionError(13, "The process cannot access the file", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", refuse)
+        listed.keep(newer, tmp_path / "last.pt")
+        listed.wait()
+    assert [item["file"] for item in listed.stored] == ["1.pt", "2.pt"]
+
+
+def test_what_is_listed_is_not_looked_for_at_every_save(tmp_path, monkeypatch):
+    known = [{"file": f"{number}.pt", "epoch": number} for number in range(1, 4)]
+    (tmp_path / "2.pt").touch()
+    changes = []
+    listed = CheckpointStore(_Run(tmp_path), Background("x"), known, lambda: changes.append(listed.stored))
+    listed.forget_missing()
+    assert [item["file"] for item in listed.stored] == ["2.pt"]
+    torch.save({"epoch": 1}, tmp_path / "last.pt")
+    looked = []
+    exists = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path: looked.append(path.name) or exists(path))
+    listed.keep(ycb.SaveCheckpoint("", 5, file="5.pt"), tmp_path / "last.pt")
+    listed.wait()
+    assert [item["file"] for item in changes[-1]] == ["2.pt", "5.pt"]
+    assert "2.pt" not in looked
 
 
 class SavesByItself(DetectionTrainer):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Union
 from yolo_callbacks.callback import Callback, Priority
 from yolo_callbacks.core.checks import check_int, check_number, check_verbose, nearest
 from yolo_callbacks.core.log import LOGGER
+from yolo_callbacks.core.secrets import Plain
 
 if TYPE_CHECKING:
     from yolo_callbacks.core.session import Session
@@ -152,7 +153,7 @@ def _check_groups(groups: Any) -> Groups:
             raise ValueError(f"groups has the name {name!r}: it must be text, and none of {', '.join(_OWN)}")
         if not _listed(patterns) or not all(isinstance(pattern, str) for pattern in _listed(patterns)):
             raise TypeError(f"groups[{name!r}]={patterns!r} must be a pattern such as 'model.0.*', or a list of them")
-    return dict(groups)
+    return {name: Plain.of(patterns) for name, patterns in groups.items()}  # else run.json may hide one
 
 
 def _listed(patterns: Any) -> list[Any]:

@@ -17,7 +17,7 @@ from yolo_callbacks.core.monitor import Metric, Monitor, ProgressFold
 from yolo_callbacks.core.record import EpochRecord
 from yolo_callbacks.core.run_files import status_of
 from yolo_callbacks.core.secrets import Secret, hide, unless_hidden
-from yolo_callbacks.reporting.messenger import Message, check_urls, scheme_of, send
+from yolo_callbacks.reporting.messenger import Message, check_urls, scheme_of, send, without_mentions
 from yolo_callbacks.reporting.news import NewsFold
 from yolo_callbacks.reporting.outbox import GRACE, HURRY, Outbox
 
@@ -46,6 +46,8 @@ class Notify(Callback):
     its own: see https://appriseit.com/services/. Each URL has a thread of its own, so a service that is slow or down
     holds up neither the training nor the others; what it does not take is tried again. The end of the training waits
     10 s at most for the last messages, 3 s after Ctrl-C or a preemption. A process that is killed cannot say so.
+
+    Names of files and texts of errors call nobody, even if they hold an `@everyone`; your own `title` may.
 
     The picture is the one that `PlotLogger` draws, where that takes part in the run and the service takes files. A
     resumed run does not tell of an old best again.
@@ -186,9 +188,10 @@ class Notify(Callback):
     def _put(
         self, event: str, lines: list[str], kind: str, picture: Path | None = None, *, key: str | None = None
     ) -> None:
-        title = self.title.format_map({**self._words, "event": event})
         secrets = [str(url) for url in self.urls or ()]
-        message = Message(hide(title, secrets), hide("\n".join(lines), secrets), kind, picture)
+        words = {name: without_mentions(hide(word, secrets)) for name, word in {**self._words, "event": event}.items()}
+        title, body = self.title.format_map(words), without_mentions(hide("\n".join(lines), secrets))
+        message = Message(hide(title, secrets), body, kind, picture)
         for outbox in self._outboxes:
             outbox.put(message, droppable=key is not None, key=key)
 

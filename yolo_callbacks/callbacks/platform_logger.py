@@ -10,6 +10,7 @@ from yolo_callbacks.core.background import tell_once
 from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.metrics import MetricView, UnknownMetricError, check_known
 from yolo_callbacks.core.record import EpochRecord
+from yolo_callbacks.core.secrets import Plain
 from yolo_callbacks.reporting.receivers import fit_names, is_reserved
 
 if TYPE_CHECKING:
@@ -177,4 +178,4 @@ def _check_metrics(metrics: Any) -> list[str] | dict[str, Number] | None:
             raise TypeError(
                 f"metrics['{name}']={number!r} must be the name of a number or a function of the epoch's numbers"
             )
-    return chosen
+    return {name: Plain.of(number) for name, number in chosen.items()}  # else run.json may hide one

@@ -10,7 +10,7 @@ from yolo_callbacks.callback import Callback
 from yolo_callbacks.cli.arguments import UsageError, check_arguments, read_cfg
 from yolo_callbacks.config import ConfigError, restore_callbacks
 from yolo_callbacks.core.manifest import manifest_of
-from yolo_callbacks.core.recovery import NoCheckpointError, find_resumable
+from yolo_callbacks.core.recovery import NoCheckpointError, find_resumable, run_directory
 
 _NOT_TAKEN_OVER = ("mode", "task", "resume", "cfg")  # of a run that begins anew
 
@@ -52,7 +52,7 @@ def find_run(run: Any) -> Resumption:
         newest = get_latest_run()
         if not newest:
             raise UsageError("there is no run to resume: give its directory, --resume RUN")
-        run = Path(newest).parent.parent
+        run = run_directory(Path(newest))
     path = Path(str(run))
     try:
         found = find_resumable(path)
@@ -69,12 +69,11 @@ def find_run(run: Any) -> Resumption:
         arguments, model = given, str(given.pop("model"))
         note = f"{path} has not finished its first epoch: it begins anew, with the arguments of its args.yaml."
         return Resumption(model, {**arguments, "save_dir": str(path), "exist_ok": True}, path, note)
-    folder = found.path.resolve().parent.parent
-    moved = found.save_dir.resolve() != folder
+    moved = found.save_dir.resolve() != found.folder.resolve()
     return Resumption(
         str(found.path),
-        {"resume": True, **({"save_dir": str(folder)} if moved else {})},
-        folder,
+        {"resume": True, **({"save_dir": str(found.folder.absolute())} if moved else {})},
+        found.folder,
         f"Going on from {found}.",
     )
 

@@ -44,8 +44,14 @@ class CheckpointStore:
 
     @property
     def stored(self) -> list[dict[str, Any]]:
-        """What is kept now: file, role, epoch, monitor, value, size in bytes, SHA-256."""
-        return [dict(item) for item in list(self._stored.values()) if self.path(item["file"]).exists()]
+        """What is kept: file, role, epoch, monitor, value, size in bytes, SHA-256."""
+        return [dict(item) for item in list(self._stored.values())]
+
+    def forget_missing(self) -> None:
+        """Take off the list what somebody else has removed. Not at every save: there may be thousands of files."""
+        for file in list(self._stored):
+            if not self.path(file).exists():
+                self._stored.pop(file, None)
 
     def adopt(self, decisions: Iterable[SaveCheckpoint]) -> None:
         """List what decisions of an earlier part of the run have left: `run.json` may be behind by a moment.
@@ -168,18 +174,20 @@ class CheckpointStore:
 
     def remove(self, file: str) -> None:
         """Remove a checkpoint, if it is there."""
-        path = self.path(file)
-        removed = self._disk.attempt(str(path), "and not removed", lambda: path.unlink(missing_ok=True))
-        if removed and self._stored.pop(file, None) is not None:
+        if self._unlink(file) and self._stored.pop(file, None) is not None:
             self._changed()
+
+    def _unlink(self, file: str) -> bool:
+        path = self.path(file)
+        return self._disk.attempt(str(path), "and not removed", lambda: path.unlink(missing_ok=True))
 
     def _store(self, decision: SaveCheckpoint, data: bytes | None, source: Path) -> None:
         target = self.path(decision.file)
         edit = _strip_and_check if decision.weights_only else _check
         file = storage.copy(source, target, edit) if data is None else storage.write_bytes(data, target, edit)
         for old in decision.drop:
-            self.path(old).unlink(missing_ok=True)
-            self._stored.pop(old, None)
+            if self._unlink(old):
+                self._stored.pop(old, None)
         self._list(decision, file)
 
     def _list(self, decision: SaveCheckpoint, file: storage.StoredFile) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,5 +46,7 @@ class Disk:
         return self.attempt(str(path), "the one before stays", lambda: storage.replace_unsynced(path, data))
 
 
-def _lies_in(file: object, folder: Path) -> bool:
-    return str(file).startswith(str(folder))
+def _lies_in(file: Any, folder: Path) -> bool:
+    if isinstance(file, int):  # of an open file all that is known is its number
+        return False
+    return Path(os.path.abspath(os.fsdecode(file))).is_relative_to(os.path.abspath(folder))  # noqa: PTH100, as given

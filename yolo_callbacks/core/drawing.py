@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from yolo_callbacks.core import python_process
+
 if TYPE_CHECKING:
     from yolo_callbacks.core.session import Session
 
@@ -64,16 +66,16 @@ def draw_in_process(module: str, source: Path, picture: Path, arguments: Sequenc
     Raises:
         RuntimeError: If it fails.
     """
-    command = [sys.executable, "-m", f"yolo_callbacks.{module}", str(source), str(picture), *arguments]
-    # its own session: a Ctrl-C in the terminal is meant for the training
     done = subprocess.run(
-        command,
+        python_process.command(module, str(source), str(picture), *arguments),
         check=False,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         timeout=_TIMEOUT,
-        start_new_session=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env={**python_process.environment(), "PYTHONIOENCODING": "utf-8"},
+        **python_process.APART,
     )
     if done.returncode:
         raise RuntimeError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])

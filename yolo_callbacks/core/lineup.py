@@ -76,9 +76,10 @@ def check_outputs(callbacks: Mapping[str, Callback], save_period: int = 0) -> No
     writers: dict[str, str] = {}
     for name, callback in callbacks.items():
         for file in callback.outputs():
-            if file in writers:
-                raise ValueError(f"{writers[file]} and {name} would both write {file}: give one of them another name")
-            writers[file] = name
+            one = file.casefold()  # Windows and macOS take A.pt for a.pt
+            if one in writers:
+                raise ValueError(f"{writers[one]} and {name} would both write {file}: give one of them another name")
+            writers[one] = name
             number = file.removeprefix("weights/epoch").removesuffix(".pt")
             if save_period > 0 and number.isdigit():
                 raise ValueError(f"{name} would write {file}, and so does Ultralytics with save_period={save_period}")

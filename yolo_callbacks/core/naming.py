@@ -34,8 +34,8 @@ class FileTemplate:
     Args:
         template: A path with `{epoch}` (counted from 1), `{monitor}` (what the callback watches) or any metric's name
             in braces, each with an optional format as in `str.format`. Relative to the run's `weights` folder unless
-            absolute. The suffix is `.pt`; any other one that models have elsewhere (`.h5`, `.keras`, `.ckpt`) is
-            replaced by it with a note.
+            absolute; a backslash separates folders as `/` does. The suffix is `.pt`; any other one that models have
+            elsewhere (`.h5`, `.keras`, `.ckpt`) is replaced by it with a note.
 
     Raises:
         TypeError: If it is no string.
@@ -55,15 +55,16 @@ class FileTemplate:
         self._absolute = path.is_absolute() or PureWindowsPath(self._template).is_absolute()
         if ".." in path.parts:
             raise ValueError(f"filepath={template!r} leaves the run directory: use an absolute path if you mean to")
-        if path.stem in _OWNED_BY_ULTRALYTICS and not self._absolute and len(path.parts) == 1:
+        owned = path.stem.casefold() in _OWNED_BY_ULTRALYTICS  # Windows and macOS take Best.pt for best.pt
+        if owned and not self._absolute and len(path.parts) == 1:
             raise ValueError(f"filepath={template!r} is a file that Ultralytics itself writes: choose another name")
 
     def render(self, epoch: int, metrics: Mapping[str, float], monitored: float | None) -> str:
-        """Return the path for an epoch: relative to the run directory, or absolute as asked for."""
+        """Return the path for an epoch, with `/`: relative to the run directory, or absolute as asked for."""
         values = {key: _value(key, metrics) for key in self.keys if key not in ("epoch", "monitor")}
         if monitored is not None:
             values["monitor"] = monitored
-        name = _ByName().vformat(self._template, (), {**values, "epoch": epoch})
+        name = _ByName().vformat(self._template, (), {**values, "epoch": epoch}).replace("\\", "/")
         return name if self._absolute else f"{WEIGHTS}/{name}"
 
     def render_record(self, record: EpochRecord, monitored: float | None) -> str:

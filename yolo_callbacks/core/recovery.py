@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class Resumable:
         epochs: Number of epochs that it has behind it.
         planned_epochs: Number of epochs that the run set out to do.
         save_dir: The run directory that it was saved in; another one if the run was moved since.
+        folder: The run directory that it lies in now.
         passed_over: Checkpoints that were tried, and why each was not taken.
     """
 
@@ -47,6 +48,7 @@ class Resumable:
     epochs: int
     planned_epochs: int
     save_dir: Path
+    folder: Path
     passed_over: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -84,14 +86,14 @@ def find_resumable(run: str | os.PathLike[str]) -> Resumable:
     given = Path(run)
     if not given.exists():
         raise NoCheckpointError(f"{given} does not exist")
-    folder = _run_directory(given)
+    folder = run_directory(given)
     if given.is_dir() and _has_ended(folder):
         raise _ended(given)
     passed_over: dict[str, str] = {}
     for group in _candidates(given, folder):
         usable: list[Resumable] = []
         for path in group:
-            found = _examine(path)
+            found = _examine(path, folder if given.is_dir() else None)
             if isinstance(found, str):
                 passed_over[path.name] = found
             else:
@@ -99,7 +101,7 @@ def find_resumable(run: str | os.PathLike[str]) -> Resumable:
         if usable:
             best = max(usable, key=lambda item: item.epochs)  # the first of equals
             older = {item.path.name: f"is of epoch {item.epochs}" for item in usable if item.epochs < best.epochs}
-            return Resumable(best.path, best.epochs, best.planned_epochs, best.save_dir, {**passed_over, **older})
+            return replace(best, passed_over={**passed_over, **older})
         if passed_over.get("last.pt") == _FINISHED:  # older ones would take it back by epochs that it has done
             if not manifest_of(folder):
                 raise _ended(given)
@@ -110,11 +112,27 @@ def find_resumable(run: str | os.PathLike[str]) -> Resumable:
     raise error
 
 
-def _run_directory(given: Path) -> Path:
-    """Return the run directory that a path means: itself, its weights folder, or a checkpoint in that."""
-    if not given.is_dir():
-        return given.resolve().parent.parent
-    return given.parent if given.name == WEIGHTS and not (given / WEIGHTS).is_dir() else given
+def run_directory(given: Path, saved_in: Path | None = None) -> Path:
+    """Return the run directory that a path means: itself, its weights folder, or a checkpoint.
+
+    A checkpoint belongs to the run whose `weights` folder it lies in, however deep; `weights` or the checkpoint may
+    be a link to somewhere else. One that was kept outside of its run belongs to the run that it was saved by.
+
+    Args:
+        given: The path.
+        saved_in: The run directory that a checkpoint names itself.
+    """
+    if given.is_dir():
+        return given.parent if given.name == WEIGHTS and not (given / WEIGHTS).is_dir() else given
+    place = Path(os.path.abspath(given))  # noqa: PTH100, resolve() would follow the links
+    around = [folder.parent for path in (place, given.resolve()) for folder in path.parents if folder.name == WEIGHTS]
+    outside = [saved_in] if saved_in is not None else []
+    runs = (folder for folder in (*around, *outside) if _is_run(folder))
+    return next(runs, (*around, *outside, place.parent)[0])
+
+
+def _is_run(folder: Path) -> bool:
+    return (folder / "callbacks" / "run.json").exists() or (folder / "args.yaml").exists()
 
 
 def _has_ended(folder: Path) -> bool:
@@ -142,23 +160,27 @@ def _candidates(given: Path, folder: Path) -> Iterator[list[Path]]:
         return
     known = [folder / name for name in _KNOWN]
     yield [path for path in known if path.exists()]
-    rest = [path for path in (folder / WEIGHTS).glob("*.pt") if path not in known and path.name != EXCEPTION]
-    yield sorted(rest)
+    yield [path for path in checkpoints_in(folder) if path not in known and path.name != EXCEPTION]
 
 
-def _examine(path: Path) -> Resumable | str:
+def checkpoints_in(folder: Path) -> list[Path]:
+    """Return the checkpoints in a run directory, those in folders of their own too."""
+    return sorted((folder / WEIGHTS).rglob("*.pt"))
+
+
+def _examine(path: Path, folder: Path | None) -> Resumable | str:
     """Load a checkpoint; return what is known of it, or why it cannot be resumed."""
     try:
         content = load(path)
     except Exception as error:  # whatever a torn file makes of unpickling
         return f"does not load ({type(error).__name__})"
     try:
-        return _judge(path, content)
+        return _judge(path, folder, content)
     except Exception:  # whatever another program may have saved
         return "is no checkpoint of Ultralytics"
 
 
-def _judge(path: Path, content: Any) -> Resumable | str:
+def _judge(path: Path, folder: Path | None, content: Any) -> Resumable | str:
     if content.get("ema") is None or content.get("optimizer") is None:
         return _FINISHED if content["model"] is not None else "is no checkpoint of Ultralytics"
     epochs, arguments = int(content.get("epoch", -1)) + 1, content.get("train_args") or {}
@@ -167,15 +189,16 @@ def _judge(path: Path, content: Any) -> Resumable | str:
     moments = [value for state in content["optimizer"]["state"].values() for value in state.values()]
     if not all_finite([*content["ema"].state_dict().values(), *moments]):
         return "has weights that are NaN or infinite"
-    save_dir = Path(arguments.get("save_dir") or path.resolve().parent.parent)
-    return Resumable(path, epochs, int(arguments.get("epochs") or 0), save_dir)
+    saved_in = Path(arguments["save_dir"]) if arguments.get("save_dir") else None
+    folder = folder or run_directory(path, saved_in)
+    return Resumable(path, epochs, int(arguments.get("epochs") or 0), saved_in or folder, folder)
 
 
 def load(checkpoint: Path) -> Any:
     """Load a checkpoint, of which only what is looked at is read."""
     from ultralytics.utils.patches import torch_load
 
-    return torch_load(checkpoint, map_location="cpu", mmap=True)
+    return torch_load(checkpoint, map_location="cpu", mmap=os.name != "nt")  # Windows would keep it from being replaced
 
 
 def epochs_in(checkpoint: Path) -> int | None:

@@ -16,7 +16,7 @@ from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.manifest import Manifest, manifest_of
 from yolo_callbacks.core.naming import BACKUP, MID_EPOCH, TO_RESUME, WEIGHTS
 from yolo_callbacks.core.record import EpochRecord, Plan
-from yolo_callbacks.core.recovery import epochs_in, load
+from yolo_callbacks.core.recovery import checkpoints_in, epochs_in, load
 from yolo_callbacks.core.results import mend_results_csv, read_results_csv, results_in_checkpoint
 from yolo_callbacks.exports.export import ExportPlan, Exports
 from yolo_callbacks.trainer.run import Run
@@ -116,10 +116,14 @@ class RunFiles:
     def tidy_checkpoints(self) -> None:
         """Put aside what another run in this folder, or a part of this one that runs again, has left to be resumed."""
         done, last = self._run.epochs_before, self._run.last_checkpoint
-        ours = [self.checkpoints.path(name) for name in TO_RESUME]
-        resumed = self._run.resumed_from.resolve() if done else None
-        stale = [path for path in (ours if not done else [last, *ours]) if path.exists() and path.resolve() != resumed]
-        stale = [path for path in stale if not done or (epochs_in(path) or 0) > done]
+        known = [last, *(self.checkpoints.path(name) for name in TO_RESUME)]
+        if done:
+            resumed = self._run.resumed_from.resolve()
+            stale = [path for path in known if path.resolve() != resumed and (epochs_in(path) or 0) > done]
+        else:  # nothing here is this run's, whatever its name
+            resumed = None
+            others = (path for path in checkpoints_in(self._run.save_dir) if path not in known)
+            stale = [path for path in known if path.exists()] + [path for path in others if epochs_in(path)]
         for path in stale:
             storage.rename(path, path.with_name(f"{path.name}.old"))
         if stale:
@@ -127,6 +131,7 @@ class RunFiles:
             LOGGER.warning(f"{names} of {'epochs that now run again' if done else 'an earlier run'} are kept as *.old")
         if last in stale and resumed is not None:
             storage.duplicate(resumed, last)
+        self.checkpoints.forget_missing()
 
     def mend_best(self) -> None:
         """Write `best.pt` where the process died between `last.pt` and it."""
@@ -215,7 +220,9 @@ class RunFiles:
         """Say in `run.json` how the run ended."""
         status = status_of(stop, error)
         error = None if status == "preempted" else error
+        self.checkpoints.forget_missing()
         self.manifest.update(
+            checkpoints=self.checkpoints.stored,
             status=status,
             stop={"reason": stop.reason.value, "message": stop.message, "epoch": stop.epoch} if stop else None,
             error=f"{type(error).__name__}: {error}".removesuffix(": ") if error is not None else None,

@@ -15,10 +15,21 @@ from urllib.parse import urlsplit
 HIDDEN = "***"
 """What stands in the place of a secret."""
 
-_SECRET_NAME = re.compile(
-    r"key|token|secret|passw|credential|auth(?!or(?!iz))|webhook|remote_url|notify_urls", re.IGNORECASE
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # of a name, as in API_KEY, api-key, apiKey
+_SECRET_WORD = re.compile(
+    r"\w*(token|secrets?|passwords?|passwd|credentials?|webhooks?|(api|access|secret|private)key)"
+    r"|o?auth|authorization|passphrase|passcode|pwd"
 )
-_URL_LOGIN = re.compile(r"(?<=://)[^/@\s]+@")
+_SECRET_WORDS = re.compile(
+    r"\b((access|account|api|auth|encryption|license|master|private|service|shared|signing|ssh|storage|subscription) "
+    r"keys?|remote url|notify urls)\b"
+)
+_TOKEN_FORM = re.compile(  # as the services make them that a training talks to
+    r"\b(gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{20,}|glpat-[\w-]{16,}|hf_[A-Za-z0-9]{30,}|xox[a-z]-[\w-]{10,}"
+    r"|sk-(?=[\w-]*\d)(?=[\w-]*[A-Z])[\w-]{20,}|AKIA[0-9A-Z]{16}|AIza[\w-]{30,}|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]+)"
+)
+_BEARER = re.compile(r"\b(bearer|basic)\s+[\w+/=.~-]{20,}", re.IGNORECASE)
+_URL_LOGIN = re.compile(r"(?<=://)[^/\s]+@")  # up to the last @: it may be in the password
 _URL_QUERY = re.compile(r"(://[^\s?#]*\?)[^\s#]+")
 _WORD = 8  # a shorter value, or one of letters alone, would be found in text that has nothing to do with it
 _LONG_WORD = 16
@@ -27,6 +38,17 @@ _TOKEN = 16  # a part of a path as long as that, letters and digits mixed, is no
 
 # a context and not a thread: apprise hands its work to threads of its own, and the context with it
 _said: ContextVar[list[str] | None] = ContextVar("said", default=None)
+
+
+class Plain(str):
+    """A string that is no secret, whatever its name is: the pattern of a group of layers that is called `token`."""
+
+    @classmethod
+    def of(cls, value: Any) -> Any:
+        """Return a string, or the strings of a list, marked like that; anything else as it is."""
+        if isinstance(value, (list, tuple)):
+            return type(value)(cls.of(item) for item in value)
+        return cls(value) if isinstance(value, str) else value
 
 
 class Secret(str):
@@ -63,10 +85,9 @@ def secret_url(url: str) -> Secret:
         >>> secret_url("https://me:pw@host.org:8443/hooks/0f3c9ad2b1e84d7795ab?key=1")
         'https://***@host.org:8443/hooks/***?***'
     """
-    parts = urlsplit(url)
-    login, at, host = parts.netloc.rpartition("@")
+    parts = urlsplit(_URL_LOGIN.sub(f"{HIDDEN}@", url))
     path = "/".join(HIDDEN if _looks_random(part) else part for part in parts.path.split("/"))
-    shown = f"{parts.scheme}://{HIDDEN + at if login else at}{host}{path}"
+    shown = f"{parts.scheme}://{parts.netloc}{path}"
     return Secret(url, shown + (f"?{HIDDEN}" if parts.query else "") + (f"#{HIDDEN}" if parts.fragment else ""))
 
 
@@ -90,7 +111,9 @@ def unless_hidden(name: str, value: Any, variable: str) -> Any:
 
 
 def hide(text: str, also: Iterable[str] = ()) -> str:
-    """Take out of a text what must not be told: logins and queries in URLs, and secrets of the environment.
+    """Take out of a text what must not be told: logins and queries in URLs, tokens, and secrets of the environment.
+
+    Tokens are known by their form (`ghp_...`, `hf_...`, `AKIA...`, `Bearer ...`).
 
     A secret of the environment is the value of a variable whose name looks like one's (`WANDB_API_KEY`), if it is
     long enough not to be an everyday word and is no path of a file.
@@ -109,9 +132,11 @@ def hide(text: str, also: Iterable[str] = ()) -> str:
 def without_secrets(value: Any, name: str = "") -> Any:
     """Return a copy with the values of secret-looking names taken out, and of every text what `hide` takes out.
 
+    A name looks like a secret's by whole words: `api_key` and `AuthToken`, but not `keypoints` or `max_tokens`.
+
     Example:
-        >>> without_secrets({"api_key": "abc", "url": "https://me:pw@host/x", "lr0": 0.01})
-        {'api_key': '***', 'url': 'https://***@host/x', 'lr0': 0.01}
+        >>> without_secrets({"api_key": "abc", "url": "https://me:pw@host/x", "keypoints": "17"})
+        {'api_key': '***', 'url': 'https://***@host/x', 'keypoints': '17'}
     """
     return _without(value, name, list(_of_environment()))
 
@@ -148,7 +173,7 @@ def _without(value: Any, name: str, secrets: list[str]) -> Any:
     if isinstance(value, (list, tuple)):
         return [_without(item, name, secrets) for item in value]
     if isinstance(value, str):
-        if value and _SECRET_NAME.search(name):
+        if value and not isinstance(value, Plain) and _is_secret(_words(name)):
             return HIDDEN
         return value.shown if isinstance(value, Secret) else _hide(value, secrets)
     return value
@@ -158,12 +183,22 @@ def _hide(text: str, secrets: Iterable[str]) -> str:
     # the longest first: one secret may begin with another
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, HIDDEN) if secret else text
-    return _URL_QUERY.sub(rf"\g<1>{HIDDEN}", _URL_LOGIN.sub(f"{HIDDEN}@", text))
+    text = _URL_QUERY.sub(rf"\g<1>{HIDDEN}", _URL_LOGIN.sub(f"{HIDDEN}@", text))
+    return _BEARER.sub(rf"\g<1> {HIDDEN}", _TOKEN_FORM.sub(HIDDEN, text))
+
+
+def _words(name: str) -> list[str]:
+    return [word.lower() for word in _WORDS.findall(name)]
+
+
+def _is_secret(words: list[str]) -> bool:
+    return any(_SECRET_WORD.fullmatch(word) for word in words) or bool(_SECRET_WORDS.search(" ".join(words)))
 
 
 def _of_environment() -> Iterator[str]:
     for name, value in os.environ.items():
-        if _SECRET_NAME.search(name):
+        words = _words(name)
+        if _is_secret(words) or any(word.endswith("key") for word in words):  # of variables, any key
             for part in re.split(r"[\s,]+", value) if "://" in value else [value.strip()]:
                 if _is_worth_hiding(part):
                     yield part
@@ -173,7 +208,7 @@ def _is_worth_hiding(value: str) -> bool:
     if len(value) < (_LONG_WORD if value.isalpha() else _WORD):
         return False
     try:
-        return not (os.sep in value and Path(value).exists())
+        return not (("/" in value or os.sep in value) and Path(value).exists())
     except OSError:  # too long for a path
         return True
 

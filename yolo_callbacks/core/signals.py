@@ -9,16 +9,23 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from yolo_callbacks.core.checks import nearest
+from yolo_callbacks.core.log import LOGGER
+
+_NEVER_CAUGHT = ("SIGKILL", "SIGSTOP")
+_OF_SOME_SYSTEMS = ("SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGXCPU", "SIGPWR", "SIGBREAK")
 
 
 def check_signals(name: str, value: object) -> tuple[str, ...]:
-    """Return names of signals, those that this system has; Windows knows no SIGUSR1.
+    """Return names of signals. A name that only other systems know is accepted: Windows has no SIGUSR1.
+
+    So the same configuration works everywhere. It is logged if this system has none of them.
 
     Raises:
         TypeError: If it is not a list of names.
         ValueError: If a name is no signal that a process can handle.
     """
-    known = [item for item in _ALL if item not in ("SIGKILL", "SIGSTOP")]
+    own = [item.name for item in signal.Signals if item.name.startswith("SIG")]  # Windows: not CTRL_C_EVENT
+    known = [item for item in dict.fromkeys((*own, *_OF_SOME_SYSTEMS)) if item not in _NEVER_CAUGHT]
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, Iterable):
         raise TypeError(f"{name}={value!r} must be a list of signals such as 'SIGTERM'")
@@ -26,6 +33,8 @@ def check_signals(name: str, value: object) -> tuple[str, ...]:
     for item in checked:
         if item not in known:
             raise ValueError(f"{name}={value!r}: '{item}' is no signal to wait for{nearest(item, known)}")
+    if checked and not any(item in own for item in checked):
+        LOGGER.warning(f"{name}={value!r}: this system has none of these signals, so none will arrive")
     return checked
 
 
@@ -79,6 +88,3 @@ class SignalWatch:
         if self._patient:
             return signal.SIG_IGN
         return signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-
-
-_ALL = [item.name for item in signal.Signals]

@@ -7,7 +7,8 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
+import time
+import uuid
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ from typing import Any
 
 _CHUNK = 1 << 20
 _TEMPORARY = ".tmp"
-_UMASK = os.umask(0)  # it can only be read by setting it, which other threads would notice later on
-os.umask(_UMASK)
+_IN_USE = (5, 32)  # Windows' errors for a file that another program has open
+_PAUSES = (0.01, 0.03, 0.1, 0.3)  # seconds: a virus scanner or a reader lets go of a file within that
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,13 @@ def replacing(path: Path) -> Iterator[Path]:
     created. After an error the temporary file is removed and `path` is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_TEMPORARY, dir=path.parent)
-    os.close(descriptor)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{_TEMPORARY}")
+    with open(temporary, "xb"):  # with the permissions that any new file gets
+        pass
     try:
         yield temporary
-        _open_to_all(temporary)
         _sync(temporary)
-        os.replace(temporary, path)
+        _replace(temporary, path)
         _sync(path.parent)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -69,7 +69,7 @@ def replace_unsynced(path: Path, data: bytes) -> None:
     temporary = path.with_name(f".{path.name}{_TEMPORARY}")
     try:
         temporary.write_bytes(data)
-        os.replace(temporary, path)
+        _replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):  # what went wrong is told, not that it cannot be tidied up
             temporary.unlink()
@@ -118,7 +118,7 @@ def copy(source: Path, target: Path, edit: Callable[[Path], None] | None = None)
 
 def rename(source: Path, target: Path) -> None:
     """Rename a file at once, and wait until that is on disk."""
-    os.replace(source, target)
+    _replace(source, target)
     _sync(target.parent)
 
 
@@ -175,7 +175,6 @@ def put_in_place(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     for path in (source, *source.rglob("*")):
         if path.is_file():
-            _open_to_all(path)
             _sync(path)
     if source.is_dir() or target.is_dir():
         remove(target)
@@ -231,7 +230,7 @@ def new_folder(path: Path) -> Path:
 def remove_leftovers(folder: Path) -> None:
     """Remove temporary files that a killed process has left in a folder."""
     for path in folder.glob(f".*{_TEMPORARY}"):
-        path.unlink(missing_ok=True)
+        remove(path)
 
 
 def set_aside(path: Path) -> Path:
@@ -249,10 +248,18 @@ def set_aside(path: Path) -> Path:
     return target
 
 
-def _open_to_all(path: Path) -> None:
-    """Give a temporary file the permissions that a plain `open` would have given it (mkstemp's are 0600)."""
-    with contextlib.suppress(OSError):
-        path.chmod(0o666 & ~_UMASK)
+def _replace(source: Path, target: Path) -> None:
+    """Rename. Windows refuses that while another program has either file open, so it is tried again for a moment."""
+    for pause in _PAUSES:
+        try:
+            os.replace(source, target)
+        except PermissionError as error:
+            if getattr(error, "winerror", None) not in _IN_USE:
+                raise
+            time.sleep(pause)
+        else:
+            return
+    os.replace(source, target)
 
 
 def _sync(path: Path) -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import cv2
 import numpy as np
 import yaml
 
+from yolo_callbacks.core import storage
 from yolo_callbacks.core.checks import check_choice, check_int, check_number
 from yolo_callbacks.datasets.scenes import CLASS_NAMES, KEYPOINT_NAMES, Scene, Shape, draw_scene
 
@@ -44,7 +44,8 @@ def build(  # see yolo_callbacks.datasets.build_shapes for the arguments
     if root.exists() and any(root.iterdir()):
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
+    scratch = root.with_name(f".{root.name}.{uuid.uuid4().hex[:8]}")
+    scratch.mkdir()
     try:
         for number, split in enumerate(_SPLITS):
             for index in range(counts[split]):
@@ -53,7 +54,6 @@ def build(  # see yolo_callbacks.datasets.build_shapes for the arguments
                 _write(scratch, split, index, scene, task, class_names)
         if task != "classify":  # Ultralytics takes a folder there
             (scratch / "data.yaml").write_text(_data_yaml(task, class_names), encoding="utf-8")
-        scratch.chmod(0o755)
         _put_in_place(scratch, root)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -80,7 +80,7 @@ def _put_in_place(scratch: Path, root: Path) -> None:
     try:
         if root.exists():
             root.rmdir()
-        os.replace(scratch, root)
+        storage.rename(scratch, root)
     except OSError:
         if not (root.exists() and any(root.iterdir())):
             raise

@@ -7,13 +7,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from yolo_callbacks.core import storage
+from yolo_callbacks.core import python_process, storage
 
 # The process takes no part in a training of several ranks, and must not wait for one.
 _OF_A_RANK = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
@@ -78,14 +77,13 @@ class ExportProcess:
         with self._lock:
             if self._cancelled:
                 return False
-            # its own session: a Ctrl-C in the terminal is meant for the training
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "yolo_callbacks.exports.worker", str(request)],
+                python_process.command("exports.worker", str(request)),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
                 env=_environment(),
+                **python_process.APART,
             )
             return True
 
@@ -119,10 +117,9 @@ def _how_it_ended(code: int) -> str | None:
 
 def _environment() -> dict[str, str]:
     """Return an environment with which the same modules are found, nothing is installed, and nothing downloaded."""
-    kept = {key: value for key, value in os.environ.items() if key not in _OF_A_RANK}
+    kept = {key: value for key, value in python_process.environment().items() if key not in _OF_A_RANK}
     return {
         **kept,
-        "PYTHONPATH": os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path),
         "PYTHONFAULTHANDLER": "1",
         "YOLO_AUTOINSTALL": "false",
         "YOLO_OFFLINE": "true",

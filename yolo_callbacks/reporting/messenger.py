@@ -97,6 +97,18 @@ def check_urls(name: str, urls: object) -> list[Secret]:
     return [Secret(url, f"{scheme_of(url)}://{HIDDEN}") for url in given]
 
 
+def without_mentions(text: str) -> str:
+    r"""Return a text in which chat services see no mention: a name such as `@everyone` would call all their members.
+
+    A character of no width after the `@` does that; an address such as `me@example.org` stays as it is.
+
+    Example:
+        >>> without_mentions("@all <!here> me@example.org").replace("\u200b", "|")
+        '@|all <|!here> me@example.org'
+    """
+    return re.sub(r"(?<!\w)(?<!\*\*\*)@(?=\w)|<(?=[!@#])", "\\g<0>\u200b", text)
+
+
 def scheme_of(url: str) -> str:
     """Return what a URL begins with, which is the name of the service."""
     scheme, separator, _ = str(url).partition("://")

@@ -1,0 +1,35 @@
+import pytest
+
+from yolo_callbacks.core.disk import Disk
+
+
+def fails_with(error):
+    def write():
+        raise error
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("file", "ours"),
+    [
+        ("train/results.csv", True),
+        ("train", True),
+        (b"train/results.csv", True),
+        ("./train/weights/../results.csv", True),
+        ("train2/results.csv", False),
+        ("train.txt", False),
+        ("elsewhere", False),
+        (7, False),
+    ],
+)
+def test_only_an_error_about_a_file_in_the_folder_is_the_disks(file, ours, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    error = OSError(28, "No space left on device", file)
+    write = fails_with(error)
+    for folder in (tmp_path / "train", (tmp_path / "train").relative_to(tmp_path)):
+        if ours:
+            assert not Disk().attempt("x", "it stays", write, within=folder)
+        else:
+            with pytest.raises(OSError, match="No space"):
+                Disk().attempt("x", "it stays", write, within=folder)
