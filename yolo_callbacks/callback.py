@@ -37,7 +37,8 @@ class Priority(IntEnum):
     """Order within an epoch, lowest first: a reporter sees what a controller decided in the same epoch.
 
     An error in a callback up to `CHECKPOINT` raises, because a wrong decision is worse than a stopped run. An error
-    in a `REPORT` callback's `setup`, `act` or `close` is logged once, and training goes on.
+    in a `REPORT` callback's `measure`, `counters`, `setup`, `act`, `close` or `deliver` is logged once, and training
+    goes on; one in `decide`, or in an event's own method, raises whatever the priority.
     """
 
     MEASURE = 0

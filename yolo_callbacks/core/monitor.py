@@ -17,6 +17,7 @@ from yolo_callbacks.core.metrics import (
     direction,
     is_measured,
 )
+from yolo_callbacks.core.numbers import plain
 from yolo_callbacks.core.record import EpochRecord, Plan
 
 Metric = Union[str, Callable[[Mapping[str, float]], float]]
@@ -38,6 +39,10 @@ class Monitor:
     mode: str
     min_delta: float = 0.0
     min_delta_mode: str = "abs"
+
+    def __hash__(self) -> int:
+        """Hash the name in place of the function: one that is an object may have no hash of its own."""
+        return hash((self.name, self.mode, self.min_delta, self.min_delta_mode))
 
     @classmethod
     def of(cls, metric: Metric, mode: str = "auto", *, min_delta: float = 0.0, min_delta_mode: str = "abs") -> Monitor:
@@ -217,6 +222,7 @@ def check_patience(value: object, words: tuple[str, ...] = ()) -> Epochs:
         raise TypeError(
             f"patience='{value}' must be a whole number of epochs >= 1, or a share of the planned ones in (0, 1){spelt}"
         )
+    value = plain(value)
     if value == 0 and not isinstance(value, (bool, float)):
         raise ValueError(
             "patience=0 means 'stop at once' to Keras and 'never stop' to Ultralytics: use patience=1, or leave the "
