@@ -162,11 +162,20 @@ class ModelCheckpoint(Callback):
         return (*self._monitor.needs, *(key for key in self._template.keys if key not in ("epoch", "monitor")))
 
     def outputs(self) -> Iterable[str]:
-        """Return examples of the files that are kept."""
-        names = [self._template.example()] if self._top_k else []
+        """Return examples of the files that are kept, and of what they are exported to."""
+        best = self._template.example()
+        names = [best] if self._top_k else []
         periodic = self.every_n_epochs is not None or self.every_n_minutes is not None
         optional = ((PERIODIC, periodic), (LATEST, self.save_last), (EXCEPTION, self.save_on_exception))
-        return names + [self._beside(name.format(epoch=EXAMPLE_EPOCH)) for name, wanted in optional if wanted]
+        names += [self._beside(name.format(epoch=EXAMPLE_EPOCH)) for name, wanted in optional if wanted]
+        return names + self._exported(best)
+
+    def _exported(self, checkpoint: str) -> list[str]:
+        if not self.export:
+            return []
+        from yolo_callbacks.exports.formats import exported_file
+
+        return [exported_file(checkpoint, name) for name in self.export]
 
     def decide(self, history: History) -> list[SaveCheckpoint]:
         """Keep this epoch's checkpoint where it is among the best, or its turn has come."""
