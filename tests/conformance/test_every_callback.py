@@ -112,6 +112,14 @@ def test_decisions_say_when_and_why(name):
 
 
 @every
+def test_what_is_impossible_is_said_in_sentences(name):
+    for plan in (Plan(), PLAN, Plan(planned_epochs=1), Plan(planned_epochs=12, close_mosaic=10, warmup_epochs=3.0)):
+        said = list(make(name).impossible(plan))
+        assert all(isinstance(sentence, str) and sentence and "\n" not in sentence for sentence in said)
+        assert not said or plan.planned_epochs in (1, 12)
+
+
+@every
 def test_only_controllers_decide(name):
     decided = [d for answer in live(make(name)) for d in answer]
     assert (Priority.MEASURE < make(name).priority < Priority.REPORT) == bool(decided)

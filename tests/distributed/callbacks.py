@@ -121,7 +121,7 @@ class Fails(Callback):
 
 
 class LikeMLflow:
-    """One of Ultralytics' own integrations, by its module: it reads the metrics on every rank, and one rank has them."""
+    """One of Ultralytics' own integrations, by its module: it reads metrics on every rank, and one rank has some."""
 
     def __init__(self):
         self.__module__ = "ultralytics.utils.callbacks.mlflow"

@@ -44,10 +44,12 @@ def test_early_stopping_without_saving_leaves_a_model(train):
     assert (run.save_dir / "weights" / "last.pt").exists()  # plain Ultralytics fails here: no checkpoint was saved
 
 
-def test_restore_best_weights(train):
+def test_restore_best_weights(train, caplog):
     """The model that is left is the one of the monitor's best epoch; best.pt is Ultralytics' own choice."""
     rule = EarlyStopping(monitor="lr/pg0", mode="min", patience=50, restore_best_weights=True)
     run = train([rule], epochs=5, warmup_epochs=3)
+    why = "EarlyStopping: patience=50 cannot run out: at most 1 of the 5 epochs counts"
+    assert sum(line.getMessage().startswith(why) for line in caplog.records) == 1
     best = int(run.history["lr/pg0"].idxmin())
     assert best == 1  # the warm-up begins at 0, and fitness ties make best.pt the last epoch's
     restored = run.save_dir / "weights" / "restore-lr-pg0.pt"

@@ -10,8 +10,8 @@ from yolo_callbacks.core.checks import check_bool, check_choice, check_int, chec
 from yolo_callbacks.core.decision import SaveCheckpoint
 from yolo_callbacks.core.monitor import Metric, Monitor
 from yolo_callbacks.core.naming import EXAMPLE_EPOCH, EXCEPTION, LATEST, FileTemplate, slug
-from yolo_callbacks.core.record import History
-from yolo_callbacks.core.selection import ALL, ClockFold, Top, TopFold
+from yolo_callbacks.core.record import History, Plan
+from yolo_callbacks.core.selection import ALL, ClockFold, Top, TopFold, never_due
 
 if TYPE_CHECKING:
     from yolo_callbacks.core.session import Session
@@ -160,6 +160,10 @@ class ModelCheckpoint(Callback):
     def needs(self) -> Iterable[str]:
         """Return the monitored metric and those in the file's name."""
         return (*self._monitor.needs, *(key for key in self._template.keys if key not in ("epoch", "monitor")))
+
+    def impossible(self, plan: Plan) -> Iterable[str]:
+        """Return that no periodic checkpoint comes, if none does."""
+        return never_due(self.every_n_epochs, plan)
 
     def outputs(self) -> Iterable[str]:
         """Return examples of the files that are kept, and of what they are exported to."""

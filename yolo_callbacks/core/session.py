@@ -295,6 +295,18 @@ class Session:
         self._listen()
         if self.run.is_main:
             self._guarded("setup")
+            self._tell_of_the_impossible()
+
+    def _tell_of_the_impossible(self) -> None:
+        """Tell at the start of a run what can never happen in it. Rank 0."""
+        if self.history or self.run.has_time_limit:  # which plans anew after every epoch
+            return
+        for name, callback in self._callbacks.items():
+            try:
+                for sentence in callback.impossible(self.history.plan):
+                    LOGGER.info(f"{name}: {sentence}")
+            except Exception as error:
+                self._survive(name, "impossible", error)
 
     def _check(self) -> None:
         metrics, losses_known = self.run.metric_names()

@@ -1,12 +1,12 @@
-"""Ultralytics' own integrations, kept from failing a training; the Platform also from holding it up. For `run.py` alone.
+"""Ultralytics' own integrations, kept from failing a training, and the Platform from holding it up. For `run.py` alone.
 
-Any of them may raise: MLflow's does on the ranks above 0, whose trainers have no metrics. An exception is told once, and
-the training goes on. Ray Tune's is left alone: it is what runs the trial.
+Any of them may raise: MLflow's does on the ranks above 0, whose trainers have no metrics. An exception is told once,
+and the training goes on. Ray Tune's is left alone: it is what runs the trial.
 
-The Platform's functions survive a connection that fails, but not every answer: an upload without `uploadUrl`, a `modelId` that is
-not a string, a list in place of an object, an earlier upload that had failed, or a disk that refuses the file with the
-model's id raise out of `train()`. Two of them wait for the server on the training thread, for minutes if it does not
-answer. On several GPUs, a cancel ends the epoch on one rank alone, and the others wait for it in vain.
+The Platform's functions survive a connection that fails, but not every answer: an upload without `uploadUrl`, a
+`modelId` that is not a string, a list in place of an object, an earlier upload that had failed, or a disk that refuses
+the file with the model's id raise out of `train()`. Two of them wait for the server on the training thread, for minutes
+if it does not answer. On several GPUs, a cancel ends the epoch on one rank alone, and the others wait for it in vain.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _SHORTEST_KEY = 8  # a shorter one would be found in text that has nothing to do
 
 
 def guard_integrations(trainer: Any) -> None:
-    """Guard the integrations' functions of a trainer, in the very lists that they are in. Guarded ones stay as they are.
+    """Guard the integrations' functions of a trainer, in the very lists that they are in. Guarded ones are left alone.
 
     Args:
         trainer: The trainer; its lists of functions may be in use at the moment.

@@ -175,6 +175,11 @@ class Run:
         return int(self._trainer.epochs)
 
     @property
+    def has_time_limit(self) -> bool:
+        """Whether the number of planned epochs moves with the trainer's `time` argument."""
+        return bool(self._trainer.args.time)
+
+    @property
     def save_period(self) -> int:
         """Ultralytics' own `save_period`: above 0 it writes `epoch<N>.pt`, N counted from 0."""
         return int(self._trainer.args.save_period)
