@@ -26,6 +26,7 @@ with ycb.callbacks_in_trials("mine.yaml"):
 def test_every_trial_trains_with_the_callbacks_of_the_file(shapes, tmp_path):
     (tmp_path / "mine.yaml").write_text(
         "- EarlyStopping:\n    monitor: train_loss\n    stopping_threshold: 1000\n- CSVLogger\n"
+        "- ModelCheckpoint: {export: torchscript, export_timeout: 0.01}\n"
     )
     words = [sys.executable, "-c", PROGRAM, str(shapes), str(tmp_path / "tuned")]
     done = subprocess.run(words, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, check=False)
@@ -35,8 +36,9 @@ def test_every_trial_trains_with_the_callbacks_of_the_file(shapes, tmp_path):
     assert runs  # Ultralytics removes those that are not the best
     for file in runs:
         manifest = read_manifest(file)
-        assert sorted(manifest["callbacks"]) == ["CSVLogger", "EarlyStopping"]
+        assert sorted(manifest["callbacks"]) == ["CSVLogger", "EarlyStopping", "ModelCheckpoint"]
         assert (manifest["stop"]["reason"], manifest["epochs"]) == ("threshold", 1)
+        assert [item["passed"] for item in manifest["exports"]] == [False]  # which does not make the trial a failure
 
 
 def test_the_command_is_put_back():

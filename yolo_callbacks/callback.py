@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Union
 
 from yolo_callbacks.core.checks import nearest
 from yolo_callbacks.core.decision import Decision
-from yolo_callbacks.core.record import History
+from yolo_callbacks.core.record import History, Plan
 
 if TYPE_CHECKING:
     from yolo_callbacks.core.session import Session
@@ -37,7 +37,8 @@ class Priority(IntEnum):
     """Order within an epoch, lowest first: a reporter sees what a controller decided in the same epoch.
 
     An error in a callback up to `CHECKPOINT` raises, because a wrong decision is worse than a stopped run. An error
-    in a `REPORT` callback's `setup`, `act` or `close` is logged once, and training goes on.
+    in a `REPORT` callback's `measure`, `counters`, `setup`, `act`, `close` or `deliver` is logged once, and training
+    goes on; one in `decide`, or in an event's own method, raises whatever the priority.
     """
 
     MEASURE = 0
@@ -116,6 +117,10 @@ class Callback:
     def counters(self, history: History) -> Mapping[str, float]:
         """Return the numbers worth a column in `epochs.csv`, such as how long there was no improvement."""
         return {}
+
+    def impossible(self, plan: Plan) -> Iterable[str]:
+        """Return what it can never do in a run that goes as planned: a sentence each, which is told at the start."""
+        return ()
 
     def outputs(self) -> Iterable[str]:
         """Return the files that this callback writes, as paths in the run directory, so that no two write the same."""

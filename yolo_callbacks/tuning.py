@@ -57,6 +57,7 @@ def _train(config: str, *words: str) -> int:
         protect=False,
         standin=False,
         extra=list(words[1:]),
+        exports_count=False,  # else the trial counts as failed, and its fitness as 0
     )
     return train_command(request)
 

@@ -1,9 +1,11 @@
 """What holds for every public callback. A new one is walked over by itself: give it a line in `EXAMPLES`."""
 
 import inspect
+import json
 import re
 
 import cloudpickle
+import numpy as np
 import pytest
 import yaml
 
@@ -11,6 +13,7 @@ from tests.helpers import NAN, record
 from yolo_callbacks import Decision, History, Plan, Priority, Stop
 from yolo_callbacks.callback import EVENTS, Callback, check_events
 from yolo_callbacks.config import load_config
+from yolo_callbacks.core.lineup import configuration
 from yolo_callbacks.registry import public_callbacks
 
 EXAMPLES = {
@@ -109,6 +112,14 @@ def test_decisions_say_when_and_why(name):
 
 
 @every
+def test_what_is_impossible_is_said_in_sentences(name):
+    for plan in (Plan(), PLAN, Plan(planned_epochs=1), Plan(planned_epochs=12, close_mosaic=10, warmup_epochs=3.0)):
+        said = list(make(name).impossible(plan))
+        assert all(isinstance(sentence, str) and sentence and "\n" not in sentence for sentence in said)
+        assert not said or plan.planned_epochs in (1, 12)
+
+
+@every
 def test_only_controllers_decide(name):
     decided = [d for answer in live(make(name)) for d in answer]
     assert (Priority.MEASURE < make(name).priority < Priority.REPORT) == bool(decided)
@@ -148,6 +159,26 @@ def _spelt(default):
     return (
         {1e-4: "1e-4", 30.0: "30", 0.0: "0"}.get(default, str(default)) if isinstance(default, float) else str(default)
     )
+
+
+def in_numpy(value):
+    """Return an argument with every number in it as one of numpy."""
+    if isinstance(value, (list, tuple)):
+        return [in_numpy(item) for item in value]
+    return np.array(value)[()] if isinstance(value, (bool, int)) else np.array(value) if type(value) is float else value
+
+
+@every
+def test_numbers_of_numpy_are_numbers(name):
+    """They are kept in run.json as the same numbers of Python's."""
+    cls, given = public_callbacks()[name], EXAMPLES[name]
+    defaults = {key: p.default for key, p in inspect.signature(cls).parameters.items() if p.default is not p.empty}
+    given = {**{key: value for key, value in defaults.items() if isinstance(value, (bool, int, float))}, **given}
+    expected, found = (
+        json.dumps(configuration({"it": cls(**arguments)}))
+        for arguments in (given, {key: in_numpy(value) for key, value in given.items()})
+    )
+    assert found == expected
 
 
 @every

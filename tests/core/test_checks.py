@@ -1,8 +1,21 @@
 import math
 
+import numpy as np
 import pytest
+import torch
 
-from yolo_callbacks.core.checks import check_bool, check_choice, check_file_name, check_int, check_number, check_verbose
+from yolo_callbacks.core.checks import (
+    as_number,
+    check_bool,
+    check_choice,
+    check_file_name,
+    check_int,
+    check_number,
+    check_verbose,
+)
+from yolo_callbacks.core.epochs import check_epochs
+from yolo_callbacks.core.layer_patterns import check_layers
+from yolo_callbacks.core.monitor import check_patience
 
 
 @pytest.mark.parametrize(
@@ -35,3 +48,45 @@ def test_good_values():
     assert check_verbose(True) == 1
     assert check_number("x", 3) == 3.0
     assert check_int("n", 4, minimum=4) == 4
+
+
+@pytest.mark.parametrize("as_theirs", [np.int64, np.uint8, np.array, torch.tensor])
+def test_whole_numbers_of_numpy_and_torch_are_whole_numbers(as_theirs):
+    five = as_theirs(5)
+    checked = [check_int("n", five, minimum=1), check_epochs("e", five), check_patience(five), check_verbose(five)]
+    assert [(type(value), value) for value in checked] == [(int, 5)] * 4
+    assert check_layers(five) == check_layers(5)
+    assert check_layers([five, "model.7"]) == ("model.5", "model.7")
+    with pytest.raises(ValueError, match="must be >= 6"):
+        check_int("n", five, minimum=6)
+
+
+@pytest.mark.parametrize("as_theirs", [np.float32, np.float64, np.array, torch.tensor])
+def test_numbers_of_numpy_and_torch_are_numbers(as_theirs):
+    half = as_theirs(0.5)
+    checked = [check_number("x", half), check_epochs("e", half), check_patience(half)]
+    assert [(type(value), value) for value in checked] == [(float, 0.5)] * 3
+    with pytest.raises(TypeError, match="whole number"):
+        check_int("n", half, minimum=0)
+    with pytest.raises(ValueError, match="must be a finite number"):
+        check_number("x", as_theirs(math.inf))
+
+
+def test_truth_of_numpy_is_truth_and_no_number():
+    assert check_bool("flag", np.bool_(True)) is True
+    assert check_verbose(np.bool_(True)) == 1
+    with pytest.raises(TypeError, match="must be a number"):
+        check_number("x", np.bool_(True))
+    for check in (lambda value: check_number("x", value), lambda value: check_int("x", value, minimum=0)):
+        with pytest.raises(TypeError):
+            check(np.array([1, 2]))
+
+
+def test_what_a_callback_says_of_an_epoch_is_a_number():
+    assert as_number("x", np.float32(0.5)) == 0.5
+    assert type(as_number("x", np.float32(0.5))) is float
+    assert math.isnan(as_number("x", np.float32("nan")))
+    assert type(as_number("x", 3)) is int
+    for value in (None, "many", [1], torch.zeros(2)):
+        with pytest.raises(TypeError, match=r"^Mine\.counters.*it must be a number"):
+            as_number("Mine.counters()['x']", value)

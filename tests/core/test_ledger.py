@@ -1,11 +1,29 @@
+import json
+from dataclasses import dataclass
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers import record
-from yolo_callbacks import Callback, EarlyStopping, Plan, ReduceLROnPlateau, SetLearningRate, Stop, StopReason
+from yolo_callbacks import (
+    Callback,
+    EarlyStopping,
+    Finish,
+    LearningRateScheduler,
+    ModelCheckpoint,
+    Plan,
+    ReduceLROnPlateau,
+    SaveCheckpoint,
+    SetFrozen,
+    SetLearningRate,
+    Stop,
+    StopReason,
+)
 from yolo_callbacks.core.ledger import Ledger
 from yolo_callbacks.core.lineup import label
+from yolo_callbacks.core.monitor import Monitor
 
 PLAN = Plan(planned_epochs=50, base_lr=0.01, final_lr=1e-4, trainer_patience=100)
 
@@ -93,3 +111,81 @@ def test_epochs_cannot_go_back():
     ledger = ledger_of([], [0.1, 0.2])
     with pytest.raises(ValueError, match="epoch 2 cannot follow epoch 2"):
         ledger.add(record(2, 0.3))
+
+
+class OfNumpy(Callback):
+    """Says everything in numbers of numpy."""
+
+    def counters(self, history):
+        return {"share": np.float32(0.5), "epochs": np.int64(history.epoch)}
+
+    def decide(self, history):
+        epoch = np.int64(history.epoch)
+        if history.epoch == 1:
+            return [
+                SetLearningRate("slower", epoch, factor=np.float32(0.5), min_lr=np.float16(0)),
+                SetFrozen("frozen", epoch, layers=np.int64(2), lr_factor=np.float32(0.5)),
+                SaveCheckpoint("kept", epoch, file="x.pt", value=np.float32("nan"), announce=np.bool_(False)),
+                Finish("finish", epoch, end_epoch=np.int64(9)),
+            ]
+        return Stop("stop", epoch)
+
+
+def test_numbers_of_numpy_stay_in_the_journal_as_what_they_are():
+    first, second = ledger_of([OfNumpy()], [0.1, 0.2]).entries
+    data = json.loads(first.to_line())
+    assert data["counters"] == {"OfNumpy/share": 0.5, "OfNumpy/epochs": 1}
+    slower, frozen, kept, finish = data["decisions"]
+    assert (slower["factor"], slower["min_lr"], slower["epoch"]) == (0.5, 0.0, 1)
+    assert (frozen["layers"], frozen["lr_factor"]) == (["model.0", "model.1"], 0.5)
+    assert (kept["value"], kept["announce"]) == ("nan", False)
+    assert finish["end_epoch"] == 9
+    assert json.loads(second.to_line())["decisions"][0]["epoch"] == 2
+
+
+@pytest.mark.parametrize("value", [-0.5, float("nan"), float("inf"), "half", None])
+def test_a_factor_that_is_none_fails_where_it_is_made(value):
+    for make in (lambda: SetLearningRate("", factor=value), lambda: SetFrozen("", lr_factor=value)):
+        with pytest.raises((TypeError, ValueError), match="factor="):
+            make()
+
+
+class Miscounts(Callback):
+    def counters(self, history):
+        return {"wait": "long"}
+
+
+def test_a_count_that_is_no_number_names_the_callback():
+    with pytest.raises(TypeError, match=r"^Miscounts\.counters\(\)\['wait'\] is 'long', it must be a number, not str$"):
+        ledger_of([Miscounts()], [0.1])
+
+
+def test_who_folds_may_survive_a_wrong_count():
+    told = []
+    ledger = Ledger(label([Miscounts(), EarlyStopping()]), PLAN, lambda *error: told.append(error))
+    entry = ledger.add(record(1, 0.5, planned=50))
+    assert entry.counters == {"EarlyStopping/wait": 0}
+    assert [(name, step) for name, step, _ in told] == [("Miscounts", "counters")]
+
+
+@dataclass
+class Plus:
+    """A function that is an object, and has no hash."""
+
+    bonus: float
+
+    def __call__(self, *numbers):
+        return self.bonus + (numbers[0]["fitness"] if len(numbers) == 1 else numbers[1] / 2)
+
+
+def test_a_function_may_be_an_object_without_a_hash():
+    stopping = EarlyStopping(monitor=Plus(0.1), mode="max", patience=2)
+    checkpoint = ModelCheckpoint(monitor=Plus(0.1), mode="max")
+    ledger = ledger_of([stopping, checkpoint, LearningRateScheduler(Plus(0.0))], [0.5] * 3)
+    assert [d.value for d in ledger.decisions if isinstance(d, SaveCheckpoint)] == [pytest.approx(0.6)]
+    assert ledger.decisions[-1].message.startswith("stop, Plus has not improved for 2 epochs")
+    assert next(d.factor for d in ledger.decisions if isinstance(d, SetLearningRate)) == 0.5
+    one, same, other = (Monitor.of(Plus(bonus), "max") for bonus in (0.1, 0.1, 0.2))
+    assert one == same
+    assert hash(one) == hash(same)
+    assert one != other

@@ -120,6 +120,16 @@ class Fails(Callback):
             raise RuntimeError(f"deliberate error on rank {RANK}")
 
 
+class LikeMLflow:
+    """One of Ultralytics' own integrations, by its module: it reads metrics on every rank, and one rank has some."""
+
+    def __init__(self):
+        self.__module__ = "ultralytics.utils.callbacks.mlflow"
+
+    def __call__(self, trainer):
+        dict(trainer.metrics)
+
+
 def stop_again_in_epoch_2(trainer):
     trainer.stop = trainer.stop or (trainer.args.name, trainer.epoch) == ("again", 1)
 

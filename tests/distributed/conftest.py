@@ -4,7 +4,7 @@ import functools
 
 import pytest
 
-from tests.distributed.callbacks import stop_again_in_epoch_2, undisturbed
+from tests.distributed.callbacks import LikeMLflow, stop_again_in_epoch_2, undisturbed
 from tests.distributed.launcher import ARGUMENTS, Launch
 
 
@@ -26,8 +26,11 @@ def start(shapes, tmp_path_factory):
 
 @pytest.fixture(scope="package")
 def whole(start):
-    """Two trainings of one model on two ranks; the first ends by itself, the second by a function of the user's."""
-    stop = ("on_fit_epoch_end", stop_again_in_epoch_2)
-    launch = start(undisturbed, {"name": "run"}, {"name": "again"}, functions=[stop]).wait()
+    """Two trainings of one model on two ranks; the first ends by itself, the second by a function of the user's.
+
+    In both, an integration raises on rank 1 after every epoch.
+    """
+    functions = [("on_fit_epoch_end", function) for function in (stop_again_in_epoch_2, LikeMLflow())]
+    launch = start(undisturbed, {"name": "run"}, {"name": "again"}, functions=functions).wait()
     assert launch.returncode == 0, launch.output
     return launch

@@ -22,6 +22,7 @@ from yolo_callbacks import (
     StopReason,
 )
 from yolo_callbacks.core import storage
+from yolo_callbacks.core.manifest import manifest_of
 
 
 def run_json(run):
@@ -44,10 +45,12 @@ def test_early_stopping_without_saving_leaves_a_model(train):
     assert (run.save_dir / "weights" / "last.pt").exists()  # plain Ultralytics fails here: no checkpoint was saved
 
 
-def test_restore_best_weights(train):
+def test_restore_best_weights(train, caplog):
     """The model that is left is the one of the monitor's best epoch; best.pt is Ultralytics' own choice."""
     rule = EarlyStopping(monitor="lr/pg0", mode="min", patience=50, restore_best_weights=True)
     run = train([rule], epochs=5, warmup_epochs=3)
+    why = "EarlyStopping: patience=50 cannot run out: at most 1 of the 5 epochs counts"
+    assert sum(line.getMessage().startswith(why) for line in caplog.records) == 1
     best = int(run.history["lr/pg0"].idxmin())
     assert best == 1  # the warm-up begins at 0, and fitness ties make best.pt the last epoch's
     restored = run.save_dir / "weights" / "restore-lr-pg0.pt"
@@ -243,18 +246,65 @@ def test_plot_logger_draws_while_training_goes_on(train):
     assert drawn == [False, True, True]
 
 
-def test_a_failing_reporter_is_told_once_and_harms_nothing(train, monkeypatch):
-    said = []
-    monkeypatch.setattr("yolo_callbacks.core.log.LOGGER.warning", lambda text, **_: said.append(text))
+def test_a_failing_reporter_is_told_once_and_harms_nothing(train, caplog):
+    def fail(*_):
+        raise ConnectionError("server is away")
 
     class Broken(ycb.Callback):
-        def act(self, session):
-            raise ConnectionError("server is away")
+        setup = counters = close = deliver = fail
 
-    run = train([Broken(), CSVLogger()], epochs=3)
-    assert said == ["Broken.act failed and is skipped, training goes on: ConnectionError: server is away"]
+        def measure(self, session):
+            return {"custom/energy": "much"}
+
+        def act(self, session):
+            raise ycb.UnknownMetricError("no recal")
+
+    try:
+        raise LookupError("somewhere else")
+    except LookupError:  # a training within is none that has failed
+        run = train([Broken(), CSVLogger()], epochs=3)
+    away = "ConnectionError: server is away"
+    said = [line.getMessage().partition(" ⚠️ ")[2] for line in caplog.records if "Broken" in line.getMessage()]
+    assert said == [
+        f"Broken.{step} failed and is skipped, training goes on: {why}"
+        for step, why in [
+            ("setup", away),
+            ("measure", "TypeError: Broken.measure()['custom/energy'] is 'much', it must be a number, not str"),
+            ("counters", away),
+            ("act", "UnknownMetricError: no recal"),
+            ("close", away),
+            ("deliver", away),
+        ]
+    ]
     assert len(run.history) == 3
     assert len(pd.read_csv(run.save_dir / "callbacks" / "epochs.csv")) == 3
+    assert manifest_of(run.save_dir)["status"] == "finished"
+
+
+@pytest.mark.parametrize("where", ["close", "on_train_end"])
+def test_run_json_tells_of_an_error_that_comes_at_the_end(train, where, tmp_path):
+    told = []
+
+    class Closes(ycb.Callback):
+        priority = ycb.Priority.CHECKPOINT
+
+        def close(self, session, error):
+            fail("close")
+
+    class Delivers(ycb.Callback):
+        def deliver(self, session, error):
+            told.append((manifest_of(session.run.save_dir)["status"], error))
+
+    def fail(here="on_train_end"):
+        if here == where:
+            raise RuntimeError(f"it broke in {where}")
+
+    with pytest.raises(RuntimeError, match="it broke") as caught:
+        train([Closes(), Delivers()], before=lambda m: m.add_callback("on_train_end", lambda _: fail()), epochs=1)
+    noted = manifest_of(tmp_path / "run")
+    assert (noted["status"], noted["error"]) == ("failed", f"RuntimeError: it broke in {where}")
+    assert (noted["epochs"], noted["stop"]) == (1, None)
+    assert told == [("failed", caught.value) if where == "close" else ("finished", None)]
 
 
 def test_a_wrong_decision_raises(train):

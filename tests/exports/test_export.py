@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -18,6 +19,7 @@ from ultralytics.cfg import TASKS
 from yolo_callbacks import ModelCheckpoint
 from yolo_callbacks.config import ConfigError, load_config
 from yolo_callbacks.core import storage
+from yolo_callbacks.core.lineup import check_outputs, label
 from yolo_callbacks.datasets import build_shapes
 from yolo_callbacks.exports import worker
 from yolo_callbacks.exports.export import carry_classes_along
@@ -99,6 +101,33 @@ def test_wrong_arguments_fail_at_construction(arguments, error, message):
     with pytest.raises(error) as caught:
         ModelCheckpoint(**arguments)
     assert message in str(caught.value)
+
+
+def test_numbers_of_numpy_are_arguments_too():
+    callback = ModelCheckpoint(
+        export="onnx", export_args={"imgsz": [np.int64(64), np.int32(96)], "iou": np.float32(0.5)}
+    )
+    assert json.dumps(callback.export_args) == '{"imgsz": [64, 96], "iou": 0.5}'
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "clash"),
+    [
+        ({"filepath": "a/best"}, {"filepath": "b/best"}, "export/best.torchscript"),
+        ({"filepath": "a/{epoch}"}, {"filepath": "/b/{epoch:03d}", "monitor": "val_loss"}, "export/12345.torchscript"),
+        ({"filepath": "a/best"}, {"filepath": "b/best", "export": ["openvino"]}, None),
+        ({"filepath": "a/best"}, {"filepath": "b/other"}, None),
+        ({}, {"monitor": "val_loss"}, None),
+        ({"filepath": "a/best"}, {"filepath": "b/best", "export": None}, None),
+    ],
+)
+def test_two_checkpoints_are_not_exported_to_the_same_file(first, second, clash):
+    callbacks = [ModelCheckpoint(**{"export": ["torchscript", "onnx"], **given}) for given in (first, second)]
+    if clash is None:
+        check_outputs(label(callbacks))
+    else:
+        with pytest.raises(ValueError, match=f"ModelCheckpoint and ModelCheckpoint-2 would both write {clash}: give"):
+            check_outputs(label(callbacks))
 
 
 def test_each_format_gets_the_arguments_that_it_takes():

@@ -1,4 +1,4 @@
-"""The guard around Ultralytics' Platform functions, without a training."""
+"""The guard around the functions of Ultralytics' integrations, the Platform's above all, without a training."""
 
 import logging
 import sys
@@ -14,7 +14,7 @@ from tests.platform_server import KEY, SIGNATURE
 from yolo_callbacks.trainer import platform_guard
 from yolo_callbacks.trainer.platform_guard import (
     before_integrations,
-    guard_platform,
+    guard_integrations,
     integrations,
     is_cancelled,
     platform_model,
@@ -49,21 +49,55 @@ def test_it_is_told_once_and_others_are_not_guarded(caplog):
 
     trainer = trainer_with("on_fit_epoch_end", fail, platform={})
     for _ in range(3):
-        guard_platform(trainer)
+        guard_integrations(trainer)
         send(trainer)
     told = [record.getMessage() for record in caplog.records if "uploadUrl" in record.getMessage()]
     assert len(told) == 1
     assert told[0].endswith("Ultralytics Platform: on_fit_epoch_end failed, training goes on: KeyError: 'uploadUrl'")
     trainer.callbacks["on_fit_epoch_end"].append(own)
-    guard_platform(trainer)
+    guard_integrations(trainer)
     with pytest.raises(ValueError, match="mine"):
+        send(trainer)
+
+
+@pytest.mark.parametrize(("name", "who"), [("mlflow", "MLflow"), ("wb", "Weights & Biases"), ("hub", "hub")])
+def test_no_integration_ends_a_training_and_each_is_told_once(name, who, caplog):
+    called = []
+
+    def on_fit_epoch_end(trainer):
+        called.append(trainer)
+        raise TypeError(f"no metrics in epoch {len(called)}")
+
+    on_fit_epoch_end.__module__ = f"ultralytics.utils.callbacks.{name}"
+    trainer = trainer_with("on_fit_epoch_end", on_fit_epoch_end)
+    trainer.callbacks["on_val_end"] = [on_fit_epoch_end]
+    for _ in range(3):
+        guard_integrations(trainer)
+        send(trainer)
+    send(trainer, "on_val_end")
+    assert called == [trainer] * 4
+    told = [record.getMessage().partition(" ⚠️ ")[2] for record in caplog.records]
+    assert told == [
+        f"Ultralytics' {who} integration: {event} failed, training goes on: TypeError: no metrics in epoch {number}"
+        for event, number in [("on_fit_epoch_end", 1), ("on_val_end", 4)]
+    ]
+
+
+def test_ray_tune_may_end_its_trial():
+    def on_fit_epoch_end(trainer):
+        raise RuntimeError("enough")
+
+    on_fit_epoch_end.__module__ = "ultralytics.utils.callbacks.raytune"
+    trainer = trainer_with("on_fit_epoch_end", on_fit_epoch_end)
+    guard_integrations(trainer)
+    with pytest.raises(RuntimeError, match="enough"):
         send(trainer)
 
 
 def test_a_guarded_function_is_found_and_removed_as_before():
     trainer = trainer_with("teardown", fail)
     functions = trainer.callbacks["teardown"]
-    guard_platform(trainer)
+    guard_integrations(trainer)
     assert trainer.callbacks["teardown"] is functions  # it may be in use
     assert functions[0] is not fail
     assert fail in functions
@@ -78,7 +112,7 @@ def test_what_is_no_exception_comes_out():
         raise KeyboardInterrupt
 
     trainer = trainer_with("on_fit_epoch_end", interrupt)
-    guard_platform(trainer)
+    guard_integrations(trainer)
     with pytest.raises(KeyboardInterrupt):
         send(trainer)
 
@@ -94,7 +128,7 @@ def test_a_cancel_never_stops_one_rank_of_several(world_size, stopped):
 
     trainer = trainer_with("on_fit_epoch_end", on_fit_epoch_end, stop=False, platform=state)
     trainer.world_size = world_size
-    guard_platform(trainer)
+    guard_integrations(trainer)
     send(trainer)
     assert trainer.stop is stopped
     assert is_cancelled(trainer)
@@ -124,7 +158,7 @@ def test_a_registration_that_comes_too_late_changes_nothing(monkeypatch):
         done.set()
 
     trainer = trainer_with("on_pretrain_routine_start", on_pretrain_routine_start, stop=False)
-    guard_platform(trainer)
+    guard_integrations(trainer)
     send(trainer, "on_pretrain_routine_start")
     assert trainer.platform is None
     go_on.set()
@@ -140,7 +174,7 @@ def test_a_registration_that_fails_ends_the_tracking():
         raise TypeError("data must be str, not int")
 
     trainer = trainer_with("on_pretrain_routine_start", on_pretrain_routine_start)
-    guard_platform(trainer)
+    guard_integrations(trainer)
     send(trainer, "on_pretrain_routine_start")
     assert trainer.platform is None
 
@@ -156,7 +190,7 @@ def test_the_end_waits_for_an_earlier_upload_and_survives_it():
         seen.append(trainer.best)
 
     trainer = trainer_with("on_train_end", on_train_end, platform={"checkpoint_upload": upload}, best=Path("best.pt"))
-    guard_platform(trainer)
+    guard_integrations(trainer)
     send(trainer, "on_train_end")
     assert seen == [Path("best.pt")]
 
@@ -172,7 +206,7 @@ def test_results_are_sent_without_a_model_that_cannot_be_uploaded(tmp_path):
         sent.append(trainer.fitness)
 
     trainer = trainer_with("on_train_end", on_train_end, platform={}, best=best, last=best, fitness=0.5)
-    guard_platform(trainer)
+    guard_integrations(trainer)
     send(trainer, "on_train_end")
     assert sent == [0.5]
     assert trainer.best is trainer.last is best
@@ -187,7 +221,7 @@ def log_as(module, message):
 @pytest.mark.parametrize("key", [KEY, KEY + "\n", f" {KEY} "])
 def test_the_key_and_signatures_are_not_logged(key, caplog, monkeypatch):
     monkeypatch.setenv("ULTRALYTICS_API_KEY", key)
-    guard_platform(trainer_with("teardown", fail))
+    guard_integrations(trainer_with("teardown", fail))
     log_as("anywhere", f"Illegal header value b'Bearer {key!r}'")
     log_as("uploads", f"Pool(host='x'): Max retries exceeded with url: /m/best.pt?sig={SIGNATURE} (it is")
     log_as("platform", f"cannot reach https://store.org/best.pt?sig={SIGNATURE}")
@@ -200,7 +234,7 @@ def test_the_key_and_signatures_are_not_logged(key, caplog, monkeypatch):
 
 def test_no_key_hides_nothing(caplog, monkeypatch):
     monkeypatch.delenv("ULTRALYTICS_API_KEY", raising=False)
-    guard_platform(trainer_with("teardown", fail))
+    guard_integrations(trainer_with("teardown", fail))
     log_as("anywhere", "plain")
     logging.getLogger("ultralytics").warning("%s and %s", "one", "two")
     assert "plain" in caplog.text
@@ -218,7 +252,7 @@ def integration(name):
 def test_integrations_are_known():
     base, mine, wb = integration("base"), lambda trainer: None, integration("wb")
     trainer = trainer_with("on_fit_epoch_end", base, mine, fail, wb, platform=None)
-    guard_platform(trainer)
+    guard_integrations(trainer)
     assert before_integrations(trainer.callbacks["on_fit_epoch_end"]) == 2
     assert integrations(trainer) == ("wb",)  # nothing is sent to the Platform
     trainer.platform = {"model_id": "m1", "model_url": None}

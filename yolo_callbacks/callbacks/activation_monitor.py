@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Union
 from yolo_callbacks.callback import Callback, Priority
 from yolo_callbacks.core.checks import check_int, check_number, check_verbose
 from yolo_callbacks.core.log import LOGGER
+from yolo_callbacks.core.numbers import plain
 
 if TYPE_CHECKING:
     from yolo_callbacks.core.session import Session
@@ -134,6 +135,7 @@ class ActivationMonitor(Callback):
 
 
 def _check_layers(layers: Any) -> Layers:
+    layers = type(layers)(map(plain, layers)) if isinstance(layers, (list, tuple)) else plain(layers)
     items = [layers] if isinstance(layers, (str, int)) else layers
     if layers is not None and (not isinstance(items, (list, tuple)) or not items):
         raise TypeError(f"layers={layers!r} must be a name, a pattern, a number, a list of them, or None")

@@ -11,7 +11,8 @@ from yolo_callbacks.core.checks import check_bool, check_int
 from yolo_callbacks.core.decision import SaveCheckpoint
 from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.naming import BACKUP
-from yolo_callbacks.core.record import History
+from yolo_callbacks.core.record import History, Plan
+from yolo_callbacks.core.selection import never_due
 
 if TYPE_CHECKING:
     from yolo_callbacks.core.session import Session
@@ -52,6 +53,10 @@ class BackupAndRestore(Callback):
     def outputs(self) -> Iterable[str]:
         """Return the copy."""
         return (BACKUP,)
+
+    def impossible(self, plan: Plan) -> Iterable[str]:
+        """Return that no copy is made, if none is."""
+        return never_due(self.every_n_epochs, plan)
 
     def decide(self, history: History) -> SaveCheckpoint | None:
         """Keep this epoch's checkpoint where its turn has come."""

@@ -9,7 +9,7 @@ from yolo_callbacks.callback import Callback, Priority
 from yolo_callbacks.core.checks import check_bool, check_choice, check_int, check_number, check_verbose
 from yolo_callbacks.core.decision import Decision, Finish, SaveCheckpoint, Stop, StopReason
 from yolo_callbacks.core.epochs import Epochs, check_epochs, in_epochs
-from yolo_callbacks.core.finishing import finish_after
+from yolo_callbacks.core.finishing import finish_after, finish_length
 from yolo_callbacks.core.forecast import AUTO, ForecastFold
 from yolo_callbacks.core.monitor import (
     Metric,
@@ -133,6 +133,17 @@ class EarlyStopping(Callback):
         if self._is_auto(history.plan) and (gain := history.fold(self._forecast).expected_gain) is not None:
             counters["expected_gain"] = gain
         return counters
+
+    def impossible(self, plan: Plan) -> Iterable[str]:
+        """Return why no plateau can end the run before its planned end, if none can."""
+        finish = self.on_plateau == "finish"
+        length = finish_length(self.finish_epochs, plan.planned_epochs, plan) if finish else 0
+        last = plan.planned_epochs - 1 - length
+        if self._is_auto(plan):
+            why = self._forecast.out_of_reach(plan, last)
+        else:
+            why = self._fold.out_of_reach(self.patience_at(History(plan)), plan, last)
+        return () if why is None else (f"{why}{f' (a finish takes {length} epochs)' if finish else ''}",)
 
     def decide(self, history: History) -> list[Decision]:
         """Stop, and keep the weights of a new best where they are to be restored."""

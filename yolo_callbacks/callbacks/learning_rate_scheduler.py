@@ -82,6 +82,9 @@ class _ScheduleState:
 class _ScheduleFold:
     schedule: ScheduleFunction
 
+    def __hash__(self) -> int:  # a function that is an object may have no hash of its own
+        return hash(type(self.schedule))
+
     def initial(self, plan: Plan) -> _ScheduleState:
         return self._next(_ScheduleState(), 0, plan.base_lr)
 

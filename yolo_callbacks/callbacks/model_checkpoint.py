@@ -10,8 +10,8 @@ from yolo_callbacks.core.checks import check_bool, check_choice, check_int, chec
 from yolo_callbacks.core.decision import SaveCheckpoint
 from yolo_callbacks.core.monitor import Metric, Monitor
 from yolo_callbacks.core.naming import EXAMPLE_EPOCH, EXCEPTION, LATEST, FileTemplate, slug
-from yolo_callbacks.core.record import History
-from yolo_callbacks.core.selection import ALL, ClockFold, Top, TopFold
+from yolo_callbacks.core.record import History, Plan
+from yolo_callbacks.core.selection import ALL, ClockFold, Top, TopFold, never_due
 
 if TYPE_CHECKING:
     from yolo_callbacks.core.session import Session
@@ -161,12 +161,25 @@ class ModelCheckpoint(Callback):
         """Return the monitored metric and those in the file's name."""
         return (*self._monitor.needs, *(key for key in self._template.keys if key not in ("epoch", "monitor")))
 
+    def impossible(self, plan: Plan) -> Iterable[str]:
+        """Return that no periodic checkpoint comes, if none does."""
+        return never_due(self.every_n_epochs, plan)
+
     def outputs(self) -> Iterable[str]:
-        """Return examples of the files that are kept."""
-        names = [self._template.example()] if self._top_k else []
+        """Return examples of the files that are kept, and of what they are exported to."""
+        best = self._template.example()
+        names = [best] if self._top_k else []
         periodic = self.every_n_epochs is not None or self.every_n_minutes is not None
         optional = ((PERIODIC, periodic), (LATEST, self.save_last), (EXCEPTION, self.save_on_exception))
-        return names + [self._beside(name.format(epoch=EXAMPLE_EPOCH)) for name, wanted in optional if wanted]
+        names += [self._beside(name.format(epoch=EXAMPLE_EPOCH)) for name, wanted in optional if wanted]
+        return names + self._exported(best)
+
+    def _exported(self, checkpoint: str) -> list[str]:
+        if not self.export:
+            return []
+        from yolo_callbacks.exports.formats import exported_file
+
+        return [exported_file(checkpoint, name) for name in self.export]
 
     def decide(self, history: History) -> list[SaveCheckpoint]:
         """Keep this epoch's checkpoint where it is among the best, or its turn has come."""

@@ -97,6 +97,12 @@ class ReduceLROnPlateau(Callback):
         state = history.fold(self._fold)
         return {"wait": state.progress.wait, "cooldown": state.cooldown}
 
+    def impossible(self, plan: Plan) -> Iterable[str]:
+        """Return why there can be no reduction, if there can be none."""
+        patience = in_epochs(self.patience, plan.planned_epochs)
+        why = self._fold.progress.out_of_reach(patience, plan, plan.planned_epochs - 1)
+        return () if why is None else (why,)
+
     def decide(self, history: History) -> SetLearningRate | None:
         """Reduce, if this epoch is one too many."""
         state = history.fold(self._fold)

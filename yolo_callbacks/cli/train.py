@@ -32,7 +32,11 @@ _OWN_OPTIONS = ("data", "model", "epochs", "config", "resume", "protect", "stand
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What was typed: our own options, and the words that are left for Ultralytics."""
+    """What was typed: our own options, and the words that are left for Ultralytics.
+
+    Attributes:
+        exports_count: Whether a rejected export makes the command fail; the training is done all the same.
+    """
 
     data: str | None
     model: str | None
@@ -42,6 +46,7 @@ class TrainRequest:
     protect: bool
     standin: bool
     extra: list[str]
+    exports_count: bool = True
 
 
 def train_command(request: TrainRequest) -> int:
@@ -61,7 +66,7 @@ def train_command(request: TrainRequest) -> int:
         console.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True)
         return USAGE
     try:
-        return _train(arguments, callbacks, resumed, request.standin, console)
+        return _train(arguments, callbacks, resumed, request.standin, console, request.exports_count)
     except KeyboardInterrupt:
         console.print("Interrupted.")
         return INTERRUPTED
@@ -118,6 +123,7 @@ def _train(
     resumed: Resumption | None,
     standin: bool,
     console: Console,
+    exports_count: bool,
 ) -> int:
     name = resumed.model if resumed is not None else arguments.pop("model", None)
     model, note = load_model(name, arguments.get("task"))
@@ -152,7 +158,7 @@ def _train(
         console.print(f"The training itself is safe: {escape(str(attachment.save_dir))}", soft_wrap=True)
     if attachment.stop_reason is StopReason.INTERRUPTED:
         return INTERRUPTED
-    return FAILURE if rejected else OK
+    return FAILURE if rejected and exports_count else OK
 
 
 def _rejected_exports(attachment: Attachment) -> list[dict[str, Any]]:

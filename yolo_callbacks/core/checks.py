@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from yolo_callbacks.core.numbers import plain
+
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Return `" (did you mean 'x'?)"` for the closest allowed name, or an empty string when nothing is close.
@@ -38,9 +40,10 @@ def check_bool(name: str, value: object) -> bool:
     Raises:
         TypeError: If it is not.
     """
-    if not isinstance(value, bool):
+    flag = plain(value)
+    if not isinstance(flag, bool):
         raise TypeError(f"{name}={value!r} must be True or False, not {_type_name(value)}")
-    return value
+    return flag
 
 
 def check_verbose(value: object) -> int:
@@ -50,6 +53,7 @@ def check_verbose(value: object) -> int:
         TypeError: If it is not a whole number.
         ValueError: If it is negative.
     """
+    value = plain(value)
     return check_int("verbose", int(value) if isinstance(value, bool) else value, minimum=0)
 
 
@@ -60,11 +64,12 @@ def check_int(name: str, value: object, *, minimum: int) -> int:
         TypeError: If it is not an int.
         ValueError: If it is below the minimum.
     """
-    if isinstance(value, bool) or not isinstance(value, int):
+    number = plain(value)
+    if isinstance(number, bool) or not isinstance(number, int):
         raise TypeError(f"{name}={value!r} must be a whole number >= {minimum}, not {_type_name(value)}")
-    if value < minimum:
+    if number < minimum:
         raise ValueError(f"{name}={value!r} must be >= {minimum}")
-    return value
+    return number
 
 
 def check_number(
@@ -89,12 +94,32 @@ def check_number(
         ValueError: If it is not finite or out of bounds.
     """
     allowed = _bounds(minimum, maximum, exclusive)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    number = plain(value)
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
         raise TypeError(f"{name}={value!r} must be a number{allowed}, not {_type_name(value)}")
-    inside = minimum < value < maximum if exclusive else minimum <= value <= maximum
-    if not math.isfinite(value) or not inside:
+    inside = minimum < number < maximum if exclusive else minimum <= number <= maximum
+    if not math.isfinite(number) or not inside:
         raise ValueError(f"{name}={value!r} must be a finite number{allowed}")
-    return float(value)
+    return float(number)
+
+
+def as_number(what: str, value: object) -> int | float:
+    """Return what a callback says of an epoch as Python's own number; it may be NaN or infinite.
+
+    Args:
+        what: Who says it, and under which name.
+        value: What is said.
+
+    Raises:
+        TypeError: If it is not a number.
+    """
+    number = plain(value)
+    if isinstance(number, (int, float)):
+        return number
+    try:
+        return float(number)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{what} is {value!r}, it must be a number, not {_type_name(value)}") from None
 
 
 def check_file_name(name: str, value: object, *, suffix: str) -> str:

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
 
+from yolo_callbacks.core.checks import check_number
 from yolo_callbacks.core.layer_patterns import Layers, check_layers, spelt
-from yolo_callbacks.core.numbers import decode_number, encode_number
+from yolo_callbacks.core.numbers import decode_number, encode_number, plain
 
 
 class StopReason(str, Enum):
@@ -70,6 +71,10 @@ class Decision:
     epoch: int = 0
     source: str = ""
 
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            object.__setattr__(self, name, plain(value))  # JSON cannot hold a number of numpy
+
     @property
     def kind(self) -> str:
         """Machine-readable name of the decision, as in the journal."""
@@ -120,6 +125,7 @@ class Finish(Decision):
     base_lr: float | None = None
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.end_epoch <= self.epoch:
             raise ValueError(f"end_epoch={self.end_epoch!r} must be after epoch {self.epoch}, which is done")
 
@@ -138,12 +144,21 @@ class SetLearningRate(Decision):
         min_lr: Lower bound of the learning rate of every group from now on; 0 for none.
         announce: Whether it is worth a line in the log.
         routine: Whether it is one of many, which are not worth a mark in plots and tables.
+
+    Raises:
+        TypeError: If a number is not one.
+        ValueError: If it is negative or not finite.
     """
 
     factor: float = 1.0
     min_lr: float = 0.0
     announce: bool = True
     routine: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("factor", self.factor, minimum=0.0)
+        check_number("min_lr", self.min_lr, minimum=0.0)
 
     @property
     def label(self) -> str:
@@ -175,6 +190,8 @@ class SetFrozen(Decision):
     routine: bool = False
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        check_number("lr_factor", self.lr_factor, minimum=0.0)
         object.__setattr__(self, "layers", check_layers(self.layers))
 
     @property

@@ -6,6 +6,7 @@ import math
 from typing import Union
 
 from yolo_callbacks.core.checks import check_int, check_number
+from yolo_callbacks.core.numbers import plain
 
 Epochs = Union[int, float]
 """A number of epochs, or a share of the planned epochs in (0, 1)."""
@@ -18,7 +19,7 @@ def check_epochs(name: str, value: object, *, minimum: int = 1) -> Epochs:
         TypeError: If it is neither an int nor a float.
         ValueError: If it is out of range.
     """
-    if isinstance(value, float):
+    if isinstance(plain(value), float):
         return check_number(name, value, minimum=0.0, maximum=1.0, exclusive=True)
     return check_int(name, value, minimum=minimum)
 

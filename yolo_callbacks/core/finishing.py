@@ -53,12 +53,16 @@ def finish_after(record: EpochRecord, plan: Plan, length: Epochs, why: str) -> F
         >>> finish_after(record, Plan(planned_epochs=100), 60, "a plateau") is None
         True
     """
-    epochs = max(in_epochs(length, record.planned_epochs), plan.close_mosaic)
-    end = record.epoch + epochs
+    end = record.epoch + finish_length(length, record.planned_epochs, plan)
     if end >= record.planned_epochs:
         return None
     message = f"finish by epoch {end} instead of {record.planned_epochs}, {why}"
     return Finish(message, record.epoch, end_epoch=end)
+
+
+def finish_length(length: Epochs, planned_epochs: int, plan: Plan) -> int:
+    """Return how many epochs a finish takes: never fewer than those that go without mosaic."""
+    return max(in_epochs(length, planned_epochs), plan.close_mosaic)
 
 
 def finish_in(decisions: Iterable[Decision]) -> Finish | None:

@@ -152,9 +152,9 @@ class ForecastFold:
         if value is None or not math.isfinite(value) or record.epoch <= self.start_from_epoch:
             return replace(state, signals=(), expected_gain=None, record=False)
         value = value if self.monitor.mode == "max" else -value
-        size = max(_AT_LEAST, round(_LONG * record.planned_epochs))
+        size = _window(record.planned_epochs)
         leads = state.best is None or value > state.best
-        full = record.epoch >= size + max(math.ceil(state.plan.warmup_epochs), self.start_from_epoch)
+        full = record.epoch >= size + self._skipped(state.plan)
         now = Forecast(
             plan=state.plan,
             epochs=(*state.epochs, record.epoch)[-size:],
@@ -175,10 +175,36 @@ class ForecastFold:
         signals = tuple(_signals(now, record, length) for length in (size, short))
         return replace(now, signals=signals, expected_gain=max(self.gain(one) for one in signals))
 
+    def out_of_reach(self, plan: Plan, last: int) -> str | None:
+        """Return why there is no forecast by an epoch; None if there may be one, or if the run's length is not known.
+
+        Args:
+            plan: What the run sets out to do.
+            last: The last epoch in which a forecast still changes anything.
+        """
+        planned, first = plan.planned_epochs, _window(plan.planned_epochs) + self._skipped(plan)
+        with_mosaic = planned - plan.close_mosaic if 0 < plan.close_mosaic < planned else planned
+        if not planned or first <= min(last, with_mosaic):
+            return None
+        closed = f", and is silent once mosaic has closed after epoch {with_mosaic}" * (with_mosaic < planned)
+        return (
+            f"patience='auto' cannot end this run: of {planned} epochs it needs {first}{closed}; "
+            "train longer, or say how many epochs to wait"
+        )
+
+    def _skipped(self, plan: Plan) -> int:
+        """Return how many epochs at the start are no part of a trend."""
+        return max(math.ceil(plan.warmup_epochs), self.start_from_epoch)
+
     def gain(self, signals: Signals) -> float:
         """Return the gain that is expected by one window."""
         goal = signals.best + self.monitor.delta(signals.best)
         return expected_excess(signals.centre(self.constants), signals.scale(self.constants), goal) / signals.progress
+
+
+def _window(planned_epochs: int) -> int:
+    """Return how many epochs the trend is taken from."""
+    return max(_AT_LEAST, round(_LONG * planned_epochs))
 
 
 def _signals(state: Forecast, record: EpochRecord, length: int) -> Signals:

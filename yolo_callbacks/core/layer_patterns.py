@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Union
 
 from yolo_callbacks.core.checks import check_int, nearest
+from yolo_callbacks.core.numbers import plain
 
 LayerChoice = Union[int, str, Sequence[Union[int, str]], None]
 """What a user may say: None for the backbone, the number of first layers, or names and indices of layers."""
@@ -58,9 +59,11 @@ def check_layers(value: object) -> Layers:
     """
     if value is None:
         return None
+    value = plain(value)
     if isinstance(value, int) and not isinstance(value, bool):
         return tuple(f"model.{index}" for index in range(check_int("layers", value, minimum=1)))
     items = [value] if isinstance(value, str) else value
+    items = [plain(item) for item in items] if isinstance(items, Sequence) else items
     if not isinstance(items, Sequence) or any(
         isinstance(item, bool) or not isinstance(item, (int, str)) for item in items
     ):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from yolo_callbacks.callback import Callback
+from yolo_callbacks.core.checks import as_number
 from yolo_callbacks.core.decision import Decision, Finish, SetFrozen, SetLearningRate, Stop, StopReason
 from yolo_callbacks.core.finishing import FinishState
 from yolo_callbacks.core.freezing import FreezeState
@@ -20,6 +21,8 @@ class Ledger:
     Args:
         callbacks: Who decides, by label, in order of priority. The mapping is looked at anew for each epoch.
         plan: What the run sets out to do.
+        survive: Called with label, step and error where counting fails; what it does not raise is left out. None
+            raises all.
 
     Attributes:
         history: The epochs so far.
@@ -39,8 +42,14 @@ class Ledger:
         'stop, fitness has not improved for 1 epochs (best: 0.2 in epoch 1)'
     """
 
-    def __init__(self, callbacks: Mapping[str, Callback], plan: Plan) -> None:
+    def __init__(
+        self,
+        callbacks: Mapping[str, Callback],
+        plan: Plan,
+        survive: Callable[[str, str, Exception], None] | None = None,
+    ) -> None:
         self._callbacks = callbacks
+        self._survive = survive
         self.history = History(plan)
         self.entries: list[Entry] = []
         self.decisions: list[Decision] = []
@@ -59,13 +68,20 @@ class Ledger:
             The epoch with what was decided.
         """
         decisions = self.decide(record, stops)
-        counters = {
-            f"{name}/{key}": value
-            for name, callback in self._callbacks.items()
-            for key, value in callback.counters(self.history).items()
-        }
-        self.entries.append(Entry(record, decisions, counters))
+        self.entries.append(Entry(record, decisions, self._count()))
         return self.entries[-1]
+
+    def _count(self) -> dict[str, float]:
+        counters: dict[str, float] = {}
+        for name, callback in self._callbacks.items():
+            try:
+                counted = callback.counters(self.history).items()
+                counters |= {f"{name}/{key}": as_number(f"{name}.counters()[{key!r}]", value) for key, value in counted}
+            except Exception as error:
+                if self._survive is None:
+                    raise
+                self._survive(name, "counters", error)
+        return counters
 
     def decide(self, record: EpochRecord, stops: Iterable[Stop] = ()) -> tuple[Decision, ...]:
         """Take in the next epoch and decide, without an entry for the journal: all that a replay needs.

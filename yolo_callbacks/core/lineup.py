@@ -8,6 +8,7 @@ from typing import Any, Union
 
 from yolo_callbacks.callback import Callback, check_events
 from yolo_callbacks.core.metrics import UnknownMetricError, check_known
+from yolo_callbacks.core.numbers import plain
 
 FUNCTION = "<function "
 """How the value of a parameter begins in `run.json` where JSON cannot hold it."""
@@ -126,6 +127,7 @@ def _jsonable(value: Any) -> Any:
         return {str(key): _jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_jsonable(item) for item in value]
+    value = plain(value)
     if isinstance(value, (str, int, float, bool)) or value is None:
         return value
     return f"{FUNCTION}{getattr(value, '__name__', value)}>"

@@ -17,6 +17,7 @@ from yolo_callbacks.core.metrics import (
     direction,
     is_measured,
 )
+from yolo_callbacks.core.numbers import plain
 from yolo_callbacks.core.record import EpochRecord, Plan
 
 Metric = Union[str, Callable[[Mapping[str, float]], float]]
@@ -38,6 +39,10 @@ class Monitor:
     mode: str
     min_delta: float = 0.0
     min_delta_mode: str = "abs"
+
+    def __hash__(self) -> int:
+        """Hash the name in place of the function: one that is an object may have no hash of its own."""
+        return hash((self.name, self.mode, self.min_delta, self.min_delta_mode))
 
     @classmethod
     def of(cls, metric: Metric, mode: str = "auto", *, min_delta: float = 0.0, min_delta_mode: str = "abs") -> Monitor:
@@ -189,7 +194,7 @@ class ProgressFold:
         leads = finite and (state.best is None or self.monitor.is_better(value, state.best))
         improved = finite and (state.reference is None or self.monitor.improves(value, state.reference))
         beats_baseline = self.baseline is None or self.monitor.improves(value, self.baseline)
-        counts = not state.plan.warms_up(record.epoch) and not state.plan.mosaic_closed(record)
+        counts = _counts(record, state.plan)
         return Progress(
             value=value,
             epoch=record.epoch,
@@ -199,6 +204,45 @@ class ProgressFold:
             wait=0 if improved and beats_baseline else state.wait + counts,
             plan=state.plan,
         )
+
+    def out_of_reach(self, patience: int, plan: Plan, last: int) -> str | None:
+        """Return why no wait gets as long as a patience; None if one may, or if it is not known how long the run is.
+
+        Args:
+            patience: The patience in epochs.
+            plan: What the run sets out to do.
+            last: The last epoch in which the end of a wait still changes anything.
+
+        Example:
+            >>> fold = ProgressFold(Monitor.of("fitness"))
+            >>> fold.out_of_reach(2, Plan(planned_epochs=12, close_mosaic=10), last=11) is None
+            True
+            >>> print(fold.out_of_reach(5, Plan(planned_epochs=12, close_mosaic=10), last=11))
+            patience=5 cannot run out: at most 2 of the 12 epochs count; train longer, or lower patience or close_mosaic
+        """
+        planned = plan.planned_epochs
+        epochs = (
+            EpochRecord(epoch, {}, planned_epochs=planned) for epoch in range(self.start_from_epoch + 1, last + 1)
+        )
+        count = sum(_counts(record, plan) for record in epochs)
+        if not planned or count >= patience:
+            return None
+        causes = {
+            "patience": count,
+            "warmup_epochs": plan.warmup_epochs,
+            "close_mosaic": 0 < plan.close_mosaic < planned,
+            "start_from_epoch": self.start_from_epoch,
+        }
+        lower = " or ".join(name for name, matters in causes.items() if matters)
+        return (
+            f"patience={patience} cannot run out: {f'at most {count}' if count else 'none'} of the {planned} epochs "
+            f"count{'' if count > 1 else 's'}; train longer{f', or lower {lower}' if lower else ''}"
+        )
+
+
+def _counts(record: EpochRecord, plan: Plan) -> bool:
+    """Return whether an epoch can add to a wait."""
+    return not plan.warms_up(record.epoch) and not plan.mosaic_closed(record)
 
 
 def check_patience(value: object, words: tuple[str, ...] = ()) -> Epochs:
@@ -217,6 +261,7 @@ def check_patience(value: object, words: tuple[str, ...] = ()) -> Epochs:
         raise TypeError(
             f"patience='{value}' must be a whole number of epochs >= 1, or a share of the planned ones in (0, 1){spelt}"
         )
+    value = plain(value)
     if value == 0 and not isinstance(value, (bool, float)):
         raise ValueError(
             "patience=0 means 'stop at once' to Keras and 'never stop' to Ultralytics: use patience=1, or leave the "

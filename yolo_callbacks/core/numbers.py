@@ -1,10 +1,21 @@
-"""Numbers in JSON: not every float has a spelling in it."""
+"""Numbers: Python's own in place of numpy's, and those that JSON has no spelling for."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+
+def plain(value: Any) -> Any:
+    """Return a single number of numpy or torch as Python's own; anything else as it is.
+
+    Example:
+        >>> import numpy as np
+        >>> plain(np.int64(5)), plain(np.bool_(True)), plain("five")
+        (5, True, 'five')
+    """
+    return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
 
 
 def encode_number(value: Any) -> Any:

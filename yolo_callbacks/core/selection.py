@@ -60,6 +60,17 @@ class TopFold:
         return Top(kept[:1] if self.size == ALL else kept, newest, () if self.size == ALL else dropped, record.epoch)
 
 
+def never_due(every_n_epochs: int | None, plan: Plan) -> tuple[str, ...]:
+    """Return that every n-th epoch never comes, if it does not.
+
+    Example:
+        >>> never_due(50, Plan(planned_epochs=12)), never_due(12, Plan(planned_epochs=12))
+        (('every_n_epochs=50 is never due in 12 epochs',), ())
+    """
+    late = every_n_epochs is not None and 0 < plan.planned_epochs < every_n_epochs
+    return (f"every_n_epochs={every_n_epochs} is never due in {plan.planned_epochs} epochs",) * late
+
+
 @dataclass(frozen=True)
 class Alarm:
     """When the clock rang last: seconds of training, and the epoch."""

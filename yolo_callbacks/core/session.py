@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from yolo_callbacks.callback import TRAIN_EVENTS, Callback, Priority, check_events
 from yolo_callbacks.core.background import tell_once
+from yolo_callbacks.core.checks import as_number
 from yolo_callbacks.core.decision import Decision, Finish, SaveCheckpoint, Stop
 from yolo_callbacks.core.distributed import broadcast
 from yolo_callbacks.core.journal import Entry
@@ -67,9 +68,10 @@ class Session:
     def __init__(self, trainer: Any) -> None:
         self.run = Run(trainer)
         self._callbacks: dict[str, Callback] = {}
-        self.ledger = Ledger(self._callbacks, Plan())
+        self.ledger = Ledger(self._callbacks, Plan(), self._survive)
         self._facts: dict[str, Any] = {}
-        self._opened = self._finished = self._ended = False
+        self._opened = self._finished = self._ended = self._failed = False
+        self._error_around = sys.exc_info()[1]  # train() may be called where an error is dealt with
         self._over_before: Stop | None = None
         self._restored: tuple[SaveCheckpoint, Path] | None = None
         self._asked_to_stop: Stop | None = None
@@ -201,7 +203,8 @@ class Session:
         """Deal with an event: what the session does itself first, then the callbacks' own methods for it."""
         if event == "on_fit_epoch_end" and self._is_final_evaluation():
             return
-        ended_by = None if self._finished else sys.exc_info()[1]
+        error = sys.exc_info()[1]
+        ended_by = None if error is self._error_around else error
         try:
             getattr(self, f"_{event}", _nothing)()
             for callback in list(self._callbacks.values()):
@@ -292,6 +295,18 @@ class Session:
         self._listen()
         if self.run.is_main:
             self._guarded("setup")
+            self._tell_of_the_impossible()
+
+    def _tell_of_the_impossible(self) -> None:
+        """Tell at the start of a run what can never happen in it. Rank 0."""
+        if self.history or self.run.has_time_limit:  # which plans anew after every epoch
+            return
+        for name, callback in self._callbacks.items():
+            try:
+                for sentence in callback.impossible(self.history.plan):
+                    LOGGER.info(f"{name}: {sentence}")
+            except Exception as error:
+                self._survive(name, "impossible", error)
 
     def _check(self) -> None:
         metrics, losses_known = self.run.metric_names()
@@ -306,7 +321,7 @@ class Session:
 
     def _take_up(self) -> None:
         """Fold the epochs of an interrupted run into decisions as they would have been taken live."""
-        ledger = self.ledger = Ledger(self._callbacks, self.run.plan())
+        ledger = self.ledger = Ledger(self._callbacks, self.run.plan(), self._survive)
         ledger.begin()
         earlier = self.files.earlier_epochs()
         self.files.mend_results()
@@ -357,9 +372,14 @@ class Session:
     def _record(self, *, complete: bool = True) -> EpochRecord:
         """Build the record of the epoch that has just been validated. Rank 0."""
         if self._measured[0] != self.run.epoch:
-            measured = [callback.measure(self) for callback in self._callbacks.values()]
-            measured.append(self._measure_classes())
-            self._measured = self.run.epoch, {name: float(value) for part in measured for name, value in part.items()}
+            measured: dict[str, float] = {}
+            for name, callback in self._callbacks.items():
+                try:
+                    told = callback.measure(self).items()
+                    measured |= {key: float(as_number(f"{name}.measure()[{key!r}]", value)) for key, value in told}
+                except Exception as error:
+                    self._survive(name, "measure", error)
+            self._measured = self.run.epoch, {**measured, **self._measure_classes()}
         return self.run.record(self.ledger.learning_rate, self._measured[1], complete=complete)
 
     def _measure_classes(self) -> Mapping[str, float]:
@@ -419,23 +439,36 @@ class Session:
             self.files.checkpoints.wait()
             if self.stop_decision is None and self.history and not self.history[-1].last:
                 self._late_stop = replace(self.run.external_stop, epoch=self.history.epoch)
-        self._guarded("close", error)
-        if error is None:
-            self._restored = self.files.restored(self.ledger.decisions)
+        try:
+            self._guarded("close", error)
+            if error is None:
+                self._restored = self.files.restored(self.ledger.decisions)
+        except BaseException as failure:
+            error = error or failure
+            raise
+        finally:
+            self._conclude(error)
+            self.files.wait(hurry=isinstance(error, SystemExit))
+            self._guarded("deliver", error)
+
+    def _conclude(self, error: BaseException | None) -> None:
+        """Note in `run.json` how the run ended."""
+        self._failed = error is not None
         self.files.conclude(self.history.epoch, self.stop_decision, error)
-        self.files.wait(hurry=isinstance(error, SystemExit))
-        self._guarded("deliver", error)
 
     def _close(self, error: BaseException | None) -> None:
         """Last of all: hand the model that was asked for to `model.train()`, and end the threads."""
         try:
             self._end(error)
             if self._opened and self.run.is_main:
-                if self._finished and self._restored is not None:
+                if error is not None and not self._failed:  # it was raised after we had dealt with the end
+                    self._conclude(error)
+                elif self._finished and self._restored is not None:
                     self._hand_over(*self._restored)
                 self.files.close()
         finally:
             self._ended = True
+            self._error_around = None  # its traceback may hold models
             self.run.release()
 
     def _hand_over(self, decision: SaveCheckpoint, path: Path) -> None:
@@ -445,7 +478,7 @@ class Session:
             self.run.use_as_result(path)
 
     def _guarded(self, step: str, *args: Any, only: Iterable[Callback] | None = None) -> None:
-        """Run a step of the callbacks; a reporter's error is told once, a controller's or a wrong name is raised.
+        """Run a step of the callbacks; see `_survive` for what becomes of an error.
 
         They are closed in reverse order, as everything is.
         """
@@ -456,9 +489,14 @@ class Session:
             try:
                 getattr(callback, step)(self, *args)
             except Exception as error:
-                if callback.priority < Priority.REPORT or isinstance(error, UnknownMetricError):
-                    raise
-                tell_once(self._told, f"{name}.{step}", error)
+                self._survive(name, step, error)
+
+    def _survive(self, name: str, step: str, error: Exception) -> None:
+        """Tell once of a reporter's error; raise a controller's, or that it is set up to report what there is not."""
+        controls = self._callbacks[name].priority < Priority.REPORT
+        if controls or (step == "setup" and isinstance(error, UnknownMetricError)):
+            raise error
+        tell_once(self._told, f"{name}.{step}", error)
 
 
 def _nothing() -> None:

@@ -17,7 +17,7 @@ from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.manifest import now, read_manifest
 from yolo_callbacks.core.recovery import epochs_in
 from yolo_callbacks.core.secrets import without_secrets
-from yolo_callbacks.exports.formats import expected_name, takes
+from yolo_callbacks.exports.formats import FOLDER, expected_name, takes
 from yolo_callbacks.exports.process import ExportProcess
 from yolo_callbacks.exports.verdict import comparison, in_short, in_words, verdict
 from yolo_callbacks.trainer.run import Run
@@ -26,7 +26,7 @@ FORMAT = 1
 REJECTED = ".rejected"
 """What the name of an exported file ends in that is not what its checkpoint is."""
 
-_FOLDER, _REPORT, _SCRATCH = "export", "report.json", ".scratch"
+_REPORT, _SCRATCH = "report.json", ".scratch"
 _ATTEMPTS = 3  # to copy a checkpoint that a newer one replaces at that moment
 _BOTH = ("batch", "nms", "end2end", "conf", "iou", "max_det", "agnostic_nms")  # what an export and a validation take
 _EMBEDDED_NMS_CONF = 0.25  # what Ultralytics builds into an exported file that has its own suppression
@@ -89,7 +89,7 @@ class Exports:
         self._checkpoints = checkpoints
         self._worker = worker
         self._changed = changed
-        self._folder = run.save_dir / _FOLDER
+        self._folder = run.save_dir / FOLDER
         self._validation = run.validation_arguments()
         self._lock = threading.Lock()
         self._running: _Job | None = None

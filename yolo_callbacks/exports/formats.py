@@ -5,9 +5,14 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import PurePath
 from typing import Any
 
 from yolo_callbacks.core.checks import check_choice, nearest
+from yolo_callbacks.core.numbers import plain
+
+FOLDER = "export"
+"""Where exports and their report lie in the run directory."""
 
 # What the common formats cannot do without: to be written, and to be loaded again.
 _NEEDS = {
@@ -77,10 +82,22 @@ def check_export_args(arguments: object, formats: tuple[str, ...]) -> dict[str, 
         if formats and not any(takes(name, key) for name in formats):
             raise ValueError(f"export_args={arguments!r}: export={formats!r} takes no '{key}'")
     try:
-        plain: dict[str, Any] = json.loads(json.dumps(dict(arguments)))
+        plain: dict[str, Any] = json.loads(json.dumps(dict(arguments), default=_spell))
     except (TypeError, ValueError) as error:
         raise TypeError(f"export_args={arguments!r} must be what JSON can hold: {error}") from None
     return plain
+
+
+def _spell(value: object) -> object:
+    number = plain(value)
+    if number is value:
+        raise TypeError(f"{value!r} is no number, text or list")
+    return number
+
+
+def exported_file(checkpoint: str, export_format: str) -> str:
+    """Return where an exported checkpoint lies in the run directory: all of them in one folder, by their bare names."""
+    return f"{FOLDER}/{expected_name(PurePath(checkpoint).name, export_format)}"
 
 
 def expected_name(checkpoint: str, export_format: str) -> str:

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from yolo_callbacks.core.checks import nearest
+from yolo_callbacks.core.numbers import plain
 
 MOST_LAYERS = 64
 """The most layers that are watched at a time."""
@@ -61,7 +62,7 @@ def find_layers(trainer: Any, wanted: Sequence[str | int] | None) -> tuple[str, 
     shared = {name: len(same) for same in places.values() if len(same) > 1 for name in same}
     names = [name for same in places.values() for name in same if name]
     found: dict[str, None] = {}
-    for item in wanted:
+    for item in map(plain, wanted):
         matches = _numbered(core, prefix, item) if isinstance(item, int) else _matching(item, names)
         alone = [name for name in matches if name not in shared]
         if not alone:

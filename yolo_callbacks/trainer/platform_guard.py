@@ -1,9 +1,12 @@
-"""Ultralytics' own Platform integration, kept from failing and from holding up a training. Used by `run.py` alone.
+"""Ultralytics' own integrations, kept from failing a training, and the Platform from holding it up. For `run.py` alone.
 
-Its functions survive a connection that fails, but not every answer: an upload without `uploadUrl`, a `modelId` that is
-not a string, a list in place of an object, an earlier upload that had failed, or a disk that refuses the file with the
-model's id raise out of `train()`. Two of them wait for the server on the training thread, for minutes if it does not
-answer. On several GPUs, a cancel ends the epoch on one rank alone, and the others wait for it in vain.
+Any of them may raise: MLflow's does on the ranks above 0, whose trainers have no metrics. An exception is told once,
+and the training goes on. Ray Tune's is left alone: it is what runs the trial.
+
+The Platform's functions survive a connection that fails, but not every answer: an upload without `uploadUrl`, a
+`modelId` that is not a string, a list in place of an object, an earlier upload that had failed, or a disk that refuses
+the file with the model's id raise out of `train()`. Two of them wait for the server on the training thread, for minutes
+if it does not answer. On several GPUs, a cancel ends the epoch on one rank alone, and the others wait for it in vain.
 """
 
 from __future__ import annotations
@@ -29,27 +32,37 @@ END_SECONDS = 60.0
 
 WHO = "Ultralytics Platform"
 
-_MODULE = "ultralytics.utils.callbacks.platform"
-_BASE = "ultralytics.utils.callbacks.base"  # functions that do nothing, before all others
+_PACKAGE = "ultralytics.utils.callbacks"
+_NONE, _PLATFORM = "base", "platform"  # of the modules in it: functions that do nothing, before all others
+_NAMES = {
+    "clearml": "ClearML",
+    "comet": "Comet",
+    "dvc": "DVCLive",
+    "mlflow": "MLflow",
+    "tensorboard": "TensorBoard",
+    "wb": "Weights & Biases",
+}
+_MAY_RAISE = ("raytune",)
 _TELLS_URLS = ("platform", "uploads")  # modules of Ultralytics that log what the server's answer is about
 _SIGNED_PATH = re.compile(r"(with url: [^\s?]*\?)[^\s)]+")
 _SHORTEST_KEY = 8  # a shorter one would be found in text that has nothing to do with it
 
 
-def guard_platform(trainer: Any) -> None:
-    """Guard the Platform's functions of a trainer, in the very lists that they are in. Those that are stay as they are.
+def guard_integrations(trainer: Any) -> None:
+    """Guard the integrations' functions of a trainer, in the very lists that they are in. Guarded ones are left alone.
 
     Args:
         trainer: The trainer; its lists of functions may be in use at the moment.
     """
-    guard: _Guard | None = None
+    guards: dict[str, _Guard] = {}
     for event, functions in trainer.callbacks.items():
         for index in range(len(functions)):
             function = functions[index]
-            if getattr(function, "__module__", None) == _MODULE and not isinstance(function, _Guarded):
-                guard = guard or _Guard()
+            name = _integration(function)
+            if name and name not in _MAY_RAISE and not isinstance(function, _Guarded):
+                guard = guards.setdefault(name, _PlatformGuard() if name == _PLATFORM else _Guard(_who(name)))
                 functions[index] = _Guarded(event, function, guard)
-    if guard is not None:
+    if _PLATFORM in guards:
         _hide_key()
 
 
@@ -67,9 +80,8 @@ def platform_model(trainer: Any) -> dict[str, str]:
 
 def integrations(trainer: Any) -> tuple[str, ...]:
     """Return which of Ultralytics' integrations take the metrics of an epoch, such as `platform` and `wb`."""
-    modules = (_integration(function) for function in trainer.callbacks["on_fit_epoch_end"])
-    names = dict.fromkeys(module.rpartition(".")[2] for module in modules if module)
-    return tuple(name for name in names if name != "platform" or _state(trainer))
+    names = dict.fromkeys(_integration(function) for function in trainer.callbacks["on_fit_epoch_end"])
+    return tuple(name for name in names if name and (name != _PLATFORM or _state(trainer)))
 
 
 def before_integrations(functions: list[Any]) -> int:
@@ -85,8 +97,13 @@ def release_console(trainer: Any) -> None:
 
 
 def _integration(function: Any) -> str:
-    module = str(getattr(function, "__module__", ""))
-    return module if module.startswith("ultralytics.utils.callbacks.") and module != _BASE else ""
+    """Return the name of the integration that a function is of, its module's; empty for none."""
+    package, _, name = str(getattr(function, "__module__", "")).rpartition(".")
+    return name if package == _PACKAGE and name != _NONE else ""
+
+
+def _who(name: str) -> str:
+    return f"Ultralytics' {_NAMES.get(name, name)} integration"
 
 
 def _state(trainer: Any) -> dict[str, Any] | None:
@@ -95,19 +112,14 @@ def _state(trainer: Any) -> dict[str, Any] | None:
 
 
 class _Guarded:
-    """One of the Platform's functions, guarded; equal to it, so that it can be found and removed as before."""
+    """An integration's function, guarded; equal to it, so that it can be found and removed as before."""
 
     def __init__(self, event: str, function: Callable[[Any], Any], guard: _Guard) -> None:
         self._event, self._function, self._guard = event, function, guard
         self.__module__ = function.__module__
 
-    def __call__(self, trainer: Any) -> None:
-        if self._event == "on_pretrain_routine_start":
-            self._guard.register(self._function, trainer)
-        elif self._event == "on_train_end":
-            self._guard.finish(self._function, trainer)
-        else:
-            self._guard.attempt(self._function, _alike(trainer), self._event)
+    def __call__(self, source: Any) -> None:
+        self._guard.call(self._event, self._function, source)
 
     def __eq__(self, other: object) -> bool:
         return bool(self._function == (other._function if isinstance(other, _Guarded) else other))
@@ -117,22 +129,48 @@ class _Guarded:
 
 
 class _Guard:
-    """Calls the Platform's functions for one trainer."""
+    """Calls the functions of one integration for one trainer, and the validators of it.
 
-    def __init__(self) -> None:
-        self._told: set[str] = set()
+    Args:
+        who: What to call it.
+    """
 
-    def attempt(self, function: Callable[[Any], Any], trainer: Any, what: str, outcome: str = "") -> bool:
-        """Call a function; tell of an exception once, and return whether there was none."""
+    def __init__(self, who: str) -> None:
+        self._who = who
+        self._told: set[tuple[str, str]] = set()
+
+    def call(self, event: str, function: Callable[[Any], Any], source: Any) -> None:
+        """Call a function for an event."""
+        self.attempt(function, source, event)
+
+    def attempt(self, function: Callable[[Any], Any], source: Any, what: str, outcome: str = "") -> bool:
+        """Call a function; tell of an exception of its kind once, and return whether there was none."""
         try:
-            function(trainer)
+            function(source)
         except Exception as error:
-            sentence = f"{WHO}: {what} failed, {outcome or 'training goes on'}: {type(error).__name__}: {error}"
-            if sentence not in self._told:
-                self._told.add(sentence)
+            kind = type(error).__name__
+            if (what, kind) not in self._told:
+                self._told.add((what, kind))
+                sentence = f"{self._who}: {what} failed, {outcome or 'training goes on'}: {kind}: {error}"
                 LOGGER.warning(hide(sentence, _keys()))
             return False
         return True
+
+
+class _PlatformGuard(_Guard):
+    """Calls the Platform's functions for one trainer."""
+
+    def __init__(self) -> None:
+        super().__init__(WHO)
+
+    def call(self, event: str, function: Callable[[Any], Any], source: Any) -> None:
+        """Call a function for an event; at the start and at the end, wait for it no longer than is reasonable."""
+        if event == "on_pretrain_routine_start":
+            self.register(function, source)
+        elif event == "on_train_end":
+            self.finish(function, source)
+        else:
+            self.attempt(function, _alike(source), event)
 
     def register(self, function: Callable[[Any], Any], trainer: Any) -> None:
         """Let a run be registered, for a while; the run goes on without the Platform where that fails."""

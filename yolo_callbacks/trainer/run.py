@@ -29,7 +29,7 @@ from yolo_callbacks.trainer.model_view import ModelView
 from yolo_callbacks.trainer.per_class import class_results, classes_of
 from yolo_callbacks.trainer.platform_guard import (
     before_integrations,
-    guard_platform,
+    guard_integrations,
     integrations,
     is_cancelled,
     platform_model,
@@ -108,11 +108,11 @@ class Run:
         tell_of_exceptions(self._trainer)
 
     def guard(self) -> None:
-        """Keep Ultralytics' Platform integration from failing and from holding up the run.
+        """Keep Ultralytics' integrations from failing the run, and the Platform from holding it up.
 
-        Its functions are in the list that is gone through at this moment, so that list itself is changed.
+        Their functions are in the list that is gone through at this moment, so that list itself is changed.
         """
-        guard_platform(self._trainer)
+        guard_integrations(self._trainer)
 
     def protect(self, before_save: Callable[[], None], may_strip: Callable[[], bool]) -> None:
         """Make what Ultralytics writes survive a kill and a full disk, and its callbacks one that removes itself.
@@ -173,6 +173,11 @@ class Run:
     def planned_epochs(self) -> int:
         """Number of epochs planned now; the trainer's `time` argument moves it, and a finish brings it forward."""
         return int(self._trainer.epochs)
+
+    @property
+    def has_time_limit(self) -> bool:
+        """Whether the number of planned epochs moves with the trainer's `time` argument."""
+        return bool(self._trainer.args.time)
 
     @property
     def save_period(self) -> int:
