@@ -28,6 +28,6 @@ def start(coco8, tmp_path_factory):
 def whole(start):
     """Two trainings of one model on two ranks; the first ends by itself, the second by a function of the user's."""
     stop = ("on_fit_epoch_end", stop_again_in_epoch_2)
-    launch = start(undisturbed, {"name": "run"}, {"name": "again"}, functions=[stop]).wait()
+    launch = start(undisturbed, {"name": "run", "verbose": True}, {"name": "again"}, functions=[stop]).wait()
     assert launch.returncode == 0, launch.output
     return launch
