@@ -1,3 +1,6 @@
+import json
+import pickle
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -61,14 +64,19 @@ def test_a_wrong_thing_to_attach_to(wrong):
     [
         ([print], "is not a Callback; register a plain function with model.add_callback"),
         ([ycb.EarlyStopping], r"is not a Callback: write EarlyStopping\(\)"),
-        (ycb.CSVLogger(), "must be a list of callbacks"),
         (7, "must be a list of callbacks"),
+        (ycb.EarlyStopping, r"must be a list of callbacks, .*: write EarlyStopping\(\)"),
         (["CSVLogger"], "is not a Callback"),
     ],
 )
 def test_a_wrong_list_of_callbacks(model, callbacks, message):
     with pytest.raises(TypeError, match=message):
         ycb.attach(model, callbacks)
+
+
+def test_a_single_callback_needs_no_list(model):
+    stopping = ycb.EarlyStopping()
+    assert ycb.attach(model, stopping).callbacks == (stopping,)
 
 
 class Misspelt(ycb.Callback):
@@ -143,5 +151,45 @@ def test_a_training_in_other_processes_is_read_from_its_folder(model, tmp_path):
         assert run.decisions == [*before, stop]
         assert run.stop_reason is ycb.StopReason.PLATEAU
         assert run.stop_message == "enough"
+        assert repr(run).splitlines() == [
+            "Attachment(CSVLogger)",
+            "  Best    fitness 0.2000 in epoch 2",
+            "  Ended   not yet",
+            "  Epochs  2",
+            f"  Run     {tmp_path}",
+        ]
     finally:
         model.trainer = None
+
+
+@pytest.mark.parametrize("verbose", [True, False])
+def test_the_process_that_launches_others_shows_how_it_went(model, tmp_path, caplog, verbose):
+    run = ycb.attach(model, [ycb.CSVLogger()])
+    best = tmp_path / "weights" / "best.pt"
+    arguments = SimpleNamespace(verbose=verbose)
+    model.trainer = SimpleNamespace(ddp=True, save_dir=str(tmp_path), best=best, args=arguments)
+    try:
+        pickle.dumps(run)  # as the launch does
+        Journal(tmp_path / "callbacks" / "journal.jsonl").begin(
+            JournalContent(ycb.Plan(), (), [Entry(ycb.EpochRecord(1, {"fitness": 0.1}))])
+        )
+        Path(tmp_path / "callbacks" / "run.json").write_text(json.dumps({"status": "finished"}))
+        assert not model.trainer.best.exists()  # as Ultralytics asks after it
+        assert not model.trainer.best.exists()
+    finally:
+        model.trainer = None
+    assert caplog.text.count("fitness 0.1000 in epoch 1") == verbose
+
+
+def test_a_summary_that_cannot_be_shown_harms_nothing(model, tmp_path, monkeypatch, caplog):
+    run = ycb.attach(model, [ycb.CSVLogger()])
+    model.trainer = SimpleNamespace(ddp=True, save_dir=str(tmp_path))
+    (tmp_path / "callbacks").mkdir()
+    (tmp_path / "callbacks" / "journal.jsonl").write_bytes(b'{"format": 99}\n')
+    try:
+        run.show_summary()
+        assert repr(run).startswith("Attachment(CSVLogger)\n  Run  cannot be read: ValueError")
+        assert "cannot be read" in run._repr_html_()
+    finally:
+        model.trainer = None
+    assert "The summary of the run cannot be shown: ValueError" in caplog.text

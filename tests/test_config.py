@@ -56,6 +56,12 @@ def test_no_parameters_at_all(config):
         ("EarlyStopping:\n  patience: 3\n", "line 1: the file must be a list of callbacks"),
         ("- EarlyStopping: 3\n", "line 1: the parameters of EarlyStopping must be"),
         ("- EarlyStopping\n  patience: 3\n", "line 2: not valid YAML"),
+        (
+            "- CSVLogger\n- EarlyStopping:\n  patience: 3\n  monitor: fitness\n",
+            "line 3: 'patience' is no deeper than 'EarlyStopping:' above it: indent the parameters of EarlyStopping by "
+            "four spaces",
+        ),
+        ("- EarlyStopping:\n    monitor: val/los\n", "line 2: EarlyStopping: monitor='val/los' is not the name of a"),
         ("- LearningRateScheduler\n", "LearningRateScheduler needs 'schedule' to be a function"),
         ("- - CSVLogger\n", "line 1: an item must be 'Name'"),
         ("- !!python/object/apply:os.system ['true']\n", "line 1: an item must be"),

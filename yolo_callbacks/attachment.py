@@ -17,7 +17,8 @@ from yolo_callbacks.core.manifest import manifest_of
 from yolo_callbacks.core.record import Plan
 from yolo_callbacks.core.session import LIFECYCLE_EVENTS, Hook, Session
 from yolo_callbacks.core.versions import ultralytics_is_at_least
-from yolo_callbacks.trainer.run import bring_back, works_elsewhere
+from yolo_callbacks.reporting.summary import Report, as_html, as_panel, as_text
+from yolo_callbacks.trainer.run import bring_back, is_verbose, launched, works_elsewhere
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,11 +31,13 @@ def attach(model: Any, callbacks: Callbacks = None) -> Attachment:
     """Let callbacks take part in every training of a model.
 
     Attaching again replaces what was attached before. The model's other callbacks are left alone. Each
-    `model.train()` starts with fresh state, unless it resumes an interrupted run.
+    `model.train()` starts with fresh state, unless it resumes an interrupted run. It begins with a line that says what
+    is attached and ends with a summary, unless it is told `verbose=False`.
 
     Args:
         model: `ultralytics.YOLO`, or any other Ultralytics model with `add_callback`.
-        callbacks: A list of callbacks, the path of a YAML file that lists them, or None for `default_callbacks()`.
+        callbacks: A callback, a list of callbacks, the path of a YAML file that lists them, or None for
+            `default_callbacks()`.
 
     Returns:
         What can be read of the runs: history, decisions, why it stopped.
@@ -90,13 +93,19 @@ class Attachment:
     While a run goes on in this process, it reads the run's own state. After a training on several GPUs, whose work
     was done in other processes, it reads the run directory.
 
+    Its `repr`, and a notebook, show the summary that a training ends with.
+
     Attributes:
         callbacks: The attached callbacks.
+        facts: What else `run.json` should say of a run.
+        remark: What else the line at the start of a training should say.
     """
 
     def __init__(self, model: Any, callbacks: Iterable[Callback], facts: Mapping[str, Any] | None = None) -> None:
         self.callbacks = tuple(callbacks)
         self.facts: dict[str, Any] = dict(facts or {})
+        self.remark = ""
+        self._verbose = True
         self._model: weakref.ref[Any] | None = weakref.ref(model)
         self._session: Session | None = None
         self._launched: Path | None = None
@@ -168,7 +177,35 @@ class Attachment:
         if session is not self._session:
             self._session = session
             session.join(self.callbacks, self.facts)
+            self._verbose = is_verbose(trainer)
+            if self._verbose and session.run.is_main:
+                LOGGER.info(f"Callbacks: {', '.join(label(self.callbacks)) or 'none'}{self.remark}")
         return session
+
+    def report(self) -> Report | None:
+        """Return how the newest run went, or goes; None before the first training."""
+        folder, session = self.save_dir, self._newest()
+        if folder is None:
+            return None
+        if session is None:
+            manifest = manifest_of(folder)
+            ended = manifest.get("status", "running") != "running"
+        else:  # until it has opened, what lies in the folder is of another run
+            manifest = session.files.manifest.content if session.opened and session.run.is_main else {}
+            ended = session.ended
+        return Report(folder, self._entries(), self.decisions, self._stop(), manifest, ended)
+
+    def show_summary(self) -> None:
+        """Log how the run went, once it is over. Never raises: the training is done."""
+        try:
+            report = self.report() if self._verbose else None
+            if report is None or not report.worth_showing:
+                return
+            if launched() and report.status in ("finished", "stopped"):
+                return  # the process that waits for this one shows it
+            LOGGER.info(f"\n{as_panel(report.rows())}")
+        except Exception as error:
+            LOGGER.warning(f"The summary of the run cannot be shown: {type(error).__name__}: {error}")
 
     def _trainer(self) -> Any:
         model = self._model() if self._model is not None else None
@@ -196,6 +233,11 @@ class Attachment:
         path = self.save_dir / "callbacks" / "journal.jsonl" if self.save_dir else None
         return read_journal(path) if path is not None and path.exists() else JournalContent(Plan(), (), [])
 
+    def _come_back(self) -> Path | None:
+        """Other processes have trained: return the weights that they have restored, None if there are none."""
+        self.show_summary()
+        return self._restored()
+
     def _restored(self) -> Path | None:
         """Return the weights that other processes have restored; None if there are none."""
         folder = self.save_dir
@@ -219,13 +261,30 @@ class Attachment:
         trainer = self._trainer()
         if works_elsewhere(trainer):
             self._launched, self._session = Path(trainer.save_dir), None  # no event will tell us of this run
-            bring_back(trainer, self._restored)
+            self._verbose = is_verbose(trainer)
+            bring_back(trainer, self._come_back)
             for name, callback in label(self.callbacks).items():
                 _check_travels(name, callback)
         return {**self.__dict__, "_model": None, "_session": None}
 
     def __repr__(self) -> str:
+        rows = as_text(self._rows())
+        return f"{self._title}\n{rows}" if rows else self._title
+
+    def _repr_html_(self) -> str:
+        return as_html(self._title, self._rows())
+
+    @property
+    def _title(self) -> str:
         return f"Attachment({', '.join(label(self.callbacks))})"
+
+    def _rows(self) -> list[tuple[str, str]]:
+        """Return the lines of the summary; none where they cannot be read, since a repr must not raise."""
+        try:
+            report = self.report()
+            return report.rows() if report is not None else []
+        except Exception as error:
+            return [("Run", f"cannot be read: {type(error).__name__}: {error}")]
 
 
 class _AttachedHook(Hook):
@@ -241,7 +300,12 @@ class _AttachedHook(Hook):
                 if callback.overrides(self.event):
                     getattr(callback, self.event)(source)
             return
-        self.attachment.enter(source).handle(self.event)
+        session = self.attachment.enter(source)
+        try:
+            session.handle(self.event)
+        finally:
+            if self.event == "teardown" and session.run.is_main:
+                self.attachment.show_summary()
 
 
 def _check_travels(name: str, callback: Callback) -> None:

@@ -99,7 +99,7 @@ def _build(file: Path, item: yaml.Node) -> Callback:
     elif isinstance(item, yaml.MappingNode) and len(item.value) == 1:
         name_node, parameters = item.value[0]
     else:
-        raise ConfigError(f"{_at(file, item)}: an item must be 'Name' or 'Name:' with its parameters indented below")
+        raise ConfigError(_misbuilt(file, item))
     known = public_callbacks()
     name = str(name_node.value)
     if name not in known:
@@ -111,6 +111,17 @@ def _build(file: Path, item: yaml.Node) -> Callback:
         return known[name](**values)
     except (TypeError, ValueError, ImportError) as error:
         raise ConfigError(f"{_line_of(file, parameters or name_node, error)}: {name}: {error}") from error
+
+
+def _misbuilt(file: Path, item: yaml.Node) -> str:
+    """Say what is wrong with an item that is no callback at all."""
+    if isinstance(item, yaml.MappingNode) and len(item.value) > 1 and _is_null(item.value[0][1]):
+        (name, _), (parameter, _) = item.value[:2]
+        return (
+            f"{_at(file, parameter)}: '{parameter.value}' is no deeper than '{name.value}:' above it: indent the "
+            f"parameters of {name.value} by four spaces"
+        )
+    return f"{_at(file, item)}: an item must be 'Name', or 'Name:' and its parameters below it, indented by four spaces"
 
 
 def _parameters(file: Path, name: str, node: yaml.Node | None, cls: type[Callback]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from yolo_callbacks.core import storage
-from yolo_callbacks.core.drawing import draw_for
+from yolo_callbacks.core.drawing import draw_for, show_as_it_is
 from yolo_callbacks.reporting.class_curves import ClassCurves, Floats, read_curves
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def draw_heat_map(curves: ClassCurves, title: str = "", only: Collection[str] = 
     if image is not None:
         figure.colorbar(image, ax=[axis], label=curves.metric, shrink=min(1.0, 30 / layout.height), pad=0.05, aspect=25)
     figure.suptitle(_headline(curves, title, asked, len(absent), bool(only)), fontsize=11)
+    show_as_it_is(figure)
     return figure
 
 

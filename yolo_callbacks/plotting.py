@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from yolo_callbacks.core import storage
 from yolo_callbacks.core.decision import Finish, SetFrozen, SetLearningRate, Stop
-from yolo_callbacks.core.drawing import draw_for
+from yolo_callbacks.core.drawing import draw_for, show_as_it_is
 from yolo_callbacks.core.finishing import finish_in
 from yolo_callbacks.core.journal import Entry, read_journal
 from yolo_callbacks.core.metrics import direction
 from yolo_callbacks.core.record import Plan
+from yolo_callbacks.reporting.summary import best_fitness
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,6 +57,7 @@ def draw_curves(entries: Sequence[Entry], plan: Plan, title: str = "") -> Figure
     rate.set_xlabel("epoch")
     waits.set_xlabel("epoch")
     figure.suptitle(_headline(entries, plan, title), fontsize=11)
+    show_as_it_is(figure)
     return figure
 
 
@@ -83,7 +85,7 @@ def _draw_metrics(axis: Axes, entries: Sequence[Entry]) -> None:
     for name in names:
         main = name.startswith("metrics/mAP50-95") or name == "fitness" or curves[name] == curves.get("fitness")
         _line(axis, curves[name], name.removeprefix("metrics/"), colours[name], width=2.2 if main else 1.2)
-    best = _best(entries)
+    best = best_fitness(entries)
     if best is not None:
         epoch, value = best
         axis.plot([epoch], [value], marker="*", markersize=15, color=_GOLD, markeredgecolor="black", zorder=5)
@@ -139,7 +141,7 @@ def _draw_counters(axis: Axes, entries: Sequence[Entry]) -> None:
 
 def _mark_decisions(axis: Axes, entries: Sequence[Entry], named: bool) -> None:
     """Mark best epoch, learning rate, freezing, finish and stop with vertical lines; name them in one panel."""
-    best = _best(entries)
+    best = best_fitness(entries)
     if best is not None:
         axis.axvline(best[0], color=_GOLD, linestyle="-", linewidth=1, alpha=0.7)
     for decision in (decision for entry in entries for decision in entry.decisions):
@@ -181,7 +183,7 @@ def _headline(entries: Sequence[Entry], plan: Plan, title: str) -> str:
     last = entries[-1]
     planned = last.record.planned_epochs or plan.planned_epochs
     parts = [f"epoch {last.record.epoch}" + (f" of {planned}" if planned else "")]
-    best = _best(entries)
+    best = best_fitness(entries)
     if best is not None:
         parts.append(f"best fitness {best[1]:.4g} in epoch {best[0]}")
     seconds = [entry.record.measures["seconds"] for entry in entries if "seconds" in entry.record.measures]
@@ -190,16 +192,6 @@ def _headline(entries: Sequence[Entry], plan: Plan, title: str) -> str:
     headline = " · ".join(([title] if title else []) + parts)
     end = last.stop or finish_in(decision for entry in entries for decision in entry.decisions)
     return headline + (f"\n{end.message}" if end else "")
-
-
-def _best(entries: Sequence[Entry]) -> tuple[int, float] | None:
-    """Return the epoch with the best fitness and its value, the earlier of two equal ones."""
-    values = [(entry.record.metrics.get("fitness", math.nan), -entry.record.epoch) for entry in entries]
-    finite = [pair for pair in values if math.isfinite(pair[0])]
-    if not finite or direction("fitness") != "max" or max(finite)[0] == 0:
-        return None
-    value, epoch = max(finite)
-    return -epoch, value
 
 
 def _metrics(entry: Entry) -> Mapping[str, float]:

@@ -55,9 +55,19 @@ def test_the_old_one_is_dropped_with_the_new_one():
 
 
 def test_a_tie_is_not_called_the_best_so_far():
-    messages = [d.message for d in saved(ModelCheckpoint("{epoch}", save_top_k=3), [0.0, 0.0, 0.5])]
+    messages = [d.message for d in saved(ModelCheckpoint("{epoch}", save_top_k=3), [0.1, 0.1, 0.5])]
     assert ["best so far" in text for text in messages] == [True, False, True]
     assert "number 2" in messages[1]
+
+
+def test_a_score_of_0_is_kept_and_not_called_the_best():
+    kept = saved(ModelCheckpoint(), [0.0, 0.0, 0.5])
+    assert [d.message for d in kept] == [
+        "fitness is still 0, kept as weights/best-fitness.pt",
+        "fitness 0.5 is the best so far -> weights/best-fitness.pt",
+    ]
+    loss = saved(ModelCheckpoint(monitor="val_loss"), [0.0], key="val/box_loss")
+    assert loss[0].message == "val_loss 0 is the best so far -> weights/best-val_loss.pt"
 
 
 def test_default_names():

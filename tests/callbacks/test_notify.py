@@ -181,6 +181,17 @@ def test_a_best_that_came_too_soon_is_told_when_the_time_has_passed():
     assert told_in(values, minutes=1, seconds_each=15) == [(4, 3, 0.3), (8, 6, 0.4)]
 
 
+def test_a_score_of_0_is_no_news():
+    assert told_in([0.0, 0.0, 0.1, 0.0], minutes=0, seconds_each=60) == [(3, 3, 0.1)]
+    with Receiver() as server:
+        session = SessionStub(Notify(as_json(server), min_interval_minutes=0))
+        session.begin()
+        session.epoch(0.0)
+        session.end()
+        bodies = [body for _, body, _ in told(server)]
+    assert bodies[1:] == ["1 of 10 epochs in 10 s\nfitness is still 0"]
+
+
 @given(st.lists(st.floats(0, 1), max_size=60), st.integers(0, 10))
 def test_no_two_are_told_within_the_interval_and_each_is_better_than_the_last(values, minutes):
     found = told_in(values, minutes, seconds_each=30)
@@ -350,5 +361,5 @@ def test_wrong_arguments_fail_at_construction(arguments, error, sentence, monkey
 
 def test_without_apprise_it_says_how_to_get_it(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"^Notify needs apprise: pip install 'yolo-callbacks\[notify\]'$"):
+    with pytest.raises(ImportError, match=r"^Notify needs apprise: pip install apprise$"):
         Notify("ntfy://topic")

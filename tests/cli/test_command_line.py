@@ -2,11 +2,16 @@
 
 import json
 import re
+import subprocess
+import sys
 import time
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.cli.helpers import SMALL, Training, plain, run_json
+from yolo_callbacks.cli.main import app
+from yolo_callbacks.cli.train import TrainRequest, train_command
 from yolo_callbacks.registry import public_callbacks
 
 
@@ -17,6 +22,21 @@ def test_version_and_help(command):
     shown = command("--help")
     assert shown.returncode == 0
     assert "train" in shown.stdout
+
+
+@pytest.mark.parametrize("words", [[], ["train"], ["replay"], ["callbacks"]])
+def test_every_command_explains_itself(words):
+    short, long = (CliRunner().invoke(app, [*words, option]) for option in ("-h", "--help"))
+    assert short.exit_code == long.exit_code == 0
+    assert short.stdout == long.stdout
+    assert "-h, --help" in short.stdout
+
+
+def test_help_needs_no_rich():
+    code = "import sys\nfrom yolo_callbacks.cli.main import app\ntry:\n    app(['train', '-h'])\n"
+    code += "except SystemExit:\n    print([name for name in ('rich.markdown', 'ultralytics') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_callbacks_lists_every_parameter_with_its_default(command):
@@ -74,6 +94,8 @@ def test_a_training_with_a_configuration(command, tmp_path, coco8):
     assert "has reached 0" in summary
     assert str(tmp_path / "runs" / "detect" / "train") in summary
     assert list(run_json(tmp_path)["callbacks"]) == ["EarlyStopping", "CSVLogger"]
+    assert summary.count("Callbacks: EarlyStopping, CSVLogger\n") == 1
+    assert summary.index("Best") < summary.index("Ended") < summary.index("Epochs  1 of 5")
 
 
 def test_offline_coco8_is_replaced_with_a_warning_nobody_can_miss(command, tmp_path):
@@ -116,6 +138,20 @@ def test_a_training_that_fails_is_told_and_recorded(command, tmp_path, coco8):
     result = command("train", "--data", str(coco8), "--epochs", "2", "imgsz=64", "batch=4", "model=yolo26n-pose.yaml")
     assert result.returncode == 1
     assert "Training failed:" in plain(result.stderr)
+
+
+def test_a_class_that_is_misspelt_is_a_mistake_of_one_line(tmp_path, coco8, capfd):
+    file = tmp_path / "callbacks.yaml"
+    file.write_text("- EarlyStopping:\n    monitor: mAP50-95/persn\n")
+    extra = [word.removeprefix("--") for word in SMALL if "=" in word]
+    extra += ["imgsz=64", f"project={tmp_path / 'runs'}", "verbose=False"]
+    code = train_command(TrainRequest(str(coco8), None, 1, file, None, False, False, extra))
+    output, errors = (plain(text) for text in capfd.readouterr())
+    assert code == 2
+    assert "Error: EarlyStopping: 'mAP50-95/persn': this run has no class 'persn' (did you mean 'person'?)" in errors
+    assert "Traceback" not in errors
+    assert "To go on" not in errors
+    assert "Callbacks:" not in output  # it was told to be quiet
 
 
 def test_resuming_takes_the_checkpoints_own_data(command, tmp_path, coco8):
@@ -163,6 +199,8 @@ def test_one_ctrl_c_stops_after_the_epoch_with_everything_saved(tmp_path, coco8)
     assert (folder / "weights" / "best.pt").exists()
     assert (folder / "callbacks" / "curves.png").exists()
     assert "Ctrl-C was pressed" in plain(output)  # in the summary
+    assert re.search(rf"Resume +yolo-cb train --resume {folder}\b", plain(output))
+    assert plain(output).rstrip().endswith(f"To go on: yolo-cb train --resume {folder}")
 
 
 def test_a_second_ctrl_c_stops_at_once(tmp_path, coco8):

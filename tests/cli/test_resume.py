@@ -72,6 +72,8 @@ def test_a_signal_leaves_with_its_code_and_a_state_to_go_on_from(tmp_path, shape
     run = tmp_path / "runs" / "detect" / "train"
     assert len(pd.read_csv(run / "callbacks" / "epochs.csv")) == data["epochs"]
     assert find_run(run).model == str(run / "weights" / "preempted.pt")
+    assert plain(output).rstrip().endswith(f"To go on: yolo-cb train --resume {run}")
+    assert "PreemptionHandler (the last 2 added by yolo-cb, --no-protect leaves them out)" in plain(output)
 
 
 def test_a_run_that_died_in_its_first_epoch_begins_anew(tmp_path, shapes, command):

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from tests.helpers import record
 from yolo_callbacks import FreezeBackbone, History, Plan, SetFrozen, SetLearningRate, Stop
+from yolo_callbacks.core.checks import SettingError
 from yolo_callbacks.core.decision import decision_from_json
 from yolo_callbacks.core.freezing import FreezeState
 from yolo_callbacks.core.layer_patterns import LayerNames, check_layers, select
@@ -62,7 +63,7 @@ def test_a_pattern_may_mean_single_parameters():
     ],
 )
 def test_a_pattern_that_means_nothing_says_what_there_is(layers, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(SettingError, match=message):
         select(check_layers(layers), YOLO)
 
 

@@ -153,6 +153,9 @@ def test_a_function_must_return_a_number():
         ("fitnes", r"monitor='fitnes' is not the name of a metric \(did you mean 'fitness'\?\)"),
         ("val_los", r"did you mean 'val_loss'\?"),
         ("map50", r"did you mean 'mAP50'\?"),
+        ("val/los", r"monitor='val/los' is not the name of a loss \(did you mean 'val_loss'\?\); if a trainer of"),
+        ("train/boxloss", r"did you mean 'train/box_loss'\?"),
+        ("val/f2", "monitor='val/f2' is not the name of a loss; if a trainer of your own has it, say mode="),
     ],
 )
 def test_a_misspelt_metric_fails_at_construction(metric, message):
@@ -175,6 +178,29 @@ def test_a_monitor_of_the_wrong_type(metric):
 def test_a_misspelt_key_with_an_unknown_direction_gets_its_nearest_match():
     with pytest.raises(ValueError, match=r"for 'metrics/mAP50-59\(B\)' \(did you mean 'mAP50-95'\?\): say mode="):
         Monitor.of("metrics/mAP50-59(B)")
+
+
+def test_a_value_of_ones_own_among_the_losses_needs_a_mode():
+    assert Monitor.of("val/f2", "max").name == "val/f2"
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode", "worst"),
+    [
+        ("fitness", "auto", True),
+        ("metrics/mAP50(B)", "auto", True),
+        ("mAP50-95/person", "auto", True),
+        ("val_loss", "auto", False),  # nothing could be better
+        ("classes/at_zero", "auto", False),
+        ("fitness", "min", False),
+        ("lr", "max", False),
+        (f2, "max", False),  # it may be below 0
+    ],
+)
+def test_a_score_of_0_is_the_worst(metric, mode, worst):
+    monitor = Monitor.of(metric, mode)
+    assert monitor.is_worst(0.0) is worst
+    assert not monitor.is_worst(0.1)
 
 
 def test_unknown_direction_and_mode():

@@ -31,6 +31,7 @@ def whole(start):
     In both, an integration raises on rank 1 after every epoch.
     """
     functions = [("on_fit_epoch_end", function) for function in (stop_again_in_epoch_2, LikeMLflow())]
-    launch = start(undisturbed, {"name": "run"}, {"name": "again"}, functions=functions).wait()
+    trainings = {"name": "run", "verbose": True}, {"name": "again"}
+    launch = start(undisturbed, *trainings, functions=functions).wait()
     assert launch.returncode == 0, launch.output
     return launch

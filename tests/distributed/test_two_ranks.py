@@ -54,6 +54,14 @@ def test_both_ranks_stop_in_the_same_epoch(whole):
     assert not whole.left_behind
 
 
+def test_one_rank_says_what_is_attached_and_the_parent_how_it_went(whole, folder):
+    assert whole.output.count("Callbacks: ") == 1  # the second training is told not to be verbose
+    assert whole.output.count(" yolo-callbacks ") == 1
+    frame = whole.output.partition(" yolo-callbacks ")[2]
+    assert "Epochs      6 of " in frame
+    assert f"Run         {folder}" in frame
+
+
 def test_the_journal_has_every_epoch_once(folder):
     lines = [json.loads(line) for line in (folder / "callbacks" / "journal.jsonl").read_text().splitlines()]
     assert sum("plan" in line for line in lines) == 1

@@ -139,9 +139,9 @@ def test_each_format_gets_the_arguments_that_it_takes():
 @pytest.mark.parametrize(
     ("export", "package", "line"),
     [
-        ("onnx", "onnx", "export='onnx' needs onnx: pip install 'yolo-callbacks[export]'"),
-        ("onnx", "onnxruntime", "export='onnx' needs onnxruntime: pip install 'yolo-callbacks[export]'"),
-        ("openvino", "openvino", "export='openvino' needs openvino: pip install 'yolo-callbacks[openvino]'"),
+        ("onnx", "onnx", "export='onnx' needs onnx: pip install onnx onnxslim onnxruntime"),
+        ("onnx", "onnxruntime", "export='onnx' needs onnxruntime: pip install onnx onnxslim onnxruntime"),
+        ("openvino", "openvino", "export='openvino' needs openvino: pip install openvino"),
         ("ncnn", "ncnn", "export='ncnn' needs ncnn: pip install ncnn"),
     ],
 )

@@ -185,7 +185,7 @@ class EarlyStopping(Callback):
         why = self._forecast_says(history) if auto else self._wait_says(progress, history)
         if why is None:
             return None
-        why += f" (best: {'none' if progress.best is None else f'{progress.best:.5g} in epoch {progress.best_epoch}'})"
+        why += f" ({self._best_says(progress)})"
         if self.on_plateau == "finish":
             return finish_after(history[-1], history.plan, self.finish_epochs, why)
         return Stop(f"stop, {why}", progress.epoch, reason=StopReason.PLATEAU)
@@ -210,6 +210,13 @@ class EarlyStopping(Callback):
             f"the rest of the run is expected to add {100 * gain:.2g} % to the progress of "
             f"{self._monitor.name}{self._monitor.margin}, less than {100 * self.tolerance:g} %"
         )
+
+    def _best_says(self, progress: Progress) -> str:
+        if progress.best is None:
+            return "best: none"
+        if self._monitor.is_worst(progress.best):
+            return "it is still 0"
+        return f"best: {progress.best:.5g} in epoch {progress.best_epoch}"
 
     def _keep(self, progress: Progress) -> SaveCheckpoint:
         return SaveCheckpoint(

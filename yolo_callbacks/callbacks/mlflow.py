@@ -101,7 +101,7 @@ class MLflow(Callback):
         timeout: float = 30.0,
         artifacts_timeout: float = 600.0,
     ) -> None:
-        require("mlflow", extra="mlflow", who="MLflow")
+        require("mlflow", who="MLflow")
         self.experiment_name = _check_text("experiment_name", experiment_name)
         self.run_name = _check_text("run_name", run_name)
         uri = unless_hidden("tracking_uri", _check_text("tracking_uri", tracking_uri), "MLFLOW_TRACKING_URI")

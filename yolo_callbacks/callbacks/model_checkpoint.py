@@ -202,9 +202,11 @@ class ModelCheckpoint(Callback):
         value, epoch, file = best.newest
         rank = 1 + sum(e != epoch and not self._monitor.is_better(value, other) for other, e, _ in best.kept)
         place = "the best so far" if rank == 1 else f"number {rank}"
-        verdict = "kept" if self._top_k == ALL else f"{place} -> {file}"
+        verdict = f"{value:.5g} is " + ("kept" if self._top_k == ALL else f"{place} -> {file}")
+        if rank == 1 and self._monitor.is_worst(value):
+            verdict = f"is still 0, kept as {file}"
         return SaveCheckpoint(
-            f"{self._monitor.name} {value:.5g} is {verdict}",
+            f"{self._monitor.name} {verdict}",
             epoch,
             file=file,
             role="best",

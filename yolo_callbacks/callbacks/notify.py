@@ -14,6 +14,7 @@ from yolo_callbacks.callbacks.plot_logger import PlotLogger
 from yolo_callbacks.core.checks import check_bool, check_choice, check_number
 from yolo_callbacks.core.extras import require
 from yolo_callbacks.core.monitor import Metric, Monitor, ProgressFold
+from yolo_callbacks.core.numbers import duration
 from yolo_callbacks.core.record import EpochRecord
 from yolo_callbacks.core.run_files import status_of
 from yolo_callbacks.core.secrets import Secret, hide, unless_hidden
@@ -90,7 +91,7 @@ class Notify(Callback):
         with_picture: bool = True,
         title: str = "{project}/{name}: {event}",
     ) -> None:
-        require("apprise", extra="notify", who=type(self).__name__)
+        require("apprise", who=type(self).__name__)
         urls = unless_hidden("urls", urls, URLS_VARIABLE)
         self.urls = None if urls is None else check_urls("urls", urls)
         self.events = _check_events(events)
@@ -168,7 +169,7 @@ class Notify(Callback):
         history, stop = session.history, session.stop_decision
         lines = [f"{history.epoch} of {session.run.planned_epochs} epochs"]
         if history:
-            lines[0] += f" in {_duration(history[-1].elapsed)}"
+            lines[0] += f" in {duration(history[-1].elapsed)}"
         if stop is not None:
             lines.append(stop.message)
         elif error is not None:
@@ -176,7 +177,9 @@ class Notify(Callback):
         elif session.finish_decision is not None:
             lines.append(session.finish_decision.message)
         progress = history.fold(self._news).progress
-        if progress.best is not None:
+        if progress.best is not None and self._monitor.is_worst(progress.best):
+            lines.append(f"{self._monitor.name} is still 0")
+        elif progress.best is not None:
             lines.append(f"best {self._monitor.name}: {progress.best:.5g} in epoch {progress.best_epoch}")
         return lines
 
@@ -222,16 +225,3 @@ def _check_title(title: object) -> str:
 def _metrics(record: EpochRecord) -> list[str]:
     values = {key: value for key, value in record.metrics.items() if key.startswith("metrics/")}
     return [", ".join(f"{key.removeprefix('metrics/')} {value:.4g}" for key, value in values.items())] if values else []
-
-
-def _duration(seconds: float) -> str:
-    """Say how long something took.
-
-    Example:
-        >>> _duration(42.3), _duration(3900), _duration(200_000)
-        ('42 s', '1 h 5 min', '55 h 33 min')
-    """
-    minutes = int(seconds // 60)
-    if not minutes:
-        return f"{seconds:.0f} s"
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"

@@ -88,7 +88,7 @@ class TensorBoard(Callback):
         *,
         predictions_freq: int = 0,
     ) -> None:
-        require("tensorboard", extra="tensorboard", who="TensorBoard")
+        require("tensorboard", who="TensorBoard")
         self.log_dir = _check_folder(log_dir)
         self.histogram_freq = check_int("histogram_freq", histogram_freq, minimum=0)
         self.write_graph = check_bool("write_graph", write_graph)

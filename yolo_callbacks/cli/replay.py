@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 
 from yolo_callbacks.callback import Callback
 from yolo_callbacks.config import ConfigError, load_config
 from yolo_callbacks.replaying.replay import NothingReplayedError, replay
 from yolo_callbacks.replaying.rules import PATIENCES, patience_rules
 from yolo_callbacks.replaying.text import show
+from yolo_callbacks.reporting.summary import plainly
 
 OK, FAILURE, USAGE = 0, 1, 2
 
@@ -35,7 +35,7 @@ def replay_command(request: ReplayRequest) -> int:
         report = replay(request.runs, _rules(request))
     except NothingReplayedError as error:
         for item in error.skipped if request.details else ():
-            errors.print(f"  {escape(str(item))}", soft_wrap=True)
+            errors.print(plainly(f"  {item}"), soft_wrap=True)
         return _fail(errors, error, USAGE)
     except (ConfigError, ValueError) as error:
         return _fail(errors, error, USAGE)
@@ -47,7 +47,7 @@ def replay_command(request: ReplayRequest) -> int:
             return _fail(errors, f"{request.out} cannot be written: {error.strerror}", FAILURE)
     show(report, console, details=request.details)
     if folder is not None:
-        console.print(f"\nWritten to {escape(str(folder))}", soft_wrap=True, highlight=False)
+        console.print(plainly(f"\nWritten to {folder}"), soft_wrap=True)
     return OK
 
 
@@ -67,5 +67,5 @@ def _rules(request: ReplayRequest) -> dict[str, list[Callback]]:
 
 
 def _fail(console: Console, error: object, code: int) -> int:
-    console.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True)
+    console.print(plainly(error, "bold red", "Error:"), soft_wrap=True)
     return code

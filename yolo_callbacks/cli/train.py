@@ -1,4 +1,4 @@
-"""`yolo-cb train`: one training with callbacks, and a short summary of how it went."""
+"""`yolo-cb train`: one training with callbacks, and how to go on where it did not come to its end."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.panel import Panel
-from rich.table import Table
 
 from yolo_callbacks.attachment import Attachment, attach
 from yolo_callbacks.callback import Callback
@@ -19,14 +17,21 @@ from yolo_callbacks.cli.interrupts import pass_signals_on, stop_on_interrupt
 from yolo_callbacks.cli.resume import NothingToDo, Resumption, callbacks_of, find_run
 from yolo_callbacks.cli.sources import SHAPES_SOURCE, SourceError, find_data, load_model
 from yolo_callbacks.config import ConfigError, load_config
+from yolo_callbacks.core.checks import SettingError
 from yolo_callbacks.core.decision import StopReason
-from yolo_callbacks.core.finishing import finish_in
 from yolo_callbacks.core.manifest import manifest_of
 from yolo_callbacks.defaults import default_callbacks, protecting_callbacks
+from yolo_callbacks.reporting.summary import plainly
 
 OK, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
 SHAPES_ARGUMENTS = {"imgsz": 96, "epochs": 50}
 """Arguments that suit the built-in shapes, where the user gives no others: the pictures have 96 pixels."""
+_STYLES = {
+    "Note:": "bold yellow",
+    "Error:": "bold red",
+    "Training failed:": "bold red",
+    "To go on:": "bold",
+}
 _OWN_OPTIONS = ("data", "model", "epochs", "config", "resume", "protect", "standin")
 
 
@@ -58,25 +63,42 @@ def train_command(request: TrainRequest) -> int:
         if run and "model" in arguments:
             raise UsageError("--resume goes on with the run's own model: leave --model out")
         resumed = find_run(run) if run else None
-        callbacks = _callbacks(request, resumed, console)
+        callbacks, remark = _callbacks(request, resumed, console)
     except NothingToDo as done:
-        console.print(f"[bold yellow]Note:[/] {escape(str(done))}", soft_wrap=True)
+        _say(console, "Note:", done)
         return OK
     except (UsageError, ConfigError) as error:
-        console.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True)
+        _say(console, "Error:", error)
         return USAGE
     try:
-        return _train(arguments, callbacks, resumed, request.standin, console, request.exports_count)
-    except KeyboardInterrupt:
+        return _train(arguments, callbacks, remark, resumed, request, console)
+    except (Exception, KeyboardInterrupt) as error:
+        return _explain(error, console)
+
+
+def _explain(error: BaseException, console: Console) -> int:
+    """Say why there was no training, or what ended it, and return the exit code."""
+    if isinstance(error, KeyboardInterrupt):
         console.print("Interrupted.")
         return INTERRUPTED
-    except SourceError as error:
-        console.print(f"[bold red]Error:[/] {escape(str(error))}", soft_wrap=True)
-        return FAILURE
-    except Exception as error:
-        traceback.print_exc()
-        console.print(f"\n[bold red]Training failed:[/] {type(error).__name__}: {escape(str(error))}", soft_wrap=True)
-        return FAILURE
+    if isinstance(error, (SettingError, SourceError)):  # mistakes and a missing network: a traceback says no more
+        _say(console, "Error:", error)
+        return USAGE if isinstance(error, SettingError) else FAILURE
+    traceback.print_exception(error)
+    console.print()
+    _say(console, "Training failed:", f"{type(error).__name__}: {error}")
+    return FAILURE
+
+
+def _say_how_to_resume(attachment: Attachment, console: Console) -> None:
+    report = attachment.report()
+    if report is not None and report.resume_command is not None:
+        _say(console, "To go on:", report.resume_command)
+
+
+def _say(console: Console, word: str, what: object) -> None:
+    """Print a line that begins with a word which says how serious it is."""
+    console.print(plainly(what, _STYLES[word], word), soft_wrap=True)
 
 
 def _arguments(request: TrainRequest) -> dict[str, Any]:
@@ -99,8 +121,8 @@ def _arguments(request: TrainRequest) -> dict[str, Any]:
     return arguments
 
 
-def _callbacks(request: TrainRequest, resumed: Resumption | None, console: Console) -> list[Callback]:
-    """Return the callbacks that were asked for: on the command line, or else by the run that goes on.
+def _callbacks(request: TrainRequest, resumed: Resumption | None, console: Console) -> tuple[list[Callback], str]:
+    """Return the callbacks that were asked for, by the command line or the run that goes on, and a word on ours.
 
     Raises:
         UsageError: If the run's cannot be had again.
@@ -108,22 +130,23 @@ def _callbacks(request: TrainRequest, resumed: Resumption | None, console: Conso
     """
     earlier = callbacks_of(resumed.folder) if resumed is not None and request.config is None else None
     if earlier is not None:
-        return earlier
+        return earlier, " (as the run had them)"
     if resumed is not None and request.config is None:
-        note = f"{resumed.folder} has no callbacks on record, it gets the default ones."
-        console.print(f"[bold yellow]Note:[/] {escape(note)}", soft_wrap=True)
+        _say(console, "Note:", f"{resumed.folder} has no callbacks on record, it gets the default ones.")
     chosen = default_callbacks() if request.config is None else load_config(request.config)
     listed = {type(callback) for callback in chosen}
-    return chosen + [item for item in protecting_callbacks() if request.protect and type(item) not in listed]
+    added = [item for item in protecting_callbacks() if request.protect and type(item) not in listed]
+    which = "the last one" if len(added) == 1 else f"the last {len(added)}"
+    return chosen + added, f" ({which} added by yolo-cb, --no-protect leaves them out)" if added else ""
 
 
 def _train(
     arguments: dict[str, Any],
     callbacks: list[Callback],
+    remark: str,
     resumed: Resumption | None,
-    standin: bool,
+    request: TrainRequest,
     console: Console,
-    exports_count: bool,
 ) -> int:
     name = resumed.model if resumed is not None else arguments.pop("model", None)
     model, note = load_model(name, arguments.get("task"))
@@ -132,76 +155,39 @@ def _train(
     if resumed is not None:
         note, arguments = resumed.note, {**resumed.arguments, **arguments}
     else:
-        data, facts, warning = find_data(arguments.pop("data", None), model.task, standin)
+        data, facts, warning = find_data(arguments.pop("data", None), model.task, request.standin)
         small = SHAPES_ARGUMENTS if facts.get("data_source") == SHAPES_SOURCE else {}
         arguments = {**small, **arguments, "data": data}
         facts["model_source"] = note or None
     if note:
-        console.print(f"[bold yellow]Note:[/] {escape(note)}", soft_wrap=True)
+        _say(console, "Note:", note)
     if warning:
-        console.print(Panel(escape(warning), title="[bold]WARNING[/bold]", border_style="bold red"))
+        console.print(Panel(plainly(warning), title="[bold]WARNING[/bold]", border_style="bold red"))
     attachment = attach(model, callbacks)
     attachment.facts.update(facts)
+    attachment.remark = remark
     with stop_on_interrupt(attachment, console), pass_signals_on(model) as passed_on:
         try:
             model.train(**{key: value for key, value in arguments.items() if key not in ("mode", "task")})
-        except Exception:
-            if passed_on:  # the ranks have left as they were told to
-                return 128 + passed_on[0]
+        except SystemExit:
+            _say_how_to_resume(attachment, console)
             raise
-    _summarize(attachment, Console())
+        except (Exception, KeyboardInterrupt) as error:
+            code = 128 + passed_on[0] if passed_on else _explain(error, console)  # the ranks were told to leave
+            _say_how_to_resume(attachment, console)
+            return code
     rejected = _rejected_exports(attachment)
     for item in rejected:
-        text = f"the export of {item['from']} to {item['format']} is rejected: {item['error']}."
-        console.print(f"[bold red]Error:[/] {escape(text)}", soft_wrap=True)
+        _say(console, "Error:", f"the export of {item['from']} to {item['format']} is rejected: {item['error']}.")
     if rejected:
-        console.print(f"The training itself is safe: {escape(str(attachment.save_dir))}", soft_wrap=True)
+        console.print(plainly(f"The training itself is safe: {attachment.save_dir}"), soft_wrap=True)
     if attachment.stop_reason is StopReason.INTERRUPTED:
+        _say_how_to_resume(attachment, console)
         return INTERRUPTED
-    return FAILURE if rejected and exports_count else OK
+    return FAILURE if rejected and request.exports_count else OK
 
 
 def _rejected_exports(attachment: Attachment) -> list[dict[str, Any]]:
     """Return what `run.json` says of exports that are not what their checkpoint is."""
     exports = manifest_of(attachment.save_dir).get("exports", []) if attachment.save_dir else []
     return [item for item in exports if item.get("passed") is False]
-
-
-def _summarize(attachment: Attachment, console: Console) -> None:
-    """Print the best epoch, why it stopped, and where the files are."""
-    folder, history = attachment.save_dir, attachment.history
-    if folder is None or history.empty:
-        return
-    manifest = manifest_of(folder)
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    epochs, planned = int(history.index[-1]), manifest.get("args", {}).get("epochs")
-    table.add_row("Epochs", f"{epochs}" + (f" of {planned}" if planned else ""))
-    if "fitness" in history and history["fitness"].notna().any():
-        best = float(history["fitness"].max())
-        where = f"fitness {best:.4f} in epoch {history['fitness'].idxmax()}" if best else "fitness is still 0"
-        table.add_row("Best", where)
-    finish = finish_in(attachment.decisions)
-    done = "all planned epochs are done" if finish is None else f"early, as decided: {escape(finish.message)}"
-    table.add_row("Ended", attachment.stop_message or done)
-    table.add_row("Run", str(folder))
-    for item in manifest.get("checkpoints", []):
-        if item.get("role") in ("best", "restore"):
-            table.add_row(
-                "Checkpoint", f"{item['file']}  ({item['monitor']} {item['value']:.5g}, epoch {item['epoch']})"
-            )
-    for item in manifest.get("exports", []):
-        table.add_row("Export", escape(_export_in_words(item)))
-    for name in ("epochs.csv", "curves.png", "run.json"):
-        if (folder / "callbacks" / name).exists():
-            table.add_row("Log", f"callbacks/{name}")
-    console.print(Panel(table, title="yolo-cb", title_align="left", expand=False))
-
-
-def _export_in_words(item: dict[str, Any]) -> str:
-    if not item.get("passed", True):
-        return f"{item['format']} is rejected: {item['error']}"
-    fitness = item.get("fitness", {})
-    proof = f"fitness {fitness['exported']:.4f}, .pt {fitness['pt']:.4f}" if fitness.get("exported") is not None else ""
-    return f"export/{item['file']}  ({proof or 'not validated'})"

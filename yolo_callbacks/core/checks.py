@@ -9,6 +9,10 @@ from difflib import get_close_matches
 from yolo_callbacks.core.numbers import plain
 
 
+class SettingError(ValueError):
+    """A callback asks for what this run does not have, found before its first epoch; the message is for people."""
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Return `" (did you mean 'x'?)"` for the closest allowed name, or an empty string when nothing is close.
 

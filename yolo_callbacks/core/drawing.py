@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from yolo_callbacks.core import python_process
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from yolo_callbacks.core.session import Session
 
 _TIMEOUT = 60.0  # seconds; far more than a picture of 10,000 epochs takes
@@ -79,6 +81,20 @@ def draw_in_process(module: str, source: Path, picture: Path, arguments: Sequenc
     )
     if done.returncode:
         raise RuntimeError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
+
+
+def show_as_it_is(figure: Figure) -> None:
+    """Let names that come from outside stand as they are: `$` begins no formula, and what no font can write is marked.
+
+    The labels of ticks are matplotlib's own, which does write formulas for logarithms.
+    """
+    texts = list(figure.texts)
+    for axes in figure.axes:
+        legend = axes.get_legend()
+        texts += [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts, *(legend.get_texts() if legend else ())]
+    for text in texts:
+        text.set_parse_math(False)
+        text.set_text(text.get_text().encode("utf-8", "replace").decode())
 
 
 def draw_for(render: Callable[..., None]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Union
 
-from yolo_callbacks.core.checks import check_int, nearest
+from yolo_callbacks.core.checks import SettingError, check_int, nearest
 from yolo_callbacks.core.numbers import plain
 
 LayerChoice = Union[int, str, Sequence[Union[int, str]], None]
@@ -102,7 +102,7 @@ def select(layers: Layers, names: LayerNames) -> frozenset[str]:
         ['model.0.weight', 'model.1.bias']
     """
     if layers is None and not names.backbone:
-        raise ValueError(
+        raise SettingError(
             "layers=None means the backbone of the model's YAML, and this model has none: name its layers, which are "
             f"{_listed(names.layers)}"
         )
@@ -112,14 +112,14 @@ def select(layers: Layers, names: LayerNames) -> frozenset[str]:
     for pattern in names.backbone if layers is None else layers:
         found = {pattern} if pattern in known else {name for name in known if fnmatchcase(name, pattern)}
         if not found:
-            raise ValueError(
+            raise SettingError(
                 f"'{pattern}' is no layer and no parameter of the model{nearest(pattern, known)}; its layers are "
                 f"{_listed(names.layers)}"
             )
         meant |= found
     selected = frozenset(name for name, parts in inside.items() if not meant.isdisjoint(parts))
     if not selected:
-        raise ValueError(f"there is nothing to learn in {spelt(layers)}: no parameters are in there")
+        raise SettingError(f"there is nothing to learn in {spelt(layers)}: no parameters are in there")
     return selected
 
 

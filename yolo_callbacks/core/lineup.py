@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Union
+from typing import Any, TypeGuard, Union
 
 from yolo_callbacks.callback import Callback, check_events
+from yolo_callbacks.core.checks import SettingError
 from yolo_callbacks.core.metrics import UnknownMetricError, check_known
 from yolo_callbacks.core.numbers import plain
 
 FUNCTION = "<function "
 """How the value of a parameter begins in `run.json` where JSON cannot hold it."""
 
-Callbacks = Union[Iterable[Callback], str, "os.PathLike[str]", None]
-"""What `attach` takes: a list of callbacks, the path of a file that lists them, or None for the default ones."""
+Callbacks = Union[Iterable[Callback], Callback, str, "os.PathLike[str]", None]
+"""What `attach` takes: a callback, a list of them, the path of a file that lists them, or None for the default ones."""
 
 
 def resolve(callbacks: Callbacks) -> list[Callback]:
@@ -32,16 +33,25 @@ def resolve(callbacks: Callbacks) -> list[Callback]:
         from yolo_callbacks.config import load_config
 
         return load_config(callbacks)
-    if isinstance(callbacks, Callback) or not isinstance(callbacks, Iterable):
-        raise TypeError(f"callbacks={callbacks!r} must be a list of callbacks, the path of a YAML file, or None")
+    if isinstance(callbacks, Callback):
+        callbacks = [callbacks]
+    if not isinstance(callbacks, Iterable):
+        hint = f": write {callbacks.__name__}()" if _is_class(callbacks) else ""
+        raise TypeError(
+            f"callbacks={callbacks!r} must be a list of callbacks, one callback, the path of a YAML file, or None{hint}"
+        )
     chosen = list(callbacks)
     for item in chosen:
         if not isinstance(item, Callback):
-            hint = f": write {item.__name__}()" if isinstance(item, type) and issubclass(item, Callback) else ""
+            hint = f": write {item.__name__}()" if _is_class(item) else ""
             raise TypeError(f"{item!r} is not a Callback{hint}; register a plain function with model.add_callback")
         check_events(item)
     check_together(chosen)
     return chosen
+
+
+def _is_class(item: object) -> TypeGuard[type[Callback]]:
+    return isinstance(item, type) and issubclass(item, Callback)
 
 
 def check_together(callbacks: Sequence[Callback]) -> None:
@@ -83,7 +93,7 @@ def check_outputs(callbacks: Mapping[str, Callback], save_period: int = 0) -> No
             writers[one] = name
             number = file.removeprefix("weights/epoch").removesuffix(".pt")
             if save_period > 0 and number.isdigit():
-                raise ValueError(f"{name} would write {file}, and so does Ultralytics with save_period={save_period}")
+                raise SettingError(f"{name} would write {file}, and so does Ultralytics with save_period={save_period}")
 
 
 def check_metrics(

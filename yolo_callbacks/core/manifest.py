@@ -48,6 +48,14 @@ class Manifest:
         self._worker.submit("run.json", self._write)
 
     @property
+    def content(self) -> dict[str, Any]:
+        """What the file says, or would say on a disk that works."""
+        with self._lock:
+            data = dict(self._data)
+        cleaned: dict[str, Any] = without_secrets(data)
+        return cleaned
+
+    @property
     def run_id(self) -> str:
         """A name that no other run has, and that a resumed run keeps."""
         return str(self._data["id"])
@@ -64,9 +72,7 @@ class Manifest:
 
     def _write(self) -> None:
         with self._writing:  # several threads come by here, and what is newer has to be written later
-            with self._lock:
-                data = dict(self._data)
-            storage.write_json(self.path, without_secrets(data))
+            storage.write_json(self.path, self.content)
 
 
 def manifest_of(run: Path) -> dict[str, Any]:

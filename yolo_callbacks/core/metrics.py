@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from yolo_callbacks.core.checks import nearest
+from yolo_callbacks.core.checks import SettingError, nearest
 from yolo_callbacks.core.record import EpochRecord
 
 _HIGHER_IS_BETTER = (
@@ -48,7 +48,7 @@ CLASS_SUMMARIES: dict[str, str] = {
 SHORT_NAMES: tuple[str, ...] = ("fitness", *_SHORT, *_LOSS_SUMS, "lr", WORST_CLASS)
 
 
-class UnknownMetricError(ValueError):
+class UnknownMetricError(SettingError):
     """A metric was asked for that the run does not have."""
 
 

@@ -15,6 +15,7 @@ from yolo_callbacks.core.metrics import (
     UnmeasuredError,
     could_be_metric,
     direction,
+    is_loss,
     is_measured,
 )
 from yolo_callbacks.core.numbers import plain
@@ -72,6 +73,11 @@ class Monitor:
                 f"monitor={metric!r} must be a metric's name or a function of the epoch's metrics, "
                 f"not {type(metric).__name__}"
             )
+        if mode == "auto" and isinstance(metric, str) and is_loss(metric) and known is None:
+            raise ValueError(
+                f"monitor='{metric}' is not the name of a loss{nearest(metric, _LOSSES)}; "
+                "if a trainer of your own has it, say mode='max' or 'min'"
+            )
         if mode == "auto" and known is None:
             name = metric if isinstance(metric, str) else _name_of(metric)
             hint = nearest(name.split("/")[-1], SHORT_NAMES) if isinstance(metric, str) else ""
@@ -124,6 +130,10 @@ class Monitor:
             return float(value)
         except (TypeError, ValueError):
             raise TypeError(f"monitor function '{self.name}' returned {value!r}, it must return a number") from None
+
+    def is_worst(self, value: float) -> bool:
+        """Return whether nothing could be worse, so that the value is no best that is worth a word: a score of 0."""
+        return value == 0 and self.mode == "max" and isinstance(self.metric, str) and direction(self.metric) == "max"
 
     def is_better(self, value: float, than: float) -> bool:
         """Return whether `value` beats `than` at all. NaN beats nothing."""
@@ -269,6 +279,9 @@ def check_patience(value: object, words: tuple[str, ...] = ()) -> Epochs:
         )
     return check_epochs("patience", value)
 
+
+_LOSSES = [f"{split}{name}_loss" for split in ("train/", "val/") for name in ("box", "cls", "dfl", "l1", "seg", "pose")]
+_LOSSES += ["train_loss", "val_loss"]
 
 _FORMS = (
     ": use a short name such as 'fitness', 'mAP50-95' or 'val_loss', a key such as 'val/box_loss', or a class's metric "

@@ -1,4 +1,4 @@
-"""Numbers: Python's own in place of numpy's, and those that JSON has no spelling for."""
+"""Numbers: Python's own in place of numpy's, in JSON, which has no spelling for some, and in words."""
 
 from __future__ import annotations
 
@@ -30,6 +30,19 @@ def encode_number(value: Any) -> Any:
 def all_finite(tensors: Iterable[Any]) -> bool:
     """Return whether no number in these tensors is NaN or infinite; whatever is no tensor is passed over."""
     return all(bool(item.isfinite().all()) for item in tensors if hasattr(item, "isfinite"))
+
+
+def duration(seconds: float) -> str:
+    """Say how long something took.
+
+    Example:
+        >>> duration(42.3), duration(3900), duration(200_000)
+        ('42 s', '1 h 5 min', '55 h 33 min')
+    """
+    minutes = int(seconds // 60)
+    if not minutes:
+        return f"{seconds:.0f} s"
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min"
 
 
 def decode_number(value: Any) -> Any:

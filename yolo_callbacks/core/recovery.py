@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from yolo_callbacks.core.naming import BACKUP, EXCEPTION, LAST_KEPT, LATEST, PRE
 from yolo_callbacks.core.numbers import all_finite
 
 # In order of preference where they are from the same epoch: weights from the middle of the next one are newer.
-_KNOWN = (PREEMPTED, f"{WEIGHTS}/last.pt", BACKUP, f"{WEIGHTS}/{LATEST}", LAST_KEPT)
+_LAST = f"{WEIGHTS}/last.pt"
+_KNOWN = (PREEMPTED, _LAST, BACKUP, f"{WEIGHTS}/{LATEST}", LAST_KEPT)
 _FINISHED = "is a finished model without the state that a resume needs"
 
 
@@ -135,9 +136,28 @@ def _is_run(folder: Path) -> bool:
     return (folder / "callbacks" / "run.json").exists() or (folder / "args.yaml").exists()
 
 
+def may_be_resumed(folder: Path, manifest: Mapping[str, Any], has_epochs: bool) -> bool:
+    """Return whether a run that is over can be gone on with, as far as can be told without loading a checkpoint.
+
+    Args:
+        folder: The run directory.
+        manifest: What `run.json` says.
+        has_epochs: Whether an epoch was finished; a run without any begins anew with its arguments.
+    """
+    if _says_ended(manifest):
+        return False
+    if not has_epochs:
+        return (folder / "args.yaml").exists()
+    stripped = manifest.get("status") == "stopped"  # it came to its end, and Ultralytics took the optimizer out
+    return any((folder / name).exists() for name in _KNOWN if not (stripped and name == _LAST))
+
+
 def _has_ended(folder: Path) -> bool:
     """Return whether a run has nothing left to train, by what it says itself."""
-    manifest = manifest_of(folder)
+    return _says_ended(manifest_of(folder))
+
+
+def _says_ended(manifest: Mapping[str, Any]) -> bool:
     stop = manifest.get("stop") or {}
     if manifest.get("status") == "stopped":
         return not StopReason(stop.get("reason", StopReason.EXTERNAL)).from_outside

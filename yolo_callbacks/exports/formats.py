@@ -24,7 +24,7 @@ _NEEDS = {
     "ncnn": ("ncnn",),
 }
 _ONLY_TO_PROVE = ("onnxruntime",)
-_EXTRAS = {"onnx": "export", "onnxslim": "export", "onnxruntime": "export", "openvino": "openvino"}
+_INSTALLED_TOGETHER = {"onnx": "onnx onnxslim onnxruntime"}  # so that the next one is not told an hour later
 _NOT_FOR_USERS = ("format", "mode", "model", "task", "project", "save_dir")
 _REFUSED_BY_NONE = {"conf", "iou", "name", "quantize", "nms"}  # or with a better message than ours
 _FORMER_NAMES = ("half", "int8", "end2end")  # Ultralytics still takes them
@@ -59,8 +59,7 @@ def check_packages(formats: Iterable[str], *, to_prove: bool) -> None:
 
 def install_hint(export_format: str, package: str) -> str:
     """Return the one line that says how to get a package."""
-    extra = _EXTRAS.get(package)
-    what = f"'yolo-callbacks[{extra}]'" if extra else package
+    what = _INSTALLED_TOGETHER.get(export_format, package)
     return f"export='{export_format}' needs {package}: pip install {what}"
 
 

@@ -139,6 +139,7 @@ def _annotate(
         fontsize=9,
         color=colour,
         zorder=5,
+        parse_math=False,  # a rule is called after its file, and a file may be called $_$.yaml
         arrowprops={"arrowstyle": "-", "color": _GREY, "linewidth": 0.6, "shrinkB": 4} if far else None,
     )
 

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from yolo_callbacks.replaying.outcome import Outcome
 from yolo_callbacks.replaying.report import LITTLE, MUCH, ReplayReport, in_words
+from yolo_callbacks.reporting.summary import plainly
 
 _WIDE, _WIDEST = 110, 150  # characters
 _NAMED = 10  # files that were skipped, by name
@@ -36,18 +37,18 @@ def show(report: ReplayReport, console: Console, *, details: bool = False) -> No
     """
     if details:
         for rule in report.rules:
-            console.print(f"\n[bold]{escape(rule)}[/bold]")
+            console.print(plainly(f"\n{rule}", "bold"))
             console.print(_runs(report.of(rule)))
         console.print()
     console.print(_headline(report), soft_wrap=True)
     console.print(_rules(report, console.width))
     for note in notes(report):
-        console.print(escape(note), style="dim", highlight=False)
+        console.print(plainly(note), style="dim")
     skipped = [str(item) for item in report.skipped]
     if skipped:
         console.print(f"\n[bold yellow]Not replayed:[/] {len(skipped)}", highlight=False)
         for line in skipped[: len(skipped) if details else _NAMED]:
-            console.print(f"  {escape(line)}", highlight=False, soft_wrap=True)
+            console.print(plainly(f"  {line}"), soft_wrap=True)
         if len(skipped) > _NAMED and not details:
             console.print(f"  and {len(skipped) - _NAMED} more (--details names them)", highlight=False)
 
@@ -97,8 +98,8 @@ def _rules(report: ReplayReport, width: int) -> Table:
     if wide:
         table.add_column("worst run", overflow="fold")
     for row in rows:
-        cells = [
-            escape(row["rule"]) + "*" * bool(row["altered"]),
+        cells: list[str | Text] = [
+            plainly(row["rule"] + "*" * bool(row["altered"])),
             f"{row['saved_mean']:.1%}",
             _or_none(row["lost_mean"], ".4f"),
             _or_none(row["lost_median"], ".4f"),
@@ -108,7 +109,7 @@ def _rules(report: ReplayReport, width: int) -> Table:
             f"{row['stopped']:,}",
             f"{row['epochs_saved']:,}",
             *([_or_none(row["hours_saved"], ".1f")] if timed else []),
-            *([escape(row["worst_run"] or "-")] if wide else []),
+            *([plainly(row["worst_run"] or "-")] if wide else []),
         ]
         table.add_row(*cells, style="dim" if row["oracle"] else None)
     return table
@@ -123,7 +124,7 @@ def _runs(outcomes: list[Outcome]) -> Table:
     for item in outcomes:
         why = "; ".join(filter(None, [item.message.removeprefix("stop, "), in_words(item.changes)]))
         table.add_row(
-            escape(item.run),
+            plainly(item.run),
             f"{item.epochs} of {item.planned_epochs}",
             _or_none(item.stop_epoch, "d"),
             f"{item.saved:.1%}",
@@ -131,7 +132,7 @@ def _runs(outcomes: list[Outcome]) -> Table:
             f"{item.best:.4f}",
             _or_none(item.best_epoch, "d"),
             _or_none(item.lost, ".4f"),
-            escape(why),
+            plainly(why),
         )
     return table
 

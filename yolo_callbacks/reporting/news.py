@@ -35,7 +35,7 @@ class News:
 
 @dataclass(frozen=True)
 class NewsFold:
-    """Decides after which epochs a best is told: a new one, and not too soon after the last."""
+    """Decides after which epochs a best is told: a new one, not too soon after the last, and no score of 0."""
 
     progress: ProgressFold
     seconds: float
@@ -47,7 +47,8 @@ class NewsFold:
     def step(self, state: News, record: EpochRecord) -> News:
         """Return the state after one more epoch."""
         progress = self.progress.step(state.progress, record)
-        if progress.best_epoch == state.told_epoch or record.elapsed - state.told_at < self.seconds:
+        nothing = progress.best is None or self.progress.monitor.is_worst(progress.best)
+        if nothing or progress.best_epoch == state.told_epoch or record.elapsed - state.told_at < self.seconds:
             return replace(state, progress=progress)
         return News(
             progress, progress.best, progress.best_epoch, record.epoch, record.elapsed, state.told, state.told_epoch

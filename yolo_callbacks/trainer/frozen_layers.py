@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from yolo_callbacks.core.checks import SettingError
 from yolo_callbacks.core.freezing import FreezeState
 from yolo_callbacks.core.layer_patterns import LayerNames, Layers, select
 from yolo_callbacks.core.learning_rate import ParameterRates, forget
@@ -89,9 +90,9 @@ class FrozenLayers:
 
     def _check(self, frozen: frozenset[str], learn: frozenset[str]) -> None:
         if frozen >= learn:
-            raise ValueError("all layers that can learn would be frozen: leave some out")
+            raise SettingError("all layers that can learn would be frozen: leave some out")
         if not getattr(self._trainer.model, "find_unused_parameters", True):
-            raise ValueError(
+            raise SettingError(
                 "layers cannot be frozen in mid-run on several ranks with compile=True: PyTorch then takes the first "
                 "step's graph for that of all, and fails when they learn again; use compile=False, or one GPU"
             )
@@ -112,7 +113,7 @@ class FrozenLayers:
         for word in words:
             mistaken = [norm for norm in norms if word in norm and not f"{norm}.".startswith(inside)]
             if mistaken:
-                raise ValueError(
+                raise SettingError(
                     f"'{word}' cannot be frozen without the statistics of '{mistaken[0]}', as Ultralytics finds the "
                     "one name in the other: freeze both or neither"
                 )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-from yolo_callbacks.core.checks import nearest
+from yolo_callbacks.core.checks import SettingError, nearest
 from yolo_callbacks.core.numbers import plain
 
 MOST_LAYERS = 64
@@ -54,7 +54,7 @@ def find_layers(trainer: Any, wanted: Sequence[str | int] | None) -> tuple[str, 
     if wanted is None:
         numbers = _inputs_of_head(core)
         if not numbers:
-            raise ValueError("this model does not tell what its head takes: name the layers to watch")
+            raise SettingError("this model does not tell what its head takes: name the layers to watch")
         return tuple(f"{prefix}model.{number}" for number in numbers)
     places: dict[int, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
@@ -66,27 +66,27 @@ def find_layers(trainer: Any, wanted: Sequence[str | int] | None) -> tuple[str, 
         matches = _numbered(core, prefix, item) if isinstance(item, int) else _matching(item, names)
         alone = [name for name in matches if name not in shared]
         if not alone:
-            raise ValueError(
+            raise SettingError(
                 f"{matches[0]!r} is one module in {shared[matches[0]]} places of this model, so its outputs cannot be "
                 "told apart: watch the layer around it"
             )
         found.update(dict.fromkeys(alone))
     if len(found) > MOST_LAYERS:
-        raise ValueError(f"{len(found)} layers match {list(wanted)!r}, at most {MOST_LAYERS} can be watched")
+        raise SettingError(f"{len(found)} layers match {list(wanted)!r}, at most {MOST_LAYERS} can be watched")
     return tuple(found)
 
 
 def _numbered(core: Any, prefix: str, number: int) -> list[str]:
     layers = len(core.model) if hasattr(core, "model") else 0
     if not -layers <= number < layers:
-        raise ValueError(f"layer {number} is not a layer of this model, it has {layers}: 0 to {layers - 1}")
+        raise SettingError(f"layer {number} is not a layer of this model, it has {layers}: 0 to {layers - 1}")
     return [f"{prefix}model.{number % layers}"]
 
 
 def _matching(pattern: str, names: Sequence[str]) -> list[str]:
     matches = [pattern] if pattern in names else [name for name in names if fnmatchcase(name, pattern)]
     if not matches:
-        raise ValueError(
+        raise SettingError(
             f"{pattern!r} is not a layer of this model{nearest(pattern, names)}; layers are {', '.join(names[:3])}, ..."
         )
     return matches

@@ -611,6 +611,11 @@ def works_elsewhere(trainer: Any) -> bool:
     return bool(getattr(trainer, "ddp", False))
 
 
+def is_verbose(trainer: Any) -> bool:
+    """Return whether the user has not asked for less to be said, by `train(verbose=False)`."""
+    return bool(getattr(trainer.args, "verbose", True))
+
+
 def launched() -> bool:
     """Return whether this process was launched by another one that waits for it."""
     from ultralytics.utils import RANK

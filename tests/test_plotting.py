@@ -1,0 +1,50 @@
+"""The curves of a run: that they can be drawn, whatever things are called."""
+
+from matplotlib.image import imread
+
+import yolo_callbacks as ycb
+from tests.replaying.logs import rise_and_fall, write_csv
+from yolo_callbacks.core.journal import Entry, Journal, JournalContent
+from yolo_callbacks.plotting import draw_curves, render
+
+ODD = ["d$_$x", "$", r"$\frac{$", "[old] 100%", "{a}^_", "\udce9 bytes of no text"]
+
+
+def entries(*names):
+    stop = ycb.Stop(f"stop, {names[0]} has had enough", 2, "EarlyStopping", reason=ycb.StopReason.PLATEAU)
+    frozen = tuple(ycb.SetFrozen("frozen", 1, "FreezeBackbone", layers=(name,)) for name in names)
+    metrics = {"fitness": 0.5}
+    for number, name in enumerate(names):
+        metrics |= {f"metrics/{name}": 0.25, f"val/{name}_loss": 0.001, f"lr/{name}": 1e-4 * (number + 1)}
+    losses = {f"val/{name}_loss": 3.0 for name in names}
+    return [
+        Entry(ycb.EpochRecord(1, metrics), frozen, {f"{name}/wait": 0.0 for name in names}),
+        Entry(ycb.EpochRecord(2, {**metrics, **losses}), (stop,), {f"{name}/wait": 1.0 for name in names}),
+    ]
+
+
+def test_any_name_of_a_run_a_metric_a_callback_or_a_layer(tmp_path):
+    figure = draw_curves(entries(*ODD), ycb.Plan(planned_epochs=5), ODD[-1])
+    figure.savefig(tmp_path / "curves.png")
+    assert imread(tmp_path / "curves.png").std() > 0.05
+    assert figure.get_suptitle().startswith("? bytes of no text")
+
+
+def test_the_logarithms_of_losses_are_still_written_as_powers(tmp_path):
+    figure = draw_curves(entries("box"), ycb.Plan(planned_epochs=5))
+    figure.savefig(tmp_path / "curves.png")
+    losses = figure.axes[1]
+    assert any("10^" in label.get_text() and label.get_parse_math() for label in losses.get_yticklabels())
+
+
+def test_a_run_directory_that_reads_like_a_formula(tmp_path):
+    journal = tmp_path / "d$_$x" / "callbacks" / "journal.jsonl"
+    Journal(journal).begin(JournalContent(ycb.Plan(), (), entries("box")))
+    render(journal, tmp_path / "curves.png")
+    assert imread(tmp_path / "curves.png").std() > 0.05
+
+
+def test_a_rule_that_reads_like_a_formula(tmp_path):
+    write_csv(tmp_path / "run", rise_and_fall(5, 20), epochs=20, warmup_epochs=0, close_mosaic=0)
+    report = ycb.replay(tmp_path / "run", {"$_$.yaml": [ycb.EarlyStopping(patience=3)]})
+    assert report.plot(tmp_path / "pareto.png").exists()

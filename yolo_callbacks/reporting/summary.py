@@ -1,0 +1,231 @@
+"""How a run went, in a few lines: the result first, then why it ended, where its files are, and how to go on.
+
+The command line, the Python API and notebooks show the same. Whatever comes from outside (names, paths, messages) is
+shown as it is: nowhere is it read as markup.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import math
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unicodedata import category
+
+from yolo_callbacks.core.decision import Decision, Stop
+from yolo_callbacks.core.finishing import finish_in
+from yolo_callbacks.core.journal import Entry
+from yolo_callbacks.core.metrics import direction
+from yolo_callbacks.core.numbers import duration
+from yolo_callbacks.core.recovery import may_be_resumed
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+_WIDE = 160  # characters of a panel that goes to a file: paths and commands stay whole
+_DEFAULT_MODELS = ("yolo26n.pt", "yolo26n.yaml", "")
+_SIGNALS_FROM = 128  # an exit code above it names a signal
+
+
+@dataclass(frozen=True)
+class Report:
+    """What there is to know of a run, live or from its files.
+
+    Attributes:
+        folder: The run directory.
+        entries: Its epochs.
+        decisions: What was decided.
+        stop: What ended it early, None for nothing.
+        manifest: What `run.json` says.
+        ended: Whether it is over.
+    """
+
+    folder: Path
+    entries: Sequence[Entry] = ()
+    decisions: Iterable[Decision] = ()
+    stop: Stop | None = None
+    manifest: Mapping[str, Any] = field(default_factory=dict)
+    ended: bool = True
+
+    @property
+    def status(self) -> str:
+        """How it ended in one word, as in `run.json`."""
+        return str(self.manifest.get("status", "running"))
+
+    @property
+    def worth_showing(self) -> bool:
+        """Whether anything has come of it: a mistake before the first epoch speaks for itself."""
+        return bool(self.entries) or self.status in ("interrupted", "preempted")
+
+    @property
+    def resume_command(self) -> str | None:
+        """The command that goes on with it; None where there is nothing to go on with."""
+        if not self.ended or not self.worth_showing:
+            return None
+        if not may_be_resumed(self.folder, self.manifest, bool(self.entries)):
+            return None
+        words = ["yolo-cb", "train", "--resume", str(self.folder)]
+        return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the lines as pairs of a word and what there is to say."""
+        rows = [("Best", _best_in_words(self.entries)), ("Ended", self._end()), ("Epochs", self._epochs())]
+        rows.append(("Run", str(self.folder)))
+        for item in self.manifest.get("checkpoints", []):
+            if item.get("role") in ("best", "restore"):
+                value = f"{item['monitor']} {item['value']:.5g}, epoch {item['epoch']}"
+                rows.append(("Checkpoint", f"{item['file']}  ({value})"))
+        rows += [("Export", _export_in_words(item)) for item in self.manifest.get("exports", [])]
+        if logs := _logs(self.folder / "callbacks"):
+            rows.append(("Logs", f"callbacks/ ({', '.join(logs)})"))
+        if (command := self.resume_command) is not None:
+            rows.append(("Resume", command))
+        if self.ended and self.manifest.get("data_source"):  # nobody has asked for that data for its own sake
+            rows.append(("Next", f"the same on your own data: {self._on_own_data()}"))
+        return [(_in_one_line(name), _in_one_line(text)) for name, text in rows if text]
+
+    def _epochs(self) -> str:
+        if not self.entries:
+            return "none finished"
+        last = self.entries[-1].record
+        planned = f" of {last.whole_epochs}" if last.whole_epochs else ""
+        return f"{last.epoch}{planned}" + (f" in {duration(last.elapsed)}" if last.elapsed else "")
+
+    def _end(self) -> str:
+        if not self.ended:
+            return "not yet"
+        if self.stop is not None:
+            return f"early: {self.stop.message.removeprefix('stop, ')}"
+        if self.status in ("failed", "interrupted", "running"):
+            return _error_in_words(self.status, str(self.manifest.get("error") or ""))
+        finish = finish_in(self.decisions)
+        if finish is not None:
+            return f"early, as decided: {finish.message}"
+        done = self.entries[-1].record.epoch if self.entries else 0
+        return f"completed all {done} epochs" if done > 1 else "completed 1 epoch" if done else ""
+
+    def _on_own_data(self) -> str:
+        model = Path(str(self.manifest.get("model") or "")).name
+        return "yolo-cb train --data your-data.yaml" + ("" if model in _DEFAULT_MODELS else f" --model {model}")
+
+
+def as_text(rows: Iterable[tuple[str, str]]) -> str:
+    """Return lines as plain text, indented."""
+    rows = list(rows)
+    width = max((len(name) for name, _ in rows), default=0)
+    return "\n".join(f"  {name:<{width}}  {text}" for name, text in rows)
+
+
+def as_html(title: str, rows: Iterable[tuple[str, str]]) -> str:
+    """Return lines as a table for a notebook."""
+    cells = "".join(
+        f'<tr><th style="text-align: left">{html.escape(name)}</th>'
+        f'<td style="text-align: left">{html.escape(text)}</td></tr>'
+        for name, text in rows
+    )
+    return f"<div><b>{html.escape(title)}</b></div>" + (f"<table>{cells}</table>" if cells else "")
+
+
+def as_panel(rows: Iterable[tuple[str, str]]) -> str:
+    """Return lines in a frame, for where standard output goes: wide, without colours and in ASCII as that needs it."""
+    from rich.box import ASCII, ROUNDED
+    from rich.console import Console
+    from rich.panel import Panel
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows:
+        table.add_row(Text(name), Text(text))
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    target = io.StringIO()
+    console = Console(file=target, force_terminal=terminal, width=None if terminal else _WIDE, legacy_windows=False)
+    box = ROUNDED if _can_encode("╭─╮│╰╯", encoding) else ASCII
+    console.print(Panel(table, title=Text("yolo-callbacks"), title_align="left", expand=False, box=box))
+    return target.getvalue().rstrip("\n").encode(encoding, "replace").decode(encoding)
+
+
+def plainly(text: object, style: str = "", head: str = "") -> Text:
+    """Return text for rich that is shown as it is; the style is that of the word before it, or where there is none its.
+
+    Args:
+        text: What to show.
+        style: A style of rich.
+        head: The word.
+    """
+    from rich.text import Text
+
+    shown = _printable(str(text))
+    return Text.assemble((head, style), " ", shown) if head else Text(shown, style)
+
+
+def best_fitness(entries: Iterable[Entry]) -> tuple[int, float] | None:
+    """Return the epoch with the best fitness and its value, the earlier of two equal ones; a fitness of 0 is none."""
+    values = [(entry.record.metrics.get("fitness", math.nan), -entry.record.epoch) for entry in entries]
+    finite = [pair for pair in values if math.isfinite(pair[0])]
+    if not finite or direction("fitness") != "max" or max(finite)[0] == 0:
+        return None
+    value, epoch = max(finite)
+    return -epoch, value
+
+
+def _best_in_words(entries: Sequence[Entry]) -> str:
+    best = best_fitness(entries)
+    if best is not None:
+        return f"fitness {best[1]:.4f} in epoch {best[0]}"
+    measured = any(math.isfinite(entry.record.metrics.get("fitness", math.nan)) for entry in entries)
+    return "none, fitness is still 0" if measured else "none, fitness was not measured" if entries else ""
+
+
+def _error_in_words(status: str, error: str) -> str:
+    if status == "running":
+        return "the process is gone, or still at work"
+    if error == "KeyboardInterrupt":
+        return "interrupted (Ctrl-C)"
+    kind, _, code = error.partition(": ")
+    if kind == "SystemExit" and code.isdigit():
+        known = {_SIGNALS_FROM + item.value: item.name for item in signal.Signals}
+        return f"interrupted ({known.get(int(code), f'exit code {code}')})"
+    return f"{status}: {error}" if error else status
+
+
+def _export_in_words(item: Mapping[str, Any]) -> str:
+    if not item.get("passed", True):
+        return f"{item['format']} is rejected: {item['error']}"
+    fitness = item.get("fitness", {})
+    proof = f"fitness {fitness['exported']:.4f}, .pt {fitness['pt']:.4f}" if fitness.get("exported") is not None else ""
+    return f"export/{item['file']}  ({proof or 'not validated'})"
+
+
+def _logs(folder: Path) -> list[str]:
+    """Return the files that people look at."""
+    files = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path.name for path in files if path.suffix in (".csv", ".png", ".json"))
+
+
+def _in_one_line(text: str) -> str:
+    return _printable(" ".join(text.splitlines()))
+
+
+def _printable(text: str) -> str:
+    """Replace what a terminal would obey or could not write: control characters, halves of surrogate pairs."""
+    return "".join("\ufffd" if category(letter) in ("Cc", "Cs") and letter != "\n" else letter for letter in text)
+
+
+def _can_encode(text: str, encoding: str) -> bool:
+    try:
+        text.encode(encoding)
+    except (UnicodeError, LookupError):
+        return False
+    return True
