@@ -17,7 +17,7 @@ from yolo_callbacks.callback import Callback
 from yolo_callbacks.cli.arguments import UsageError, check_arguments, parse_arguments, read_cfg
 from yolo_callbacks.cli.interrupts import pass_signals_on, stop_on_interrupt
 from yolo_callbacks.cli.resume import NothingToDo, Resumption, callbacks_of, find_run
-from yolo_callbacks.cli.sources import SHAPES_SOURCE, SourceError, find_data, load_model
+from yolo_callbacks.cli.sources import SUITABLE_ARGUMENTS, SourceError, find_data, load_model
 from yolo_callbacks.config import ConfigError, load_config
 from yolo_callbacks.core.decision import StopReason
 from yolo_callbacks.core.finishing import finish_in
@@ -25,8 +25,6 @@ from yolo_callbacks.core.manifest import manifest_of
 from yolo_callbacks.defaults import default_callbacks, protecting_callbacks
 
 OK, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
-SHAPES_ARGUMENTS = {"imgsz": 96, "epochs": 50}
-"""Arguments that suit the built-in shapes, where the user gives no others: the pictures have 96 pixels."""
 _OWN_OPTIONS = ("data", "model", "epochs", "config", "resume", "protect", "standin")
 
 
@@ -126,9 +124,8 @@ def _train(
     if resumed is not None:
         note, arguments = resumed.note, {**resumed.arguments, **arguments}
     else:
-        data, facts, warning = find_data(arguments.pop("data", None), model.task, standin)
-        small = SHAPES_ARGUMENTS if facts.get("data_source") == SHAPES_SOURCE else {}
-        arguments = {**small, **arguments, "data": data}
+        data, facts, warning = find_data(arguments.pop("data", None), model.task, standin, bool(model.ckpt_path))
+        arguments = {**SUITABLE_ARGUMENTS.get(facts.get("data_source", ""), {}), **arguments, "data": data}
         facts["model_source"] = note or None
     if note:
         console.print(f"[bold yellow]Note:[/] {escape(note)}", soft_wrap=True)
