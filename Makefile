@@ -17,7 +17,7 @@ OLDEST_TESTS := tests/conformance tests/e2e/test_main_path.py tests/e2e/test_eac
 SOAK := /tmp/yolo-callbacks-soak
 
 help:
-	@echo "make train   set up, then train on coco8 with the default callbacks"
+	@echo "make train   set up, then train with the default callbacks: on coco8, or without a network on built-in shapes"
 	@echo "make test    set up, then run all tests"
 	@echo "make quick   set up, then pure logic and one real training: under a minute, for the everyday loop"
 	@echo "make test-coco8   the tests that train on coco8, with the real one: YOLO_CB_COCO8=folder make test-coco8"
@@ -37,8 +37,16 @@ $(READY): pyproject.toml
 
 install: $(READY)
 
-train: install
-	$(BIN)/yolo-cb train --data coco8.yaml --epochs 5 --imgsz 320 --batch 4
+# Ultralytics' settings for `make train`, unless you name your own: all that it downloads and writes stays in this folder,
+# and its own MLflow logging does not start only because mlflow is installed for the tests.
+$(VENV)/ultralytics/.ready: $(READY)
+	mkdir -p $(@D)
+	YOLO_CONFIG_DIR=$(abspath $(@D)) $(BIN)/yolo settings mlflow=False "datasets_dir=$(CURDIR)/datasets" \
+		"weights_dir=$(CURDIR)/weights" "runs_dir=$(CURDIR)/runs" > /dev/null
+	touch $@
+
+train: $(VENV)/ultralytics/.ready
+	YOLO_CONFIG_DIR=$(or $(YOLO_CONFIG_DIR),$(abspath $(VENV))/ultralytics) $(BIN)/yolo-cb train --data demo
 
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile

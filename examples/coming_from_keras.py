@@ -5,7 +5,7 @@ import datetime
 from ultralytics import YOLO
 
 from yolo_callbacks import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau, TensorBoard, attach
-from yolo_callbacks.datasets import SHAPES
+from yolo_callbacks.datasets import SHAPES, SHAPES_ARGUMENTS
 
 
 def main(data=str(SHAPES["detect"]), **arguments):
@@ -19,7 +19,7 @@ def main(data=str(SHAPES["detect"]), **arguments):
     ]
     model = YOLO("yolo26n.yaml")
     run = attach(model, callbacks)
-    model.train(data=data, **{"epochs": 50, "imgsz": 96, **arguments})
+    model.train(data=data, **{**SHAPES_ARGUMENTS, **arguments})
     return run
 
 

@@ -3,15 +3,15 @@
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from yolo_callbacks.datasets import SHAPES
+from yolo_callbacks.datasets import SHAPES, SHAPES_ARGUMENTS
 
 
 class StopWhenGoodEnough(ycb.Callback):
-    """Stop when precision and recall have both been good for some epochs in a row."""
+    """Stop when recall and mAP50 have both been good for some epochs in a row."""
 
     priority = ycb.Priority.DECIDE
 
-    def __init__(self, at_least=0.9, epochs=3):
+    def __init__(self, at_least=0.5, epochs=3):
         self.at_least = at_least
         self.epochs = epochs
 
@@ -20,12 +20,12 @@ class StopWhenGoodEnough(ycb.Callback):
         last = history[-self.epochs :]
         good = [
             record.validated
-            and record.metrics["metrics/precision(B)"] >= self.at_least
+            and record.metrics["metrics/mAP50(B)"] >= self.at_least
             and record.metrics["metrics/recall(B)"] >= self.at_least
             for record in last
         ]
         if len(good) == self.epochs and all(good):
-            message = f"precision and recall were at least {self.at_least} for {self.epochs} epochs"
+            message = f"recall and mAP50 were at least {self.at_least} for {self.epochs} epochs"
             return ycb.Stop(message, history.epoch, reason=ycb.StopReason.THRESHOLD)
         return None
 
@@ -44,7 +44,7 @@ def main(data=str(SHAPES["detect"]), **arguments):
     """Train with both."""
     model = YOLO("yolo26n.yaml")
     run = ycb.attach(model, [StopWhenGoodEnough(), PrintProgress(), ycb.CSVLogger()])
-    model.train(data=data, **{"epochs": 100, "imgsz": 96, **arguments})
+    model.train(data=data, **{**SHAPES_ARGUMENTS, **arguments})
     return run
 
 

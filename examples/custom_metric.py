@@ -3,7 +3,7 @@
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from yolo_callbacks.datasets import SHAPES
+from yolo_callbacks.datasets import SHAPES, SHAPES_ARGUMENTS
 
 
 def f2(metrics):
@@ -23,7 +23,7 @@ def main(data=str(SHAPES["detect"]), **arguments):
             ycb.CSVLogger(),
         ],
     )
-    model.train(data=data, **{"epochs": 100, "imgsz": 96, **arguments})
+    model.train(data=data, **{**SHAPES_ARGUMENTS, **arguments})
     return run
 
 

@@ -3,7 +3,7 @@
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from yolo_callbacks.datasets import SHAPES
+from yolo_callbacks.datasets import SHAPES, SHAPES_ARGUMENTS
 
 
 def main(data=str(SHAPES["detect"]), **arguments):
@@ -19,7 +19,7 @@ def main(data=str(SHAPES["detect"]), **arguments):
             ycb.PlotLogger(),
         ],
     )
-    model.train(data=data, **{"epochs": 50, "imgsz": 96, **arguments})
+    model.train(data=data, **{**SHAPES_ARGUMENTS, **arguments})
     print(run.history[["FreezeBackbone/lr_factor", "FreezeBackbone-2/lr_factor", "event"]])
     return run
 

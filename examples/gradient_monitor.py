@@ -3,7 +3,7 @@
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from yolo_callbacks.datasets import SHAPES
+from yolo_callbacks.datasets import SHAPES, SHAPES_ARGUMENTS
 
 
 class LargestGradient(ycb.Callback):
@@ -42,7 +42,7 @@ def main(data=str(SHAPES["detect"]), **arguments):
             ycb.CSVLogger(),
         ],
     )
-    model.train(data=data, **{"epochs": 10, "imgsz": 96, **arguments})
+    model.train(data=data, **{**SHAPES_ARGUMENTS, **arguments})
     print(run.history.filter(regex="^(gradients|activations)/").T)
     return run
 

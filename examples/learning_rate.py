@@ -3,12 +3,12 @@
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from yolo_callbacks.datasets import SHAPES
+from yolo_callbacks.datasets import SHAPES, SHAPES_ARGUMENTS
 
 
-def half_from_epoch_50(epoch, lr):
+def half_from_epoch_10(epoch, lr):
     """Return the rate for an epoch, counted from 0; what is changed once stays changed."""
-    return lr * 0.5 if epoch == 50 else lr
+    return lr * 0.5 if epoch == 10 else lr
 
 
 def main(data=str(SHAPES["detect"]), **arguments):
@@ -17,13 +17,13 @@ def main(data=str(SHAPES["detect"]), **arguments):
     run = ycb.attach(
         model,
         [
-            ycb.LearningRateScheduler(half_from_epoch_50),
-            ycb.ReduceLROnPlateau(monitor="val_loss", factor=0.2, patience=8, min_lr=1e-6),
+            ycb.LearningRateScheduler(half_from_epoch_10),
+            ycb.ReduceLROnPlateau(monitor="val_loss", factor=0.2, patience=4, min_lr=1e-6),
             ycb.CSVLogger(),
             ycb.PlotLogger(),
         ],
     )
-    model.train(data=data, **{"epochs": 100, "imgsz": 96, **arguments})
+    model.train(data=data, **{**SHAPES_ARGUMENTS, **arguments})
     print(run.history[["lr/pg0", "lr_factor", "event"]])
     return run
 

@@ -3,7 +3,7 @@
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from yolo_callbacks.datasets import SHAPES
+from yolo_callbacks.datasets import SHAPES, SHAPES_ARGUMENTS
 
 
 def main(data=str(SHAPES["detect"]), **arguments):
@@ -11,7 +11,7 @@ def main(data=str(SHAPES["detect"]), **arguments):
     model = YOLO("yolo26n.yaml")
     tracker = ycb.MLflow("shapes", tags={"purpose": "example"})
     run = ycb.attach(model, [ycb.EarlyStopping(patience=20), ycb.ModelCheckpoint(), tracker])
-    model.train(data=data, **{"epochs": 20, "imgsz": 96, **arguments})
+    model.train(data=data, **{**SHAPES_ARGUMENTS, **arguments})
     print("the run at MLflow:", tracker.current_run_id)
     return run
 

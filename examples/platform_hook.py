@@ -7,7 +7,7 @@ it trains all the same.
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from yolo_callbacks.datasets import SHAPES
+from yolo_callbacks.datasets import SHAPES, SHAPES_ARGUMENTS
 
 
 def f2(numbers):
@@ -39,7 +39,7 @@ def main(data=str(SHAPES["detect"]), **arguments):
             ),
         ],
     )
-    model.train(data=data, **{"epochs": 100, "imgsz": 96, "project": "platform-hook", **arguments})
+    model.train(data=data, **{**SHAPES_ARGUMENTS, "project": "platform-hook", **arguments})
     print(run.stop_reason, run.stop_message)
     return run
 

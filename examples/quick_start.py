@@ -3,14 +3,14 @@
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from yolo_callbacks.datasets import SHAPES
+from yolo_callbacks.datasets import SHAPES, SHAPES_ARGUMENTS
 
 
 def main(data=str(SHAPES["detect"]), **arguments):
     """Train with the defaults and print what happened."""
     model = YOLO("yolo26n.yaml")
     run = ycb.attach(model)
-    model.train(data=data, **{"epochs": 10, "imgsz": 96, **arguments})
+    model.train(data=data, **{**SHAPES_ARGUMENTS, **arguments})
 
     print(run.history[["fitness", "val/box_loss", "lr/pg0"]].tail())
     print("stopped:", run.stop_message or "no, all epochs are done")

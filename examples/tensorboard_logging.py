@@ -3,7 +3,7 @@
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from yolo_callbacks.datasets import SHAPES
+from yolo_callbacks.datasets import SHAPES, SHAPES_ARGUMENTS
 
 
 def main(data=str(SHAPES["detect"]), **arguments):
@@ -11,7 +11,7 @@ def main(data=str(SHAPES["detect"]), **arguments):
     model = YOLO("yolo26n.yaml")
     board = ycb.TensorBoard(histogram_freq=5, predictions_freq=5, update_freq=10)
     run = ycb.attach(model, [*ycb.default_callbacks(), board])
-    model.train(data=data, **{"epochs": 30, "imgsz": 96, **arguments})
+    model.train(data=data, **{**SHAPES_ARGUMENTS, **arguments})
     print(f"tensorboard --logdir {run.save_dir.parent}")
     return run
 

@@ -9,16 +9,24 @@ from pathlib import Path
 import pytest
 import yaml
 
-# Ultralytics reads its settings when it is imported, and takes the working directory for its data sets: give it a
-# private place for both, and keep it from running pip.
-_PRIVATE = Path(tempfile.mkdtemp(prefix="yolo-callbacks-tests-"))
-os.environ["YOLO_CONFIG_DIR"] = str(_PRIVATE)
-os.environ["YOLO_AUTOINSTALL"] = "false"
-_started_in = Path.cwd()
-os.chdir(_PRIVATE)
-import ultralytics  # noqa: E402
+# Nothing may stay behind: whatever a training loads has its settings, caches and temporary files in a private folder.
+# pytest's own folders, which outlive a failure, and the private ones of its workers lie beside it.
+_TEMPORARY = os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+_PRIVATE = Path(tempfile.mkdtemp(prefix="ycb-tests-", dir=_TEMPORARY))
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers share the first process's home, and what is cached in it
+    os.environ["HOME"] = str(_PRIVATE / "home")
+    (_PRIVATE / "home").mkdir()
+    for _name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "MPLCONFIGDIR"):
+        os.environ.pop(_name, None)
+os.environ["TMPDIR"] = tempfile.tempdir = str(_PRIVATE)
+os.environ["YOLO_CONFIG_DIR"] = str(_PRIVATE / "config")
+os.environ["YOLO_AUTOINSTALL"] = "false"  # keeps Ultralytics from running pip
+import ultralytics.utils  # noqa: E402
 
-os.chdir(_started_in)
+# By default they lie in, and beside, the Git repository that Ultralytics is installed in: the environment's.
+for _name in ("datasets_dir", "weights_dir", "runs_dir"):
+    ultralytics.settings.update({_name: str(_PRIVATE / _name.removesuffix("_dir"))})
+    setattr(ultralytics.utils, _name.upper(), _PRIVATE / _name.removesuffix("_dir"))
 ultralytics.settings.update({"mlflow": False})  # on by default once it is installed, and it trains in the test of it
 
 COCO8_VARIABLE = "YOLO_CB_COCO8"

@@ -43,7 +43,10 @@ def train(
     context: typer.Context,
     data: Annotated[
         str | None,
-        typer.Option(help="Data set: a YAML's name or path, as Ultralytics takes it. Without it, the built-in shapes."),
+        typer.Option(
+            help="Data set: a YAML's name or path, as Ultralytics takes it. Without it, the built-in shapes; demo for "
+            "coco8 where it and yolo26n.pt are found or can be downloaded, else the shapes."
+        ),
     ] = None,
     model: Annotated[
         str | None,

@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from yolo_callbacks.datasets import SHAPES, SHAPES_ARGUMENTS
+
+DEMO = "demo"
 SHAPES_SOURCE = "built-in shapes"
+DEMO_SOURCE = "demo"
+SUITABLE_ARGUMENTS: dict[str, dict[str, Any]] = {
+    SHAPES_SOURCE: SHAPES_ARGUMENTS,
+    DEMO_SOURCE: {"imgsz": 320, "epochs": 5, "batch": 4},
+}
+"""Arguments that suit a source of data, where the user gives no others."""
 _MODEL = "yolo26n"
 _MODEL_SUFFIX = {
     "segment": "-seg",
@@ -21,13 +30,14 @@ class SourceError(Exception):
     """Data or model cannot be had; the message is one sentence."""
 
 
-def find_data(name: str | None, task: str, standin: bool) -> tuple[str, dict[str, Any], str]:
+def find_data(name: str | None, task: str, standin: bool, pretrained: bool = False) -> tuple[str, dict[str, Any], str]:
     """Return what to train on.
 
     Args:
-        name: What was asked for; None for the built-in shapes.
+        name: What was asked for; None for the built-in shapes, `"demo"` for coco8 if that shows something, else them.
         task: The model's task.
         standin: Whether generated pictures may take coco8's place.
+        pretrained: Whether the model has learned something: from scratch, nothing is learned from coco8's 4 pictures.
 
     Returns:
         The value for Ultralytics' `data`, what `run.json` should say of it, and a warning ("" for none).
@@ -37,11 +47,9 @@ def find_data(name: str | None, task: str, standin: bool) -> tuple[str, dict[str
             built-in shapes for the task.
     """
     if name is None:
-        from yolo_callbacks.datasets import SHAPES
-
-        if task not in SHAPES:
-            raise SourceError(f"there are no built-in shapes for task={task}: say what to train on with --data")
-        return str(SHAPES[task]), {"data_source": SHAPES_SOURCE}, ""
+        return _find_shapes(task)
+    if name == DEMO:
+        return _find_demo(task, standin, pretrained)
     if name not in ("coco8.yaml", "coco8"):
         _check_exists(name)
         return name, {}, ""
@@ -49,7 +57,7 @@ def find_data(name: str | None, task: str, standin: bool) -> tuple[str, dict[str
     if problem is None:
         return name, {}, ""
     if not standin:
-        raise SourceError(f"coco8 is not on this machine and cannot be downloaded ({problem})")
+        raise SourceError(_NO_COCO8.format(problem))
     from ultralytics.utils import DATASETS_DIR
 
     from yolo_callbacks.datasets.standin import build_coco8_standin
@@ -58,10 +66,47 @@ def find_data(name: str | None, task: str, standin: bool) -> tuple[str, dict[str
     warning = (
         "This is NOT coco8. It is not on this machine and cannot be downloaded, so the training uses 4 + 4 generated "
         f"pictures with the same layout and class names: {file}\n"
-        "Its metrics say nothing about coco8, and from scratch it learns nothing in a few epochs; `yolo-cb train` with "
-        "no --data shows a real curve. Use --no-standin to fail instead."
+        "Its metrics say nothing about coco8, and from scratch nothing is learned from 4 pictures. `yolo-cb train` "
+        "with no --data shows a real curve; --no-standin fails instead."
     )
     return str(file), {"data_source": "stand-in", "data_asked_for": name, "data_problem": problem}, warning
+
+
+_NO_COCO8 = "coco8 is not on this machine and cannot be downloaded ({})"
+
+
+def _find_shapes(task: str) -> tuple[str, dict[str, Any], str]:
+    """Return the built-in shapes as `find_data` does.
+
+    Raises:
+        SourceError: If there are none for the task.
+    """
+    if task not in SHAPES:
+        raise SourceError(f"there are no built-in shapes for task={task}: say what to train on with --data")
+    return str(SHAPES[task]), {"data_source": SHAPES_SOURCE}, ""
+
+
+def _find_demo(task: str, standin: bool, pretrained: bool) -> tuple[str, dict[str, Any], str]:
+    """Return coco8 as `find_data` does, or the built-in shapes where coco8 is not found or would show nothing.
+
+    Raises:
+        SourceError: If the shapes may not take coco8's place, or if there are none for the task.
+    """
+    problem = "without weights to start from, nothing is learned from its 4 pictures"
+    if pretrained and task == "detect":
+        failure = _try_coco8()
+        if failure is None:
+            return "coco8.yaml", {"data_source": DEMO_SOURCE}, ""
+        problem = _NO_COCO8.format(failure)
+    if not standin:
+        raise SourceError(f"the demo cannot train on coco8: {problem}")
+    data, facts, _ = _find_shapes(task)
+    warning = (
+        f"This is NOT coco8: {problem}.\n"
+        "The demo trains on the built-in shapes instead: 256 generated pictures, and 64 others to validate on. Its "
+        "curve is real, but its metrics say nothing about coco8. --no-standin fails instead."
+    )
+    return data, {**facts, "data_asked_for": DEMO, "data_problem": problem}, warning
 
 
 def _check_exists(name: str) -> None:

@@ -15,7 +15,7 @@ from yolo_callbacks.callback import Callback
 from yolo_callbacks.cli.arguments import UsageError, check_arguments, parse_arguments, read_cfg
 from yolo_callbacks.cli.interrupts import pass_signals_on, stop_on_interrupt
 from yolo_callbacks.cli.resume import NothingToDo, Resumption, callbacks_of, find_run
-from yolo_callbacks.cli.sources import SHAPES_SOURCE, SourceError, find_data, load_model
+from yolo_callbacks.cli.sources import SUITABLE_ARGUMENTS, SourceError, find_data, load_model
 from yolo_callbacks.config import ConfigError, load_config
 from yolo_callbacks.core.checks import SettingError
 from yolo_callbacks.core.decision import StopReason
@@ -24,8 +24,6 @@ from yolo_callbacks.defaults import default_callbacks, protecting_callbacks
 from yolo_callbacks.reporting.summary import plainly
 
 OK, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
-SHAPES_ARGUMENTS = {"imgsz": 96, "epochs": 50}
-"""Arguments that suit the built-in shapes, where the user gives no others: the pictures have 96 pixels."""
 _STYLES = {
     "Note:": "bold yellow",
     "Error:": "bold red",
@@ -155,9 +153,9 @@ def _train(
     if resumed is not None:
         note, arguments = resumed.note, {**resumed.arguments, **arguments}
     else:
-        data, facts, warning = find_data(arguments.pop("data", None), model.task, request.standin)
-        small = SHAPES_ARGUMENTS if facts.get("data_source") == SHAPES_SOURCE else {}
-        arguments = {**small, **arguments, "data": data}
+        asked = arguments.pop("data", None)
+        data, facts, warning = find_data(asked, model.task, request.standin, bool(model.ckpt_path))
+        arguments = {**SUITABLE_ARGUMENTS.get(facts.get("data_source", ""), {}), **arguments, "data": data}
         facts["model_source"] = note or None
     if note:
         _say(console, "Note:", note)

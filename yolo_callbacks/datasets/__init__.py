@@ -7,6 +7,7 @@ Ultralytics can train on it too.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 _HERE = Path(__file__).parent
 
@@ -19,6 +20,20 @@ SHAPES: dict[str, Path] = {
     "depth": _HERE / "shapes-depth.yaml",
 }
 """The data set YAML of each task. Classification has none: Ultralytics takes a folder, which `build_shapes` makes."""
+
+SHAPES_ARGUMENTS: dict[str, Any] = {
+    "imgsz": 96,
+    "epochs": 20,
+    "batch": 16,
+    "nbs": 16,
+    "optimizer": "AdamW",
+    "lr0": 0.003,
+    "mosaic": 0.0,
+}
+"""Arguments of `train` with which a model learns the shapes from scratch in one to two minutes on two CPU cores.
+
+The pictures have 96 pixels. With Ultralytics' `nbs` of 64, a small data set would give four steps per epoch.
+"""
 
 
 def build_shapes(
