@@ -123,6 +123,8 @@ class _OptimizerSteps:
 
     def drop(self, watch: GradientWatch) -> None:
         """Let somebody look no more."""
+        if self._trainer is None:
+            return
         self._watches = tuple(item for item in self._watches if item is not watch)
         attributes = vars(self._trainer)
         # bound methods are equal, not identical; who has put another one over ours gets one that only passes on
@@ -130,6 +132,11 @@ class _OptimizerSteps:
             del attributes["optimizer_step"]
             attributes.update(self._own_attribute)
             self._own = None
+
+    def release(self) -> None:
+        """Let go of the trainer when nobody looks any more: whoever keeps a watch must not keep a model with it."""
+        self._trainer = self._model = self._own = self._one = None
+        self._parameters, self._own_attribute = [], {}
 
     def begin_epoch(self) -> None:
         """An epoch starts, or starts again."""
@@ -224,12 +231,13 @@ class ActivationWatch(Watch):
         self._listen()
 
     def remove(self) -> None:
-        """Look no more, and leave nothing on model and trainer."""
+        """Look no more, leave nothing on model and trainer, and let go of them."""
         super().remove()
         self._take_off()
-        functions = self._trainer.callbacks[_BATCH_EVENT]
+        functions = self._trainer.callbacks[_BATCH_EVENT] if self._trainer is not None else []
         if self._begin_batch in functions:
             functions.remove(self._begin_batch)
+        self._trainer, self._layers = None, {}
 
     def begin_epoch(self) -> None:
         """An epoch starts, or starts again, maybe as the one before ran out of memory in a layer."""
@@ -314,7 +322,9 @@ class Probes:
             watch.begin_epoch()
 
     def remove(self) -> None:
-        """Remove all of them."""
+        """Remove all of them, and let go of the trainer."""
         for watch in self._watches:
             watch.remove()
         self._watches.clear()
+        self._steps.release()
+        self._trainer = None

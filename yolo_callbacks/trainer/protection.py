@@ -100,7 +100,7 @@ def protect_files(
     def undo() -> None:
         trainer.last, trainer.best = Path(trainer.last), Path(trainer.best)
         for name in own:
-            del vars(trainer)[name]
+            vars(trainer).pop(name, None)
         vars(trainer).update(own_attributes)
 
     return undo

@@ -551,13 +551,16 @@ class Run:
 
     def release(self) -> None:
         """Let go of the trainer, and with it of the model's and the optimizer's memory; only `save_dir` is left."""
-        self.model.release()
-        if self._trainer is not None:
-            self.take_back()
-            release_console(self._trainer)
-        if self._unprotect is not None:
-            self._unprotect()
-        self._trainer = self._unprotect = self._layers = self._ending = None
+        try:
+            if self._trainer is not None:
+                self.model.release()
+                self._loan.release()
+                release_console(self._trainer)
+            if self._unprotect is not None:
+                self._unprotect()
+        finally:
+            self._trainer = self._unprotect = self._layers = self._ending = None
+            self._serialized = self._metrics_before = None
 
     # ---------------------------------------------------------------- the batches
 
