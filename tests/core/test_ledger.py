@@ -3,7 +3,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.helpers import record
-from yolo_callbacks import Callback, EarlyStopping, Plan, ReduceLROnPlateau, SetLearningRate, Stop, StopReason
+from yolo_callbacks import (
+    Callback,
+    EarlyStopping,
+    Finish,
+    Plan,
+    ReduceLROnPlateau,
+    SetFrozen,
+    SetLearningRate,
+    Stop,
+    StopReason,
+)
 from yolo_callbacks.core.ledger import Ledger
 from yolo_callbacks.core.lineup import label
 
@@ -68,6 +78,28 @@ def test_a_decision_before_the_first_epoch_and_an_iterable_of_decisions():
     ledger = ledger_of([Rounds()], [])
     assert [(d.epoch, d.source) for d in ledger.decisions] == [(0, "Rounds")]
     assert ledger.learning_rate.apply(1.0, 0.01) == 0.5
+
+
+class Hasty(Callback):
+    """Decides without saying after which epoch."""
+
+    def __init__(self, decision):
+        self.decision = decision
+
+    def decide(self, history):
+        return self.decision if history.epoch >= 3 else None
+
+
+@pytest.mark.parametrize("decision", [Stop("s"), Finish("f", end_epoch=9), SetLearningRate("l"), SetFrozen("z")])
+def test_a_decision_without_an_epoch_is_of_the_epoch_that_it_was_taken_after(decision):
+    ledger = ledger_of([Hasty(decision)], [0.5] * 3)
+    assert [(d.kind, d.epoch, d.source) for d in ledger.decisions] == [(decision.kind, 3, "Hasty")]
+    assert ledger.finishing.decision is None or ledger.finishing.decision.epoch == 3
+
+
+def test_asking_for_a_finish_again_and_again_does_no_harm():
+    ledger = ledger_of([Hasty(Finish("f", end_epoch=5))], [0.5] * 5)
+    assert [(d.kind, d.epoch) for d in ledger.decisions] == [("finish", 3)]
 
 
 @given(st.lists(st.one_of(st.none(), st.floats(0, 1)), max_size=40), st.integers(0, 40))

@@ -32,14 +32,21 @@ class StopAfterOne(ycb.Callback):
         return ycb.Stop("enough", history.epoch) if history else None
 
 
-def everything():
+def some():
     return [
-        ycb.EarlyStopping(),
-        ycb.ReduceLROnPlateau(),
-        ycb.CSVLogger(),
         ycb.FreezeBackbone(1, lr_factor=0.5),
         ycb.LearningRateScheduler(lambda epoch, lr: lr * 0.5),
         ycb.ModelCheckpoint("kept"),
+        Keeper(),
+    ]
+
+
+def everything():
+    return [
+        *some(),
+        ycb.EarlyStopping(),
+        ycb.ReduceLROnPlateau(),
+        ycb.CSVLogger(),
         ycb.GradientMonitor(),
         ycb.ActivationMonitor(),
         ycb.PerClassMetrics(),
@@ -47,7 +54,6 @@ def everything():
         ycb.PreemptionHandler(),
         ycb.BackupAndRestore(),
         ycb.TensorBoard(write_graph=False, histogram_freq=1, predictions_freq=1),
-        Keeper(),
     ]
 
 
@@ -71,9 +77,9 @@ def test_kept_attachments_hold_no_trainer(coco8, tmp_path):
                 alive[f"{name}: {part}"] = weakref.ref(getattr(model.trainer, part))
 
     train("finished", everything(), epochs=1)
-    train("stopped", [*everything(), StopAfterOne()], epochs=3, save=False)
+    train("stopped", [*some(), StopAfterOne()], epochs=3, save=False)
     with pytest.raises(RuntimeError, match="mine"):
-        train("failed", everything(), fail, epochs=2)
+        train("failed", some(), fail, epochs=2)
     gc.collect()
     assert [what for what, reference in alive.items() if reference() is not None] == []
     assert [len(run.history) for run, _ in kept] == [1, 1, 0]

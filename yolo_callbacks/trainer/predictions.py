@@ -57,7 +57,7 @@ def watch_validation(trainer: Any, who: str, most: int, look: Look) -> Callable[
     before = {name: own for name, own in vars(trainer.validator).items() if name == "update_metrics"}
 
     def update_metrics(preds: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
-        validator = watched()
+        validator: Any = watched()
         undo()
         own = before.get("update_metrics") or partial(type(validator).update_metrics, validator)
         result = own(preds, batch, *args, **kwargs)

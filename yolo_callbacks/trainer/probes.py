@@ -105,7 +105,7 @@ class _OptimizerSteps:
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
         self._watches: tuple[GradientWatch, ...] = ()
-        self._own: Callable[[], Any] | None = None
+        self._own: Callable[..., Any] | None = None
         self._own_attribute: dict[str, Any] = {}
         self._model: Any = None
         self._parameters: list[tuple[str, Any]] = []
@@ -142,15 +142,15 @@ class _OptimizerSteps:
         """An epoch starts, or starts again."""
         self._number, self.skipped = 0, 0
 
-    def _step(self) -> Any:
+    def _step(self, *args: Any, **kwargs: Any) -> Any:
         """Do what the trainer does in its place, and let it be looked at."""
-        own: Callable[[], Any] = self._own  # type: ignore[assignment]  # there as long as this can be called
+        own: Callable[..., Any] = self._own  # type: ignore[assignment]  # there as long as this can be called
         self._number += 1
         due = [watch for watch in self._watches if watch.due(self._number)]
         scaler = getattr(self._trainer, "scaler", None)
         scaler = scaler if self._watches and scaler is not None and scaler.is_enabled() else None
         if not due and scaler is None:
-            return own()
+            return own(*args, **kwargs)
         scale = self._scale(scaler)
         step = None
         for watch in due:
@@ -159,7 +159,7 @@ class _OptimizerSteps:
                 watch.look(step)
         stepped: list[bool] = []
         with self._before_optimizer(due, stepped):
-            result = own()
+            result = own(*args, **kwargs)
         skipped = None if scaler is None else self._scale(scaler) < scale
         if skipped is not None:
             self.skipped = self.skipped + skipped
