@@ -159,12 +159,14 @@ class Attachment:
             reason: The reason to record.
 
         Returns:
-            False if no run goes on in this process; on several GPUs, only rank 0 can end one.
+            False if no run goes on in this process, or none has begun yet: then nothing is done. On several GPUs, only
+            rank 0 can end one.
         """
-        if self._session is None or self._session.ended or not self._session.run.is_main:
+        session = self._session
+        if session is None or not session.opened or session.ended or not session.run.is_main:
             return False
-        self._session.request_stop(Stop(message, source="Attachment.stop", reason=reason))
-        return self._session.opened
+        session.request_stop(Stop(message, source="Attachment.stop", reason=reason))
+        return True
 
     def events(self) -> list[str]:
         """Return the events that have to be registered for these callbacks."""

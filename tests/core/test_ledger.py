@@ -88,6 +88,28 @@ def test_a_decision_before_the_first_epoch_and_an_iterable_of_decisions():
     assert ledger.learning_rate.apply(1.0, 0.01) == 0.5
 
 
+class Hasty(Callback):
+    """Decides without saying after which epoch."""
+
+    def __init__(self, decision):
+        self.decision = decision
+
+    def decide(self, history):
+        return self.decision if history.epoch >= 3 else None
+
+
+@pytest.mark.parametrize("decision", [Stop("s"), Finish("f", end_epoch=9), SetLearningRate("l"), SetFrozen("z")])
+def test_a_decision_without_an_epoch_is_of_the_epoch_that_it_was_taken_after(decision):
+    ledger = ledger_of([Hasty(decision)], [0.5] * 3)
+    assert [(d.kind, d.epoch, d.source) for d in ledger.decisions] == [(decision.kind, 3, "Hasty")]
+    assert ledger.finishing.decision is None or ledger.finishing.decision.epoch == 3
+
+
+def test_asking_for_a_finish_again_and_again_does_no_harm():
+    ledger = ledger_of([Hasty(Finish("f", end_epoch=5))], [0.5] * 5)
+    assert [(d.kind, d.epoch) for d in ledger.decisions] == [("finish", 3)]
+
+
 @given(st.lists(st.one_of(st.none(), st.floats(0, 1)), max_size=40), st.integers(0, 40))
 def test_a_run_cut_anywhere_goes_on_as_if_it_had_not_been(values, cut):
     """What a resumed run decides from the journal of its first part is what the whole run decides."""

@@ -130,7 +130,7 @@ class PlatformLogger(Callback):
                 )
             if isinstance(number, str):
                 try:
-                    check_known(number, known, losses_known)
+                    check_known(number, known, losses_known, session.run.measures_more)
                 except UnknownMetricError as error:
                     raise UnknownMetricError(f"PlatformLogger: {error}") from None
 

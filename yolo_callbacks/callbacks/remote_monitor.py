@@ -141,7 +141,7 @@ class RemoteMonitor(Callback):
         known, losses_known = session.number_names, session.run.metric_names()[1]
         for name in self.metrics or ():
             try:
-                check_known(name, known, losses_known)
+                check_known(name, known, losses_known, session.run.measures_more)
             except UnknownMetricError as error:
                 raise UnknownMetricError(f"{type(self).__name__}: {error}") from None
 

@@ -63,7 +63,8 @@ class Decision:
 
     Attributes:
         message: One sentence for people.
-        epoch: The finished epoch after which it was decided, counted from 1; 0 means before the first.
+        epoch: The finished epoch after which it was decided, counted from 1; 0 means before the first. Filled in by
+            the run.
         source: Label of the callback that decided; filled in by the run.
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -24,13 +25,12 @@ class Disk:
             what: The file.
             consequence: What it means if it fails, for people.
             write: Writes it.
-            within: A folder: an error about a file outside of it is not the disk's, and raised. For code that is not
-                ours.
+            within: A folder: an error that is not of the disk that it is on is raised. For code that is not ours.
         """
         try:
             write()
         except OSError as error:
-            if within is not None and error.filename is not None and not _lies_in(error.filename, within):
+            if within is not None and not _is_of_disk(error, within):
                 raise
             if what not in self._failing:
                 LOGGER.warning(f"{what} cannot be written, {consequence}; training goes on: {error}")
@@ -44,6 +44,19 @@ class Disk:
     def replace(self, path: Path, data: bytes) -> bool:
         """Put a checkpoint in its place at once; if the disk fails, the old one stays. Return whether it worked."""
         return self.attempt(str(path), "the one before stays", lambda: storage.replace_unsynced(path, data))
+
+
+_OF_DISKS = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "ESTALE")}
+
+
+def _is_of_disk(error: OSError, folder: Path) -> bool:
+    """Return whether an error says that a folder cannot be written to; a lost connection is an OSError, too."""
+    if error.filename is None:  # a write to an open file
+        return type(error) is OSError and error.errno in _OF_DISKS and error.errno is not None
+    if not _lies_in(error.filename, folder):
+        return False
+    # what is to be written may be missing, what is to be read may not
+    return not isinstance(error, FileNotFoundError) or not Path(str(error.filename)).parent.is_dir()
 
 
 def _lies_in(file: Any, folder: Path) -> bool:

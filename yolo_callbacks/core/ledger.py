@@ -127,17 +127,17 @@ class Ledger:
         stops = not at_end and any(isinstance(decision, Stop) for decision in decided)
         for_the_next = (Finish, SetLearningRate, SetFrozen)
         moot = (Stop, *for_the_next) if at_end else for_the_next if stops else ()
-        return tuple(self._first_finish(decision for decision in decided if not isinstance(decision, moot)))
+        return tuple(self._complete(decision for decision in decided if not isinstance(decision, moot)))
 
-    def _first_finish(self, decisions: Iterable[Decision]) -> Iterator[Decision]:
-        """Complete the first `Finish` of the run, and leave out any other, and one that changes nothing."""
+    def _complete(self, decisions: Iterable[Decision]) -> Iterator[Decision]:
+        """Fill in what the run knows, and leave out any `Finish` but the first, and one that changes nothing."""
         begun = self.finishing.begun
         newest = self.history[-1] if self.history else None
         planned = newest.planned_epochs if newest else self.history.plan.planned_epochs
         base_lr = newest.next_base_lr if newest else self.history.plan.base_lr
         for decision in decisions:
             if not isinstance(decision, Finish):
-                yield decision
+                yield replace(decision, epoch=self.history.epoch)
             elif not begun and not 0 < planned <= decision.end_epoch:
                 begun = True
-                yield replace(decision, planned_epochs=planned, base_lr=base_lr)
+                yield replace(decision, epoch=self.history.epoch, planned_epochs=planned, base_lr=base_lr)

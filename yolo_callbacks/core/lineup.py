@@ -101,6 +101,8 @@ def check_metrics(
     metrics: Mapping[str, float],
     losses_known: bool,
     problem: Callable[[str], str | None] = lambda name: None,
+    *,
+    measures_more: bool = False,
 ) -> None:
     """Make sure that the run has every metric that a callback asks for.
 
@@ -109,6 +111,7 @@ def check_metrics(
         metrics: Names of all metrics that the run will have.
         losses_known: Whether the names of the losses are among them.
         problem: Returns why there will not be a metric, None where it knows of nothing.
+        measures_more: Whether a validation may measure more.
 
     Raises:
         UnknownMetricError: If it has not; the message names the callback.
@@ -118,7 +121,7 @@ def check_metrics(
             for metric in callback.needs():
                 if (why := problem(metric)) is not None:
                     raise UnknownMetricError(why)
-                check_known(metric, metrics, losses_known)
+                check_known(metric, metrics, losses_known, measures_more)
         except UnknownMetricError as error:
             raise UnknownMetricError(f"{name}: {error}") from None
 

@@ -173,19 +173,22 @@ def could_be_metric(name: str) -> bool:
     return "/" in name.strip("/") or _stem(name) in SHORT_NAMES
 
 
-def check_known(name: str, available: Iterable[str], losses_known: bool = True) -> None:
+def check_known(name: str, available: Iterable[str], losses_known: bool = True, measures_more: bool = False) -> None:
     """Make sure that a run has a metric.
 
     Args:
         name: What is asked for.
         available: Names of the metrics that it has.
         losses_known: False where the names of the losses are not among them yet: any loss is let through.
+        measures_more: Whether a validation may measure more, since it is not Ultralytics' own: any name that begins
+            with `metrics/` is let through.
 
     Raises:
         UnknownMetricError: If it has not; the message names the nearest.
     """
-    if losses_known or not is_loss(name):
-        keys_of(name, available)
+    if (is_loss(name) and not losses_known) or (name.startswith("metrics/") and measures_more):
+        return  # the first epoch will tell
+    keys_of(name, available)
 
 
 def fitness_of(metrics: Mapping[str, float]) -> float | None:

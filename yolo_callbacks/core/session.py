@@ -316,6 +316,7 @@ class Session:
             known,
             losses_known,
             lambda name: self.run.classes.problem(name, known) if is_of_classes(name) else None,
+            measures_more=self.run.measures_more,
         )
         check_outputs(self._callbacks, self.run.save_period)
 

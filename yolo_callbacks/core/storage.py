@@ -199,10 +199,13 @@ def size(path: Path) -> int:
 
 
 def cut_back(path: Path, size: int) -> None:
-    """Let a file end where it ended before, if it has grown and the disk allows it."""
+    """Let a text file end with its last whole line, if it has grown beyond `size` and the disk allows it."""
     with contextlib.suppress(OSError):
         if path.stat().st_size > size:
-            os.truncate(path, size)
+            with open(path, "rb") as file:
+                file.seek(size)
+                whole = file.read().rfind(b"\n") + 1
+            os.truncate(path, size + whole)
 
 
 def is_whole(archive: Path) -> bool:

@@ -61,6 +61,11 @@ class Loan:
                     metrics.pop(name, None)
         self._to, self._lent = None, {}
 
+    def release(self) -> None:
+        """Take back what is lent, and let go of the trainer."""
+        self.take_back()
+        self._trainer = self._to = None
+
     @contextlib.contextmanager
     def taken_back(self) -> Iterator[None]:
         """Take back for as long as something is done that must not see it."""

@@ -5,8 +5,10 @@ Nothing is predicted for them: what the validator has found in its first batch i
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from yolo_callbacks.core.background import tell_once
@@ -50,25 +52,29 @@ def watch_validation(trainer: Any, who: str, most: int, look: Look) -> Callable[
     Returns:
         What ends it before. May be called again.
     """
-    validator = trainer.validator
-    own, attributes = validator.update_metrics, vars(validator)
-    before = {name: attributes[name] for name in ("update_metrics",) if name in attributes}
+    # whoever keeps what is returned must not keep the validator, which has the trainer's data on its device
+    task, watched = trainer.args.task, weakref.ref(trainer.validator)
+    before = {name: own for name, own in vars(trainer.validator).items() if name == "update_metrics"}
 
     def update_metrics(preds: Any, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        validator: Any = watched()
         undo()
+        own = before.get("update_metrics") or partial(type(validator).update_metrics, validator)
         result = own(preds, batch, *args, **kwargs)
         try:
-            look(_take(validator, trainer.args.task, preds, batch, most))
+            look(_take(validator, task, preds, batch, most))
         except Exception as error:
             tell_once(set(), who, error)
         return result
 
     def undo() -> None:
+        validator = watched()
+        attributes = vars(validator) if validator is not None else {}
         if attributes.get("update_metrics") is update_metrics:
             del attributes["update_metrics"]
             attributes.update(before)
 
-    validator.update_metrics = update_metrics
+    trainer.validator.update_metrics = update_metrics
     return undo
 
 

@@ -105,7 +105,7 @@ class _OptimizerSteps:
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
         self._watches: tuple[GradientWatch, ...] = ()
-        self._own: Callable[[], Any] | None = None
+        self._own: Callable[..., Any] | None = None
         self._own_attribute: dict[str, Any] = {}
         self._model: Any = None
         self._parameters: list[tuple[str, Any]] = []
@@ -123,6 +123,8 @@ class _OptimizerSteps:
 
     def drop(self, watch: GradientWatch) -> None:
         """Let somebody look no more."""
+        if self._trainer is None:
+            return
         self._watches = tuple(item for item in self._watches if item is not watch)
         attributes = vars(self._trainer)
         # bound methods are equal, not identical; who has put another one over ours gets one that only passes on
@@ -131,19 +133,24 @@ class _OptimizerSteps:
             attributes.update(self._own_attribute)
             self._own = None
 
+    def release(self) -> None:
+        """Let go of the trainer when nobody looks any more: whoever keeps a watch must not keep a model with it."""
+        self._trainer = self._model = self._own = self._one = None
+        self._parameters, self._own_attribute = [], {}
+
     def begin_epoch(self) -> None:
         """An epoch starts, or starts again."""
         self._number, self.skipped = 0, 0
 
-    def _step(self) -> Any:
+    def _step(self, *args: Any, **kwargs: Any) -> Any:
         """Do what the trainer does in its place, and let it be looked at."""
-        own: Callable[[], Any] = self._own  # type: ignore[assignment]  # there as long as this can be called
+        own: Callable[..., Any] = self._own  # type: ignore[assignment]  # there as long as this can be called
         self._number += 1
         due = [watch for watch in self._watches if watch.due(self._number)]
         scaler = getattr(self._trainer, "scaler", None)
         scaler = scaler if self._watches and scaler is not None and scaler.is_enabled() else None
         if not due and scaler is None:
-            return own()
+            return own(*args, **kwargs)
         scale = self._scale(scaler)
         step = None
         for watch in due:
@@ -152,7 +159,7 @@ class _OptimizerSteps:
                 watch.look(step)
         stepped: list[bool] = []
         with self._before_optimizer(due, stepped):
-            result = own()
+            result = own(*args, **kwargs)
         skipped = None if scaler is None else self._scale(scaler) < scale
         if skipped is not None:
             self.skipped = self.skipped + skipped
@@ -224,12 +231,13 @@ class ActivationWatch(Watch):
         self._listen()
 
     def remove(self) -> None:
-        """Look no more, and leave nothing on model and trainer."""
+        """Look no more, leave nothing on model and trainer, and let go of them."""
         super().remove()
         self._take_off()
-        functions = self._trainer.callbacks[_BATCH_EVENT]
+        functions = self._trainer.callbacks[_BATCH_EVENT] if self._trainer is not None else []
         if self._begin_batch in functions:
             functions.remove(self._begin_batch)
+        self._trainer, self._layers = None, {}
 
     def begin_epoch(self) -> None:
         """An epoch starts, or starts again, maybe as the one before ran out of memory in a layer."""
@@ -314,7 +322,9 @@ class Probes:
             watch.begin_epoch()
 
     def remove(self) -> None:
-        """Remove all of them."""
+        """Remove all of them, and let go of the trainer."""
         for watch in self._watches:
             watch.remove()
         self._watches.clear()
+        self._steps.release()
+        self._trainer = None

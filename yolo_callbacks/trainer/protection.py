@@ -7,6 +7,7 @@ file that does not load, and an error of the disk, there or in `results.csv`, en
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def protect_files(
     trainer: Any,
     before_save: Callable[[], None],
     after_save: Callable[[bytes, bool], None],
+    validated: Callable[[], None],
     may_strip: Callable[[], bool],
     loan: Loan,
 ) -> Callable[[], None]:
@@ -52,6 +54,7 @@ def protect_files(
         trainer: The trainer.
         before_save: Called when `last.pt` is about to be put in its place.
         after_save: Called then with the checkpoint's bytes, and whether they are in `last.pt`.
+        validated: Called when an epoch was validated.
         may_strip: Called when `last.pt` and `best.pt` are about to be written over at the end; returns whether that
             may be done.
         loan: What is lent to the trainer's metrics, and does not belong into a checkpoint.
@@ -60,7 +63,7 @@ def protect_files(
         What undoes it.
     """
     disk, folder = Disk(), Path(trainer.save_dir)
-    names = ("save_metrics", "save_model", "final_eval", "plot_metrics")
+    names = ("validate", "save_metrics", "save_model", "final_eval", "plot_metrics")
     own_attributes = {name: vars(trainer)[name] for name in names if name in vars(trainer)}
     own = {name: getattr(trainer, name) for name in names}
 
@@ -68,39 +71,50 @@ def protect_files(
         before_save()
         after_save(data, disk.replace(path, data))
 
-    def save_metrics(metrics: dict[str, float]) -> None:
-        size = storage.size(trainer.csv)
-        if not disk.attempt(
-            str(trainer.csv), "its rows are in the journal", lambda: own["save_metrics"](metrics), within=folder
-        ):
+    def attempt(name: str, what: Path, consequence: str, args: Any, kwargs: Any, failed: Any = None) -> Any:
+        """Call one of the trainer's methods, which may be overridden and take more arguments than Ultralytics' own."""
+        returned: list[Any] = []
+        worked = disk.attempt(
+            str(what), consequence, lambda: returned.append(own[name](*args, **kwargs)), within=folder
+        )
+        return returned[0] if worked else failed
+
+    @wraps(own["validate"])
+    def validate(*args: Any, **kwargs: Any) -> Any:
+        result = own["validate"](*args, **kwargs)
+        validated()
+        return result
+
+    def save_metrics(*args: Any, **kwargs: Any) -> Any:
+        size, failed = storage.size(trainer.csv), object()
+        result = attempt("save_metrics", trainer.csv, "its rows are in the journal", args, kwargs, failed)
+        if result is failed:
             storage.cut_back(trainer.csv, size)  # half a row would spoil the next one
+            return None
+        return result
 
-    def save_model() -> Any:
-        saved: list[Any] = []
+    def save_model(*args: Any, **kwargs: Any) -> Any:
         with loan.taken_back():
-            disk.attempt(
-                str(trainer.wdir), "no checkpoint is saved", lambda: saved.append(own["save_model"]()), within=folder
-            )
-        return saved[0] if saved else False
+            return attempt("save_model", trainer.wdir, "no checkpoint is saved", args, kwargs, failed=False)
 
-    def plot_metrics() -> None:
-        disk.attempt(str(folder / "results.png"), "it is left out", own["plot_metrics"], within=folder)
+    def plot_metrics(*args: Any, **kwargs: Any) -> Any:
+        return attempt("plot_metrics", folder / "results.png", "it is left out", args, kwargs)
 
-    def final_eval() -> None:
+    def final_eval(*args: Any, **kwargs: Any) -> Any:
         if may_strip() or trainer.world_size > 1:  # all ranks have to take part
-            own["final_eval"]()
-        else:
-            LOGGER.warning(f"{trainer.best} is neither stripped nor evaluated again, so as not to lose it")
+            return own["final_eval"](*args, **kwargs)
+        LOGGER.warning(f"{trainer.best} is neither stripped nor evaluated again, so as not to lose it")
+        return None
 
     trainer.last = checkpoint_path(trainer.last, write_last)
     trainer.best = checkpoint_path(trainer.best, disk.replace)
-    trainer.save_metrics, trainer.save_model = save_metrics, save_model
+    trainer.validate, trainer.save_metrics, trainer.save_model = validate, save_metrics, save_model
     trainer.final_eval, trainer.plot_metrics = final_eval, plot_metrics
 
     def undo() -> None:
         trainer.last, trainer.best = Path(trainer.last), Path(trainer.best)
         for name in own:
-            del vars(trainer)[name]
+            vars(trainer).pop(name, None)
         vars(trainer).update(own_attributes)
 
     return undo
@@ -177,9 +191,9 @@ def tell_of_exceptions(trainer: Any) -> None:
         return
     train = trainer._do_train
 
-    def do_train() -> None:
+    def do_train(*args: Any, **kwargs: Any) -> None:
         try:
-            train()
+            train(*args, **kwargs)
         except BaseException:
             trainer.run_callbacks("teardown")
             raise
@@ -200,9 +214,9 @@ def go_straight_to_the_end(trainer: Any) -> None:
     """
     train, resume = trainer._do_train, trainer.resume_training
 
-    def resume_training(checkpoint: Any) -> None:
+    def resume_training(checkpoint: Any, *args: Any, **kwargs: Any) -> None:
         try:
-            resume(checkpoint)
+            resume(checkpoint, *args, **kwargs)
         except AssertionError:
             done = (checkpoint or {}).get("epoch", -1) + 1
             if not done or done < trainer.epochs:  # a stripped checkpoint is finished and knows no epoch
@@ -210,9 +224,9 @@ def go_straight_to_the_end(trainer: Any) -> None:
             trainer._load_checkpoint_state(checkpoint)
             trainer.start_epoch = done
 
-    def do_train() -> None:
+    def do_train(*args: Any, **kwargs: Any) -> None:
         try:
-            train()
+            train(*args, **kwargs)
         except NothingLeft:
             trainer.epoch = trainer.start_epoch - 1
             trainer.final_eval()

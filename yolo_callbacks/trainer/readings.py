@@ -21,11 +21,6 @@ def learning_rates(trainer: Any) -> dict[str, float]:
     return {f"lr/pg{i}": group["lr"] for i, group in enumerate(trainer.optimizer.param_groups)}
 
 
-def lowest_initial_lr(trainer: Any) -> float:
-    """Return the lowest initial learning rate of all parameter groups (Ultralytics' `lr0`)."""
-    return min(float(group["initial_lr"]) for group in trainer.optimizer.param_groups)
-
-
 def warmup_epochs(trainer: Any) -> float:
     """Return how many epochs the learning rate is warmed up."""
     return warm_up(trainer.args.warmup_epochs or 0, trainer.epochs)
@@ -45,6 +40,13 @@ def metric_names(trainer: Any) -> tuple[str, ...]:
 
         return tuple(DepthMetrics().keys)
     return tuple(trainer.metrics or ())
+
+
+def validates_in_its_own_way(trainer: Any) -> bool:
+    """Return whether somebody has overridden the validation, its validator or its metrics."""
+    parts = (trainer.validate, type(trainer.validator), type(getattr(trainer.validator, "metrics", None)))
+    modules = (str(getattr(part, "__module__", "")) for part in parts)
+    return any(module.partition(".")[0] not in ("ultralytics", "builtins") for module in modules)
 
 
 def loss_names(trainer: Any) -> tuple[str, ...]:

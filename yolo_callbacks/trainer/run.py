@@ -17,7 +17,7 @@ from yolo_callbacks.core.decision import Stop, StopReason
 from yolo_callbacks.core.finishing import FinishState
 from yolo_callbacks.core.freezing import FreezeState
 from yolo_callbacks.core.layer_patterns import Layers
-from yolo_callbacks.core.learning_rate import BaseSchedule, LearningRateState, arm, own_schedule
+from yolo_callbacks.core.learning_rate import LearningRateState, arm, base_schedule, lowest_group, take_out
 from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.numbers import all_finite
 from yolo_callbacks.core.record import EpochRecord, Plan
@@ -49,11 +49,11 @@ from yolo_callbacks.trainer.readings import (
     description,
     learning_rates,
     loss_names,
-    lowest_initial_lr,
     measure_names,
     measures,
     metric_names,
     numbers,
+    validates_in_its_own_way,
     validation_arguments,
     warmup_epochs,
 )
@@ -90,6 +90,7 @@ class Run:
         self._train_seconds: float | None = None
         self._base_lr: float | None = None
         self._metrics_before: object = None
+        self._validated = False
         self._saved_epoch = 0
         self._serialized: bytes | None = None
         self._can_finish = False
@@ -124,16 +125,37 @@ class Run:
         """
         self.steady()
         if self.is_main:
-            self._unprotect = protect_files(self._trainer, before_save, self._note_saved, may_strip, self._loan)
+
+            def may_strip_now() -> bool:
+                self._save_what_ended()
+                return may_strip()
+
+            self._unprotect = protect_files(
+                self._trainer, before_save, self._note_saved, self._note_validated, may_strip_now, self._loan
+            )
 
     def steady(self) -> None:
         """Let every callback be called even if one before it removes itself, and take back what was lent them."""
-        steady_callbacks(self._trainer, at_end={"on_fit_epoch_end": self._loan.take_back})
+        trainer = self._trainer
+        at_end = {"on_train_epoch_end": lambda: take_out(trainer), "on_fit_epoch_end": self._loan.take_back}
+        steady_callbacks(trainer, at_end)
 
     def _note_saved(self, data: bytes, saved: bool) -> None:
         self._serialized = None if saved else data
         if saved and self.epoch_is_open:
             self._saved_epoch = self.epoch
+
+    def _note_validated(self) -> None:
+        self._validated = True
+
+    def _save_what_ended(self) -> None:
+        """With `save=False`, write the checkpoint that `model.train()` loads in the end, whatever has ended the run.
+
+        The trainer itself does so in the last planned epoch alone.
+        """
+        trainer = self._trainer
+        if not trainer.args.save and self.has_trained and self._saved_epoch != self.epoch:
+            trainer.save_model()
 
     # ---------------------------------------------------------------- where the run stands
 
@@ -219,7 +241,7 @@ class Run:
         return Plan(
             planned_epochs=self.planned_epochs,
             base_lr=self.scheduled_lr(1),
-            final_lr=lowest_initial_lr(self._trainer) * float(self._trainer.args.lrf),
+            final_lr=lowest_group(self._trainer)[1] * float(self._trainer.args.lrf),
             trainer_patience=int(self._trainer.args.patience or 0),
             warmup_epochs=warmup_epochs(self._trainer),
             close_mosaic=close_mosaic(self._trainer),
@@ -230,8 +252,8 @@ class Run:
 
         In a run that finishes, it is that of the way to the end.
         """
-        lowest, anneal = lowest_initial_lr(self._trainer), self._ending.anneal if self._ending is not None else None
-        return lowest * BaseSchedule(own_schedule(self._trainer.lf), anneal, lowest)(epoch - 1)
+        anneal = self._ending.anneal if self._ending is not None else None
+        return lowest_group(self._trainer)[1] * base_schedule(self._trainer, anneal)(epoch - 1)
 
     def metric_names(self) -> tuple[Mapping[str, float], bool]:
         """Return the metrics that this run will have, and whether the names of its losses are among them.
@@ -242,6 +264,11 @@ class Run:
         losses = loss_names(self._trainer)
         names += [f"{split}/{name}" for split in ("train", "val") for name in losses]
         return dict.fromkeys(names, 0.0), bool(losses)
+
+    @property
+    def measures_more(self) -> bool:
+        """Whether a validation may measure what `metric_names` does not know, since it is not Ultralytics' own."""
+        return validates_in_its_own_way(self._trainer)
 
     def parameters_of(self, layers: Layers) -> frozenset[str]:
         """Return the names of the parameters in some layers of the model, as `SetFrozen` names them.
@@ -286,11 +313,10 @@ class Run:
         if self._ending is not None:
             self._ending.begin_epoch()
             anneal = self._ending.anneal
-        arm(self._trainer, learning_rate, lowest_initial_lr(self._trainer), anneal)
+        arm(self._trainer, learning_rate, anneal)
         if self._layers is not None:
             self._layers.apply(freezing)
         self.model.begin_epoch()
-        self._base_lr = self.scheduled_lr(self.epoch)
         self._train_started = time.perf_counter()
         self._clock_start = self._clock_start or self._train_started
 
@@ -308,16 +334,18 @@ class Run:
 
     def end_train_part(self) -> None:
         """The batches of an epoch are done, its validation comes next."""
-        self.epoch_is_open = True
+        self.epoch_is_open, self._validated = True, False
         self._metrics_before = self._trainer.metrics
+        self._base_lr = self.scheduled_lr(self.epoch)
         if self._train_started is not None:
             self._train_seconds = time.perf_counter() - self._train_started
 
     @property
     def validated(self) -> bool:
         """Whether the epoch whose batches are done has been validated. Rank 0."""
-        # validate() returns a new dict each time: the same one means that this epoch was not validated
-        return self._trainer.metrics is not self._metrics_before and self._trainer.fitness is not None
+        # who has joined after the validation knows by the dict, of which Ultralytics makes a new one each time
+        validated = self._validated or self._trainer.metrics is not self._metrics_before
+        return validated and self._trainer.fitness is not None
 
     def checkpoint_was_saved(self) -> None:
         """The trainer says that it has written `last.pt` for the epoch that runs."""
@@ -360,17 +388,17 @@ class Run:
             base_lr: What the schedule gave its epoch as it began: with `time` another schedule holds by its end.
                 None asks the schedule of now.
         """
-        lowest = lowest_initial_lr(self._trainer)
+        lowest = lowest_group(self._trainer)[1]
         base_lr = self.scheduled_lr(record.epoch) if base_lr is None else base_lr
         finish = self._ending.state.decision if self._ending is not None else None
-        own = base_lr / lowest
+        own = base_lr / lowest if lowest else 0.0
         return replace(
             record,
             planned_epochs=self.planned_epochs,
             planned_before_finish=finish.planned_epochs if finish is not None else 0,
             base_lr=base_lr,
             next_base_lr=self.scheduled_lr(record.epoch + 1),
-            lr_factor=learning_rate.apply(own, lowest) / own if own else 1.0,
+            lr_factor=learning_rate.apply(own, lowest) / own if own else learning_rate.apply(1.0, 0.0),
         )
 
     def close_epoch(self) -> None:
@@ -428,11 +456,8 @@ class Run:
     # ---------------------------------------------------------------- what may be asked of the trainer
 
     def stop(self) -> None:
-        """End the training after this epoch. With `save=False`, write the checkpoint that the trainer then needs."""
+        """End the training after this epoch."""
         self._trainer.stop = True
-        if self.is_main and self._saved_epoch != self.epoch and self._serialized is None:
-            self._trainer.save_model()
-            self.checkpoint_was_saved()
 
     def finish(self) -> None:
         """Leave the training loop of a resumed run that had ended before, for what follows the last epoch.
@@ -511,6 +536,7 @@ class Run:
         trainer = self._trainer
         if trainer.ema is None or trainer.metrics is None or not all_finite(trainer.ema.ema.state_dict().values()):
             return None
+        take_out(trainer)
         if self._layers is not None:
             self._layers.settle()  # an error may have come in the middle of the optimizer's step
         return self._serialize(finished - 1)
@@ -556,13 +582,16 @@ class Run:
 
     def release(self) -> None:
         """Let go of the trainer, and with it of the model's and the optimizer's memory; only `save_dir` is left."""
-        self.model.release()
-        if self._trainer is not None:
-            self.take_back()
-            release_console(self._trainer)
-        if self._unprotect is not None:
-            self._unprotect()
-        self._trainer = self._unprotect = self._layers = self._ending = None
+        try:
+            if self._trainer is not None:
+                self.model.release()
+                self._loan.release()
+                release_console(self._trainer)
+            if self._unprotect is not None:
+                self._unprotect()
+        finally:
+            self._trainer = self._unprotect = self._layers = self._ending = None
+            self._serialized = self._metrics_before = None
 
     # ---------------------------------------------------------------- the batches
 
