@@ -38,7 +38,7 @@ def test_a_full_queue_waits_and_loses_nothing():
     assert seen == list(range(30))
 
 
-def test_an_error_is_told_once_and_the_next_task_runs(caplog):
+def test_an_error_is_told_once_and_the_next_task_runs(said):
     worker, seen = Background("test"), []
 
     def broken():
@@ -49,7 +49,7 @@ def test_an_error_is_told_once_and_the_next_task_runs(caplog):
         worker.wait(5)
     worker.submit("next", lambda: seen.append(1))
     worker.close(5)
-    assert caplog.messages == ["run.json failed and is skipped, training goes on: OSError: disk on fire"]
+    assert said.warnings == ["run.json failed and is skipped, training goes on: OSError: disk on fire"]
     assert seen == [1]
 
 

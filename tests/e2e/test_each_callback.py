@@ -137,17 +137,14 @@ def test_a_stop_that_comes_after_us_does_not_spoil_the_copy(train, monkeypatch):
     assert YOLO(run.save_dir / "weights" / "kept.pt").ckpt["epoch"] == 0
 
 
-def test_a_disk_that_fails_is_told_and_training_goes_on(train, monkeypatch):
-    said = []
-    monkeypatch.setattr("yolo_callbacks.core.log.LOGGER.warning", lambda text, **_: said.append(text))
-
+def test_a_disk_that_fails_is_told_and_training_goes_on(train, said, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(storage, "copy", full)
     run = train([ModelCheckpoint("kept", export="torchscript")], epochs=2)
     assert len(run.history) == 2
-    assert "kept.pt cannot be written, what was there stays; training goes on: [Errno 28] No space" in said[0]
+    assert "kept.pt cannot be written, what was there stays; training goes on: [Errno 28] No space" in said.warnings[0]
     assert "error" in run_json(run)["exports"][0]
 
 
@@ -242,16 +239,13 @@ def test_plot_logger_draws_while_training_goes_on(train):
     assert drawn == [False, True, True]
 
 
-def test_a_failing_reporter_is_told_once_and_harms_nothing(train, monkeypatch):
-    said = []
-    monkeypatch.setattr("yolo_callbacks.core.log.LOGGER.warning", lambda text, **_: said.append(text))
-
+def test_a_failing_reporter_is_told_once_and_harms_nothing(train, said):
     class Broken(ycb.Callback):
         def act(self, session):
             raise ConnectionError("server is away")
 
     run = train([Broken(), CSVLogger()], epochs=3)
-    assert said == ["Broken.act failed and is skipped, training goes on: ConnectionError: server is away"]
+    assert said.warnings == ["Broken.act failed and is skipped, training goes on: ConnectionError: server is away"]
     assert len(run.history) == 3
     assert len(pd.read_csv(run.save_dir / "callbacks" / "epochs.csv")) == 3
 

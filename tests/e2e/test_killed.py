@@ -109,14 +109,13 @@ def test_without_a_journal_the_results_of_ultralytics_stand_in(tmp_path, train):
     assert run.history["lr_factor"].tolist() == pytest.approx([0.8, 0.8**2, 0.8**3, 0.2048, 0.8**5 / 2, 0.8**6 / 4])
 
 
-def test_a_run_resumed_from_an_older_checkpoint_says_what_it_leaves_behind(tmp_path, train, monkeypatch):
+def test_a_run_resumed_from_an_older_checkpoint_says_what_it_leaves_behind(tmp_path, train, said):
     with pytest.raises(KeyboardInterrupt):
         train(callbacks(), before=crash_in_epoch(5), **ARGUMENTS)
-    folder, said = tmp_path / "run", []
-    monkeypatch.setattr("yolo_callbacks.core.log.LOGGER.warning", lambda text, **_: said.append(text))
+    folder = tmp_path / "run"
     run = resume(folder / "weights" / "e2.pt")
-    assert any("Kept checkpoints of epochs after 2, which now run again: weights/e3.pt" in text for text in said)
-    assert any("The journal of epochs after 2, which now run again, is kept as" in text for text in said)
+    assert said("Kept checkpoints of epochs after 2, which now run again: weights/e3.pt")
+    assert said("The journal of epochs after 2, which now run again, is kept as")
     old = read_journal(folder / "callbacks" / "journal.1.jsonl").entries
     assert [entry.record.epoch for entry in old] == [1, 2, 3, 4]
     assert run.history.index.tolist() == [1, 2, 3, 4, 5, 6]
