@@ -11,6 +11,7 @@ from ultralytics import YOLO
 from ultralytics.nn.tasks import load_checkpoint
 
 import yolo_callbacks as ycb
+from tests.helpers import run_json
 from yolo_callbacks import (
     CSVLogger,
     EarlyStopping,
@@ -23,17 +24,13 @@ from yolo_callbacks import (
 from yolo_callbacks.core import storage
 
 
-def run_json(run):
-    return json.loads((run.save_dir / "callbacks" / "run.json").read_text())
-
-
 def test_early_stopping_stops_on_all_zero_fitness(train):
     run = train([EarlyStopping(patience=2)], epochs=10)
     assert run.history.index[-1] == 3
     assert run.stop_reason is StopReason.PLATEAU
     assert run.stop_message == "stop, fitness has not improved for 2 epochs (best: 0 in epoch 1)"
-    assert run_json(run)["stop"] == {"reason": "plateau", "message": run.stop_message, "epoch": 3}
-    assert run_json(run)["status"] == "stopped"
+    assert run_json(run.save_dir)["stop"] == {"reason": "plateau", "message": run.stop_message, "epoch": 3}
+    assert run_json(run.save_dir)["status"] == "stopped"
     assert len(pd.read_csv(run.save_dir / "results.csv")) == 3
 
 
@@ -56,7 +53,7 @@ def test_restore_best_weights(train):
     other = load_checkpoint(run.save_dir / "weights" / "best.pt")[0].state_dict()
     assert all(torch.equal(left[key], stored[key]) for key in left)
     assert any(not torch.equal(stored[key], other[key]) for key in stored)
-    (listed,) = run_json(run)["checkpoints"]
+    (listed,) = run_json(run.save_dir)["checkpoints"]
     assert (listed["role"], listed["epoch"]) == ("restore", 1)
 
 
@@ -97,7 +94,7 @@ def test_model_checkpoint_of_every_kind(train):
         "last.pt",
         "latest.pt",
     ]
-    assert {item["role"] for item in run_json(run)["checkpoints"]} == {"best", "periodic", "latest"}
+    assert {item["role"] for item in run_json(run.save_dir)["checkpoints"]} == {"best", "periodic", "latest"}
 
 
 def test_model_checkpoint_without_saving_by_the_trainer(train):
@@ -145,7 +142,7 @@ def test_a_disk_that_fails_is_told_and_training_goes_on(train, said, monkeypatch
     run = train([ModelCheckpoint("kept", export="torchscript")], epochs=2)
     assert len(run.history) == 2
     assert "kept.pt cannot be written, what was there stays; training goes on: [Errno 28] No space" in said.warnings[0]
-    assert "error" in run_json(run)["exports"][0]
+    assert "error" in run_json(run.save_dir)["exports"][0]
 
 
 def test_a_mistake_while_storing_is_raised(train, monkeypatch):
@@ -167,7 +164,7 @@ def test_weights_only_are_small_and_finished(train):
 def test_an_absolute_path_is_taken_as_it_is(train, tmp_path):
     run = train([ModelCheckpoint(str(tmp_path / "keep" / "mine.pt"))], epochs=2)
     assert (tmp_path / "keep" / "mine.pt").exists()
-    assert run_json(run)["checkpoints"][0]["file"] == str(tmp_path / "keep" / "mine.pt")
+    assert run_json(run.save_dir)["checkpoints"][0]["file"] == str(tmp_path / "keep" / "mine.pt")
 
 
 def test_save_on_exception(train, tmp_path):
@@ -192,7 +189,7 @@ def test_export_of_the_best(train):
     run = train([ModelCheckpoint(export="torchscript")], epochs=2)
     assert (run.save_dir / "export" / "best-fitness.torchscript").exists()
     assert sorted(p.name for p in (run.save_dir / "export").iterdir()) == ["best-fitness.torchscript", "report.json"]
-    (item,) = run_json(run)["exports"]
+    (item,) = run_json(run.save_dir)["exports"]
     assert (item["format"], item["file"], item["passed"]) == ("torchscript", "best-fitness.torchscript", True)
     assert len(item["sha256"]) == 64
 

@@ -12,7 +12,7 @@ from ultralytics import YOLO
 from ultralytics.models.yolo.detect import DetectionTrainer
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY
+from tests.helpers import TINY, constant, crash_in, slower
 from yolo_callbacks.core.background import Background
 from yolo_callbacks.core.checkpoints import CheckpointStore
 from yolo_callbacks.core.journal import read_journal
@@ -41,14 +41,6 @@ model.train(data=data, project=project, name="run", **ARGUMENTS)
 ARGUMENTS = {**TINY, "epochs": 7, "optimizer": "AdamW", "warmup_epochs": 0}
 
 
-def constant(metrics):
-    return 1.0
-
-
-def slower(epoch, lr):
-    return lr * 0.8
-
-
 def callbacks():
     return [
         ycb.EarlyStopping(monitor=constant, mode="max", patience=5),
@@ -61,12 +53,7 @@ def callbacks():
 
 def crash_in_epoch(number):
     """Return a function that registers an interruption at the start of an epoch, counted from 1."""
-
-    def crash(trainer):
-        if trainer.epoch == number - 1:
-            raise KeyboardInterrupt
-
-    return lambda model: model.add_callback("on_train_epoch_start", crash)
+    return lambda model: model.add_callback("on_train_epoch_start", crash_in(number, KeyboardInterrupt))
 
 
 def resume(checkpoint):

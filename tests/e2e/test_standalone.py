@@ -5,13 +5,9 @@ import pytest
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY
+from tests.helpers import TINY, constant
 
 ARGUMENTS = {**TINY, "name": "run"}
-
-
-def constant(metrics):
-    return 1.0
 
 
 @pytest.mark.parametrize(

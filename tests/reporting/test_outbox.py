@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from tests.helpers import wait_for
 from tests.receiver import TIMEOUT, Receiver, free_port
 from yolo_callbacks.reporting import outbox as module
 from yolo_callbacks.reporting.outbox import NotDelivered, Outbox
@@ -41,13 +42,6 @@ def numbers(requests):
 def close(outbox, grace=TIMEOUT):
     outbox.finish(grace)
     return outbox.join()
-
-
-def wait_until(condition):
-    end = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def test_messages_arrive_once_and_in_order(said):
@@ -136,7 +130,7 @@ def test_a_server_that_comes_back_gets_what_is_left(said):
     outbox = to(f"http://127.0.0.1:{port}/a?token=s3cr3t-t0ken")
     for number in range(5):
         outbox.put(number, droppable=True)
-    wait_until(lambda: said.lines)
+    wait_for(lambda: said.lines)
     assert said.lines == [
         ("WARNING", "Test: the server cannot be reached (Connection refused); it is tried again, training goes on")
     ]
@@ -240,7 +234,7 @@ def test_a_server_that_is_gone_is_tried_three_times_at_the_end():
     outbox = Outbox("Test", send, first_pause=0.01, longest_pause=0.01)
     for number in range(5):
         outbox.put(number)
-    wait_until(lambda: tries)
+    wait_for(lambda: tries)
     outbox.finish(TIMEOUT)
     so_far, start = len(tries), time.monotonic()
     assert not outbox.join()
