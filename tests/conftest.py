@@ -1,7 +1,9 @@
 """What all tests share: a private Ultralytics configuration, and coco8 from wherever it can be had."""
 
 import gc
+import logging
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -27,6 +29,8 @@ import ultralytics.utils  # noqa: E402
 for _name in ("datasets_dir", "weights_dir", "runs_dir"):
     ultralytics.settings.update({_name: str(_PRIVATE / _name.removesuffix("_dir"))})
     setattr(ultralytics.utils, _name.upper(), _PRIVATE / _name.removesuffix("_dir"))
+from yolo_callbacks.core.log import LOGGER  # noqa: E402
+
 ultralytics.settings.update({"mlflow": False})  # on by default once it is installed, and it trains in the test of it
 
 COCO8_VARIABLE = "YOLO_CB_COCO8"
@@ -72,6 +76,38 @@ def pytest_report_header(config):
 
 def pytest_unconfigure(config):
     shutil.rmtree(_PRIVATE, ignore_errors=True)
+
+
+class Said:
+    """What was logged in a test so far. Called with a text: all messages, also of other libraries, that hold it."""
+
+    def __init__(self, caplog):
+        self._caplog = caplog
+
+    def __call__(self, text):
+        return [item.getMessage() for item in self._caplog.records if text in item.getMessage()]
+
+    @property
+    def lines(self):
+        """What this package said, as (level, text); Ultralytics' handler has put a prefix of its own before some."""
+        ours = [item for item in self._caplog.records if item.name == LOGGER.name]
+        return [(i.levelname, re.sub(r"^(WARNING|ERROR)( \W+)? ", "", i.getMessage())) for i in ours]
+
+    @property
+    def warnings(self):
+        return [text for level, text in self.lines if level == "WARNING"]
+
+
+@pytest.fixture
+def said(caplog):
+    caplog.set_level(logging.INFO)
+    theirs = logging.getLogger("ultralytics")  # tells its parents nothing, and not every pytest listens to it
+    unheard = caplog.handler not in theirs.handlers
+    if unheard:
+        theirs.addHandler(caplog.handler)
+    yield Said(caplog)
+    if unheard:
+        theirs.removeHandler(caplog.handler)
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,15 @@
-"""Runs without a trainer: records made of bare values, folded exactly as a session folds them."""
+"""What many tests share: runs without a trainer, and what is done to and read of those with one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from yolo_callbacks import Callback, Decision, EpochRecord, History, Plan, SetLearningRate, Stop
+from yolo_callbacks.core.journal import JournalContent, read_journal
 
 TINY = {"imgsz": 64, "batch": 4, "nbs": 4, "warmup_epochs": 0, "device": "cpu", "plots": False, "verbose": False}
 """Arguments of the smallest training: an optimizer step a batch, so that the weights move at all, and no warm-up, in
@@ -48,3 +52,56 @@ def stop_epoch(callback: Callback, values: Sequence[float | None], **kwargs) -> 
 def reductions(callback: Callback, values: Sequence[float | None], **kwargs) -> list[tuple[int, float]]:
     """Return (epoch, factor) of each change of the learning rate."""
     return [(d.epoch, d.factor) for d in decisions_of(callback, values, **kwargs) if isinstance(d, SetLearningRate)]
+
+
+# -------------------------------------------------------------------------------------------- for a training
+
+
+def constant(metrics) -> float:
+    """A monitor that never gets better: pictures of 64 pixels teach too little to lean on."""
+    return 1.0
+
+
+def slower(epoch: int, lr: float) -> float:
+    """A schedule that changes the rate in every epoch."""
+    return lr * 0.8
+
+
+class Crash(Exception):
+    """A user's error."""
+
+
+def crash_in(epoch: int, error: type[BaseException] = Crash) -> Callable[[Any], None]:
+    """Return a function for any event that raises in an epoch, counted from 1."""
+
+    def crash(trainer) -> None:
+        if trainer.epoch + 1 == epoch:
+            raise error
+
+    return crash
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
+    """Wait until a condition holds, and return what it gives."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.05)
+    return found
+
+
+# -------------------------------------------------------------------------------------------- what it leaves
+
+
+def run_json(folder: Path | str) -> dict[str, Any]:
+    return json.loads((Path(folder) / "callbacks" / "run.json").read_text(encoding="utf-8"))
+
+
+def journal(folder: Path) -> JournalContent:
+    return read_journal(folder / "callbacks" / "journal.jsonl")
+
+
+def journal_records(folder: Path, name: str = "journal.jsonl") -> list[dict[str, Any]]:
+    """Return the records as they stand in the file: reading it with the package would hide one that is there twice."""
+    lines = [json.loads(line) for line in (folder / "callbacks" / name).read_text(encoding="utf-8").splitlines()]
+    return [line["record"] for line in lines if "record" in line]

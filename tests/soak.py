@@ -22,7 +22,7 @@ from ultralytics.utils.patches import torch_load
 
 import yolo_callbacks as ycb
 from tests.crash import die, ended, fork
-from tests.helpers import TINY, TINY_MODEL
+from tests.helpers import TINY, TINY_MODEL, constant, slower
 from yolo_callbacks.core import storage
 from yolo_callbacks.core.journal import read_journal
 from yolo_callbacks.core.manifest import read_manifest
@@ -35,16 +35,8 @@ FATAL_EPOCH = 4
 CELLS = ["epoch", "lr_factor", "event", "validated"]
 
 
-def constant(metrics):
-    return 1.0
-
-
 def learning_rate(metrics):
     return metrics["lr/pg0"]
-
-
-def slower(epoch, lr):
-    return lr * 0.8
 
 
 class Trainer(DetectionTrainer):

@@ -1,3 +1,4 @@
+import copy
 import json
 import pickle
 from pathlib import Path
@@ -13,8 +14,16 @@ from yolo_callbacks.core.session import Hook
 
 
 @pytest.fixture(scope="module")
-def model():
+def built():
     return YOLO(TINY_MODEL, verbose=False)
+
+
+@pytest.fixture
+def model(built):
+    """A model that nobody has attached to; of the built one it shares only the network, which no test here changes."""
+    model = copy.copy(built)
+    model.callbacks = copy.deepcopy(built.callbacks)
+    return model
 
 
 def ours(model):
@@ -30,14 +39,15 @@ def test_attaching_twice_replaces(model):
 
 
 def test_detach_removes_ours_and_nothing_else(model):
-    before = {event: list(functions) for event, functions in model.callbacks.items()}
-    ycb.detach(model)
-    clean = {event: list(functions) for event, functions in model.callbacks.items()}
-    ycb.attach(model)
-    ycb.detach(model)
+    model.add_callback("on_fit_epoch_end", print)
+    own = {event: list(functions) for event, functions in model.callbacks.items()}
+    assert own["on_fit_epoch_end"][-1] is print
     ycb.detach(model)  # nothing there: nothing happens
-    assert {event: list(functions) for event, functions in model.callbacks.items()} == clean
-    assert any(before[event] != clean[event] for event in before) or not any(ours(model).values())
+    assert model.callbacks == own
+    ycb.attach(model)
+    assert model.callbacks != own
+    ycb.detach(model)
+    assert model.callbacks == own
 
 
 def test_without_a_training_there_is_nothing_to_read(model):
@@ -87,7 +97,7 @@ class Misspelt(ycb.Callback):
 def test_a_misspelt_event(model):
     with pytest.raises(ValueError, match=r"Misspelt.on_val_epoch_end is not an event of a training \(did you mean"):
         ycb.attach(model, [Misspelt()])
-    assert not any(len(hooks) > 1 for hooks in ours(model).values())
+    assert not any(ours(model).values())
 
 
 @pytest.mark.parametrize(
@@ -145,21 +155,18 @@ def test_a_training_in_other_processes_is_read_from_its_folder(model, tmp_path):
     before = (ycb.SetLearningRate("slow", 0, "LearningRateScheduler", factor=0.5),)
     Journal(tmp_path / "callbacks" / "journal.jsonl").begin(JournalContent(ycb.Plan(), before, entries))
     model.trainer = SimpleNamespace(ddp=True, save_dir=str(tmp_path))
-    try:
-        assert run.save_dir == tmp_path
-        assert run.history["fitness"].tolist() == [0.1, 0.2]
-        assert run.decisions == [*before, stop]
-        assert run.stop_reason is ycb.StopReason.PLATEAU
-        assert run.stop_message == "enough"
-        assert repr(run).splitlines() == [
-            "Attachment(CSVLogger)",
-            "  Best    fitness 0.2000 in epoch 2",
-            "  Ended   not yet",
-            "  Epochs  2",
-            f"  Run     {tmp_path}",
-        ]
-    finally:
-        model.trainer = None
+    assert run.save_dir == tmp_path
+    assert run.history["fitness"].tolist() == [0.1, 0.2]
+    assert run.decisions == [*before, stop]
+    assert run.stop_reason is ycb.StopReason.PLATEAU
+    assert run.stop_message == "enough"
+    assert repr(run).splitlines() == [
+        "Attachment(CSVLogger)",
+        "  Best    fitness 0.2000 in epoch 2",
+        "  Ended   not yet",
+        "  Epochs  2",
+        f"  Run     {tmp_path}",
+    ]
 
 
 @pytest.mark.parametrize("verbose", [True, False])
@@ -168,16 +175,13 @@ def test_the_process_that_launches_others_shows_how_it_went(model, tmp_path, cap
     best = tmp_path / "weights" / "best.pt"
     arguments = SimpleNamespace(verbose=verbose)
     model.trainer = SimpleNamespace(ddp=True, save_dir=str(tmp_path), best=best, args=arguments)
-    try:
-        pickle.dumps(run)  # as the launch does
-        Journal(tmp_path / "callbacks" / "journal.jsonl").begin(
-            JournalContent(ycb.Plan(), (), [Entry(ycb.EpochRecord(1, {"fitness": 0.1}))])
-        )
-        Path(tmp_path / "callbacks" / "run.json").write_text(json.dumps({"status": "finished"}))
-        assert not model.trainer.best.exists()  # as Ultralytics asks after it
-        assert not model.trainer.best.exists()
-    finally:
-        model.trainer = None
+    pickle.dumps(run)  # as the launch does
+    Journal(tmp_path / "callbacks" / "journal.jsonl").begin(
+        JournalContent(ycb.Plan(), (), [Entry(ycb.EpochRecord(1, {"fitness": 0.1}))])
+    )
+    Path(tmp_path / "callbacks" / "run.json").write_text(json.dumps({"status": "finished"}))
+    assert not model.trainer.best.exists()  # as Ultralytics asks after it
+    assert not model.trainer.best.exists()
     assert caplog.text.count("fitness 0.1000 in epoch 1") == verbose
 
 
@@ -186,10 +190,7 @@ def test_a_summary_that_cannot_be_shown_harms_nothing(model, tmp_path, monkeypat
     model.trainer = SimpleNamespace(ddp=True, save_dir=str(tmp_path))
     (tmp_path / "callbacks").mkdir()
     (tmp_path / "callbacks" / "journal.jsonl").write_bytes(b'{"format": 99}\n')
-    try:
-        run.show_summary()
-        assert repr(run).startswith("Attachment(CSVLogger)\n  Run  cannot be read: ValueError")
-        assert "cannot be read" in run._repr_html_()
-    finally:
-        model.trainer = None
+    run.show_summary()
+    assert repr(run).startswith("Attachment(CSVLogger)\n  Run  cannot be read: ValueError")
+    assert "cannot be read" in run._repr_html_()
     assert "The summary of the run cannot be shown: ValueError" in caplog.text

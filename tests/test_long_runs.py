@@ -6,51 +6,46 @@ tests/reporting/test_class_log.py.
 
 import gc
 import tracemalloc
-from types import SimpleNamespace
 
 import pytest
 
 from tests.callbacks.session_stub import SessionStub
 from tests.receiver import free_port
-from yolo_callbacks import CSVLogger, Notify, TensorBoard
+from yolo_callbacks import Callback, CSVLogger, Notify, TensorBoard
 from yolo_callbacks.callbacks import notify as notify_module
-from yolo_callbacks.core import session as session_module
 from yolo_callbacks.core.background import Background
 
 WARM, EPOCHS = 5_000, 10_000
 CONSTANT = 300_000  # bytes: queues, pools and caches that are as large at any length
 
 
+class Measured(Callback):
+    """Measures something, as a GradientMonitor does."""
+
+    def measures(self, session):
+        return ("gradients/norm",)
+
+
 class LongRun(SessionStub):
-    """Keeps all epochs as a session does, and has what TensorBoard and CSVLogger ask a session for."""
+    """Sends the events of a batch as well."""
 
     def __init__(self, *callbacks, folder):
-        super().__init__(*callbacks, folder=folder, planned=EPOCHS)
+        super().__init__(*callbacks, Measured(), folder=folder, planned=EPOCHS)
         self.worker = Background("views", share=0.5)
         self.files.background = lambda name: self.worker
-        self.measured_names = ("gradients/norm",)
-        self.ledger = SimpleNamespace(decisions=())
-        self.run.batches_per_epoch, self.run.epoch = 1, 0
-        self.run.batch_losses = lambda: {"box_loss": 1.0}
-        facts = {**self.run.describe(), "args": {"epochs": EPOCHS}}
-        self.run.describe = lambda: dict(facts)
-        self.all_entries = []
-        self.trainer = SimpleNamespace(**{session_module._SLOT: SimpleNamespace(enlist=lambda callback: None)})
 
     def epoch(self, value):
-        self.run.epoch += 1
+        self.run.trainer.epoch = self.history.epoch
         for event in ("on_train_epoch_start", "on_train_batch_end"):
             for callback in self.callbacks.values():
-                getattr(callback, event)(self.trainer)
+                getattr(callback, event)(self.run.trainer)
         super().epoch(value, counters={"EarlyStopping/wait": 1.0}, measures={"gradients/norm": value})
-        self.all_entries += self.entries
         if self.run.epoch % 250 == 0:  # no real epoch is faster than the writing of its numbers
             assert self.worker.wait(60)
 
 
 def growth(session):
     """Return how many bytes the second half of a run leaves in memory."""
-    session.run.callbacks_dir.mkdir(parents=True, exist_ok=True)
     session.begin()
     try:
         for epoch in range(WARM):
@@ -88,7 +83,7 @@ def test_a_reporter_keeps_nothing_of_an_epoch(which, tmp_path, journals_own, mon
         reporter = TensorBoard(log_dir=tmp_path / "board", write_graph=False, update_freq="batch")
     run = LongRun(reporter, folder=tmp_path / "run")
     assert growth(run) < journals_own + CONSTANT
-    assert len(run.all_entries) == EPOCHS
+    assert len(run.entries) == EPOCHS
 
 
 def test_the_table_keeps_a_row_an_epoch_and_no_more(tmp_path, journals_own):

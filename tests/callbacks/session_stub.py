@@ -1,49 +1,65 @@
-"""What a reporter sees of a run, without a trainer: for what a real training would take too long to show."""
+"""What a reporter sees of a run, without a training: for what a real one would take too long to show.
+
+Session, ledger, run and files are the real ones. The trainer below them is a stand-in, and
+tests/e2e/test_main_path.py proves that a real one has all that this one has.
+"""
 
 from __future__ import annotations
 
+import tempfile
+import weakref
+from collections import defaultdict
 from pathlib import Path
 from types import SimpleNamespace
 
+import torch
+from ultralytics.cfg import get_cfg
+
 from tests.helpers import record
-from yolo_callbacks import History, Plan
+from yolo_callbacks import Plan
+from yolo_callbacks.core import session as session_module
 from yolo_callbacks.core.journal import Entry
+from yolo_callbacks.core.ledger import Ledger
+from yolo_callbacks.core.run_files import RunFiles
+from yolo_callbacks.core.session import Session
 
 
-class SessionStub:
-    """Epochs are added by hand; notes are kept as run.json keeps them."""
+def stand_in_trainer(folder, planned, resumed=False):
+    """Return what there is of a trainer before its first epoch, as far as reporters look."""
+    arguments = {"model": "/home/somebody/yolo26n.pt", "data": "/data/of/somebody/coco8.yaml", "epochs": planned}
+    return SimpleNamespace(
+        args=get_cfg(overrides=arguments),
+        save_dir=folder,
+        device=torch.device("cpu"),
+        world_size=0,
+        epochs=planned,
+        start_epoch=int(resumed),
+        resume=resumed,
+        callbacks=defaultdict(list),
+        metrics={"metrics/mAP50-95(B)": 0.0},
+        loss_names=("box_loss",),
+        loss_items={"box_loss": 1.0},
+        optimizer=SimpleNamespace(param_groups=[{"lr": 0.01, "initial_lr": 0.01}]),
+        train_loader=["the only batch"],
+    )
 
-    def __init__(self, *callbacks, folder=Path("runs/detect/train"), planned=10, notes=None, resumed=False):
-        self.id = "f00d"
-        self.notes = {} if notes is None else notes
-        self.noted = 0
-        self.history = History(Plan(planned_epochs=planned))
-        self.entries = []
-        self.stop_decision = self.finish_decision = None
-        self.number_names = ("fitness", "metrics/mAP50-95(B)", "val/box_loss", "lr_factor", "seconds")
-        names = [type(callback).__name__ for callback in callbacks]
-        labels = [name if names.index(name) == i else f"{name}-{i + 1}" for i, name in enumerate(names)]
-        self.callbacks = dict(zip(labels, callbacks))
-        self.files = SimpleNamespace(remember=self._remember, remembered=lambda name: dict(self.notes.get(name, {})))
-        self.run = SimpleNamespace(
-            save_dir=folder,
-            callbacks_dir=folder / "callbacks",
-            resumed=resumed,
-            planned_epochs=planned,
-            metric_names=lambda: ({}, True),
-            describe=lambda: {
-                "task": "detect",
-                "model": "/home/somebody/yolo26n.pt",
-                "data": "/data/of/somebody/coco8.yaml",
-                "device": "cpu",
-                "processes": 1,
-                "versions": {"python": "3"},
-            },
-        )
 
-    def _remember(self, name, **note):
-        self.noted += 1
-        self.notes[name] = note
+class SessionStub(Session):
+    """Epochs are added by hand; an error of a reporter comes out."""
+
+    def __init__(self, *callbacks, folder=None, planned=10, resumed=False):
+        if folder is None:
+            temporary = tempfile.TemporaryDirectory()
+            weakref.finalize(self, temporary.cleanup)
+            folder = Path(temporary.name) / "runs" / "detect" / "train"
+        (folder / "callbacks").mkdir(parents=True, exist_ok=True)
+        trainer = stand_in_trainer(folder, planned, resumed)
+        super().__init__(trainer)
+        vars(trainer)[session_module._SLOT] = self
+        self.join(callbacks)
+        self.ledger = Ledger(self._callbacks, Plan(planned_epochs=planned))
+        self.files = RunFiles(self.run)
+        self._opened = True
 
     def begin(self):
         for callback in self.callbacks.values():
@@ -51,13 +67,16 @@ class SessionStub:
 
     def epoch(self, value, decisions=(), counters=None, **fields):
         number = self.history.epoch + 1
+        self.run.trainer.epoch = number - 1
         self.history.append(record(number, value, planned=self.run.planned_epochs, **fields))
-        self.entries = [Entry(self.history[-1], tuple(decisions), counters)]
+        self.ledger.hear(decisions)
+        self.entries.append(Entry(self.history[-1], tuple(decisions), counters))
         for callback in self.callbacks.values():
             callback.act(self)
 
     def end(self, error=None, stop=None):
-        self.stop_decision = stop
+        self._late_stop = stop
         for step in ("close", "deliver"):
             for callback in self.callbacks.values():
                 getattr(callback, step)(self, error)
+        self.files.wait()

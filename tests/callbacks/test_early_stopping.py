@@ -18,7 +18,7 @@ RISING = [0.1 * i for i in range(1, 11)]
         ([0.1, 0.105, 0.109, 0.112], {"patience": 2, "min_delta": 0.01}, 3),
         ([0.1, 0.2, 0.2, 0.2], {"patience": 2, "start_from_epoch": 2}, None),
         ([0.1, 0.2, 0.2, 0.2, 0.2], {"patience": 2, "start_from_epoch": 2}, 5),
-        ([0.1, 0.2, 0.3, 0.4], {"patience": 3, "baseline": 0.5}, 3),
+        ([0.1, 0.2, 0.3, 0.4, 0.4], {"patience": 3, "baseline": 0.5}, 5),  # not in an epoch that improves, as in Keras
         ([0.1, 0.6, 0.3, 0.4], {"patience": 3, "baseline": 0.5}, None),
         ([0.1, 0.2, 0.9], {"patience": 50, "stopping_threshold": 0.9}, 3),
         ([0.1, 0.2, 0.05], {"patience": 50, "divergence_threshold": 0.08}, 3),
@@ -66,6 +66,12 @@ def test_less_is_better_for_a_loss():
             {"patience": 1},
             StopReason.PLATEAU,
             "fitness has not improved for 1 epochs (it is still 0)",
+        ),
+        (
+            [0.4, 0.3],
+            {"patience": 2, "baseline": 0.5},
+            StopReason.PLATEAU,
+            "fitness has not beaten the baseline of 0.5 for 2 epochs (best: 0.4 in epoch 1)",
         ),
         ([0.9], {"stopping_threshold": 0.8}, StopReason.THRESHOLD, "fitness 0.9 has reached 0.8"),
         ([0.1], {"divergence_threshold": 0.2}, StopReason.DIVERGED, "fitness 0.1 is worse than 0.2"),

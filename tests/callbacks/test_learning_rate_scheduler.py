@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import pytest
 
@@ -45,8 +46,42 @@ def test_zero_is_not_for_ever():
 
 
 def test_a_list_with_one_rate_an_epoch_is_enough():
-    table = [0.01, 0.005, 0.001]
-    assert rates(lambda epoch, lr: table[epoch], [0.01] * 3) == pytest.approx(table)
+    assert rates(lambda epoch, lr: TABLE[epoch], [0.01] * 3) == pytest.approx(TABLE)
+
+
+TABLE = [0.01, 0.005, 0.001]
+
+
+class FromTable:
+    def __call__(self, epoch):
+        return TABLE[epoch]
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        lambda epoch: TABLE[epoch],
+        FromTable(),
+        partial(lambda table, epoch: table[epoch], TABLE),
+        dict(enumerate(TABLE)).__getitem__,  # written in C
+        lambda epoch, *rates: TABLE[epoch] * len(rates),
+        lambda epoch, lr=None: TABLE[epoch] if lr else None,
+    ],
+)
+def test_one_argument_is_enough_as_in_keras(schedule):
+    assert rates(schedule, [0.01] * 3) == pytest.approx(TABLE)
+
+
+@pytest.mark.parametrize("schedule", [lambda: 0.1, lambda a, b, c: 0.1, lambda *, epoch: 0.1])
+def test_a_function_that_takes_neither_one_nor_two(schedule):
+    with pytest.raises(TypeError, match=r"must be a function schedule\(epoch, lr\) -> lr, or schedule\(epoch\) -> lr"):
+        LearningRateScheduler(schedule)
+
+
+def test_an_error_within_the_function_is_its_own():
+    """Keras asks again with one argument, and tells of that."""
+    with pytest.raises(TypeError, match="unsupported operand"):
+        rates(lambda epoch, lr: lr * None, [0.01])
 
 
 @pytest.mark.parametrize(
@@ -59,5 +94,5 @@ def test_a_bad_rate(returned, error):
 
 
 def test_a_schedule_must_be_a_function():
-    with pytest.raises(TypeError, match=r"schedule=0.1 must be a function schedule\(epoch, lr\) -> lr, not float"):
+    with pytest.raises(TypeError, match=r"schedule=0.1 must be a function schedule\(epoch, lr\) -> lr, .*, not float"):
         LearningRateScheduler(0.1)

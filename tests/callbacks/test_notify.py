@@ -26,7 +26,7 @@ PICTURE = b"\x89PNG\r\n\x1a\n not much of a picture"
 
 
 class Plots(PlotLogger):
-    """Takes part as the real one does, and draws nothing: the stub has no journal."""
+    """Takes part as the real one does, and draws nothing: nobody writes a journal here."""
 
     def act(self, session):
         pass
@@ -205,11 +205,11 @@ def test_no_two_are_told_within_the_interval_and_each_is_better_than_the_last(va
 # ------------------------------------------------------------------------------------------------- the picture
 
 
-def with_picture(tmp_path, *urls, **options):
+def with_picture(tmp_path, *urls, plots=True, **options):
     (tmp_path / "callbacks").mkdir()
     (tmp_path / "callbacks" / "mine.png").write_bytes(PICTURE)
     notify = Notify(list(urls), ["start", "stop"], **options)
-    return SessionStub(Plots("mine.png"), notify, folder=tmp_path)
+    return SessionStub(*[Plots("mine.png")] * plots, notify, folder=tmp_path)
 
 
 def test_a_picture_goes_to_the_services_that_take_one(tmp_path):
@@ -243,9 +243,8 @@ def test_there_is_no_picture(why, tmp_path, monkeypatch):
     from apprise.plugins.custom_form import NotifyForm
 
     with Receiver() as server:
-        session = with_picture(tmp_path, as_form(server), with_picture=why != "with_picture=False")
-        if why == "no PlotLogger":
-            del session.callbacks["Plots"]
+        options = {"plots": why != "no PlotLogger", "with_picture": why != "with_picture=False"}
+        session = with_picture(tmp_path, as_form(server), **options)
         if why == "no file":
             (tmp_path / "callbacks" / "mine.png").unlink()
         if why == "no support":

@@ -38,6 +38,13 @@ EXAMPLES = {
 VALUES = [0.0, 0.1, 0.3, None, 0.2, NAN, 0.3, 0.25, 0.31, 0.3, 0.3, None, 0.3, 0.3, 0.3]
 PLAN = Plan(planned_epochs=30, base_lr=0.01, final_lr=0.0001, trainer_patience=5)
 
+
+def with_own(method):
+    """Run a test for the callbacks that have this method themselves: for the others it could not fail."""
+    names = [n for n, cls in public_callbacks().items() if getattr(cls, method) is not getattr(Callback, method)]
+    return pytest.mark.parametrize("name", names)
+
+
 every = pytest.mark.parametrize("name", public_callbacks())
 
 
@@ -76,16 +83,17 @@ def test_no_callback_has_an_event_that_does_not_exist(name):
     check_events(make(name))
 
 
-@every
+@with_own("decide")
 def test_replay_equals_live(name):
     """A history that is there from the start gives the same decisions as one that grew, also in another process."""
     expected = live(make(name))
+    assert any(expected)
     copy = cloudpickle.loads(cloudpickle.dumps(make(name)))
     for length in range(len(VALUES) + 1):
         assert repr(answers(copy, History(PLAN, records()[:length]))) == repr(expected[length])
 
 
-@every
+@with_own("decide")
 def test_deciding_changes_nothing(name):
     """One object serves several runs, and asking twice gives the same answer."""
     callback = make(name)
@@ -94,15 +102,16 @@ def test_deciding_changes_nothing(name):
     assert repr(answers(callback, history)) == repr(answers(callback, history))
 
 
-@every
+@with_own("counters")
 def test_counters_are_numbers_and_pure(name):
     history = History(PLAN, records())
     callback = make(name)
+    assert callback.counters(history)
     assert callback.counters(history) == make(name).counters(history)
     assert all(isinstance(value, (int, float)) for value in callback.counters(history).values())
 
 
-@every
+@with_own("decide")
 def test_decisions_say_when_and_why(name):
     for length, decided in enumerate(live(make(name))):
         for decision in decided:

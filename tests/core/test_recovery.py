@@ -123,12 +123,10 @@ def test_a_run_that_does_not_exist(run):
         ycb.newest_checkpoint(run.parent / "nowhere")
 
 
-def test_the_choice_is_logged(run, monkeypatch):
-    said = []
-    monkeypatch.setattr("yolo_callbacks.core.recovery.LOGGER.info", said.append)
+def test_the_choice_is_logged(run, said):
     save(run, "last.pt", 4)
     assert ycb.newest_checkpoint(str(run)) == run / "weights" / "last.pt"
-    assert said == [f"Newest checkpoint of {run}: {run / 'weights' / 'last.pt'}, after epoch 4 of 9"]
+    assert said.lines == [("INFO", f"Newest checkpoint of {run}: {run / 'weights' / 'last.pt'}, after epoch 4 of 9")]
 
 
 @pytest.fixture(params=["args.yaml", "callbacks/run.json"])

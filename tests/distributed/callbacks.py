@@ -9,15 +9,8 @@ from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 import yolo_callbacks as ycb
+from tests.helpers import constant, slower
 from yolo_callbacks import Callback, Priority
-
-
-def constant(metrics):
-    return 1.0
-
-
-def slower(epoch, lr):
-    return lr * 0.8
 
 
 def controllers():

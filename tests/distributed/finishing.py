@@ -5,7 +5,7 @@ import json
 from ultralytics.utils import RANK
 
 import yolo_callbacks as ycb
-from tests.distributed.callbacks import constant
+from tests.helpers import constant
 from yolo_callbacks import Callback
 
 

@@ -11,7 +11,7 @@ from ultralytics import YOLO
 from ultralytics.nn.tasks import load_checkpoint
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY_MODEL
+from tests.helpers import TINY_MODEL, run_json
 from yolo_callbacks import (
     CSVLogger,
     EarlyStopping,
@@ -25,17 +25,13 @@ from yolo_callbacks.core import storage
 from yolo_callbacks.core.manifest import manifest_of
 
 
-def run_json(run):
-    return json.loads((run.save_dir / "callbacks" / "run.json").read_text())
-
-
 def test_early_stopping_stops_on_all_zero_fitness(train):
     run = train([EarlyStopping(patience=2)], epochs=10)
     assert run.history.index[-1] == 3
     assert run.stop_reason is StopReason.PLATEAU
     assert run.stop_message == "stop, fitness has not improved for 2 epochs (best: 0 in epoch 1)"
-    assert run_json(run)["stop"] == {"reason": "plateau", "message": run.stop_message, "epoch": 3}
-    assert run_json(run)["status"] == "stopped"
+    assert run_json(run.save_dir)["stop"] == {"reason": "plateau", "message": run.stop_message, "epoch": 3}
+    assert run_json(run.save_dir)["status"] == "stopped"
     assert len(pd.read_csv(run.save_dir / "results.csv")) == 3
 
 
@@ -60,7 +56,7 @@ def test_restore_best_weights(train, caplog):
     other = load_checkpoint(run.save_dir / "weights" / "best.pt")[0].state_dict()
     assert all(torch.equal(left[key], stored[key]) for key in left)
     assert any(not torch.equal(stored[key], other[key]) for key in stored)
-    (listed,) = run_json(run)["checkpoints"]
+    (listed,) = run_json(run.save_dir)["checkpoints"]
     assert (listed["role"], listed["epoch"]) == ("restore", 1)
 
 
@@ -101,7 +97,7 @@ def test_model_checkpoint_of_every_kind(train):
         "last.pt",
         "latest.pt",
     ]
-    assert {item["role"] for item in run_json(run)["checkpoints"]} == {"best", "periodic", "latest"}
+    assert {item["role"] for item in run_json(run.save_dir)["checkpoints"]} == {"best", "periodic", "latest"}
 
 
 def test_model_checkpoint_without_saving_by_the_trainer(train):
@@ -141,18 +137,15 @@ def test_a_stop_that_comes_after_us_does_not_spoil_the_copy(train, monkeypatch):
     assert YOLO(run.save_dir / "weights" / "kept.pt").ckpt["epoch"] == 0
 
 
-def test_a_disk_that_fails_is_told_and_training_goes_on(train, monkeypatch):
-    said = []
-    monkeypatch.setattr("yolo_callbacks.core.log.LOGGER.warning", lambda text, **_: said.append(text))
-
+def test_a_disk_that_fails_is_told_and_training_goes_on(train, said, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(storage, "copy", full)
     run = train([ModelCheckpoint("kept", export="torchscript")], epochs=2)
     assert len(run.history) == 2
-    assert "kept.pt cannot be written, what was there stays; training goes on: [Errno 28] No space" in said[0]
-    assert "error" in run_json(run)["exports"][0]
+    assert "kept.pt cannot be written, what was there stays; training goes on: [Errno 28] No space" in said.warnings[0]
+    assert "error" in run_json(run.save_dir)["exports"][0]
 
 
 def test_a_mistake_while_storing_is_raised(train, monkeypatch):
@@ -174,7 +167,7 @@ def test_weights_only_are_small_and_finished(train):
 def test_an_absolute_path_is_taken_as_it_is(train, tmp_path):
     run = train([ModelCheckpoint(str(tmp_path / "keep" / "mine.pt"))], epochs=2)
     assert (tmp_path / "keep" / "mine.pt").exists()
-    assert run_json(run)["checkpoints"][0]["file"] == str(tmp_path / "keep" / "mine.pt")
+    assert run_json(run.save_dir)["checkpoints"][0]["file"] == str(tmp_path / "keep" / "mine.pt")
 
 
 def test_save_on_exception(train, tmp_path):
@@ -199,7 +192,7 @@ def test_export_of_the_best(train):
     run = train([ModelCheckpoint(export="torchscript")], epochs=2)
     assert (run.save_dir / "export" / "best-fitness.torchscript").exists()
     assert sorted(p.name for p in (run.save_dir / "export").iterdir()) == ["best-fitness.torchscript", "report.json"]
-    (item,) = run_json(run)["exports"]
+    (item,) = run_json(run.save_dir)["exports"]
     assert (item["format"], item["file"], item["passed"]) == ("torchscript", "best-fitness.torchscript", True)
     assert len(item["sha256"]) == 64
 
@@ -246,7 +239,7 @@ def test_plot_logger_draws_while_training_goes_on(train):
     assert drawn == [False, True, True]
 
 
-def test_a_failing_reporter_is_told_once_and_harms_nothing(train, caplog):
+def test_a_failing_reporter_is_told_once_and_harms_nothing(train, said):
     def fail(*_):
         raise ConnectionError("server is away")
 
@@ -264,8 +257,7 @@ def test_a_failing_reporter_is_told_once_and_harms_nothing(train, caplog):
     except LookupError:  # a training within is none that has failed
         run = train([Broken(), CSVLogger()], epochs=3)
     away = "ConnectionError: server is away"
-    said = [line.getMessage().partition(" ⚠️ ")[2] for line in caplog.records if "Broken" in line.getMessage()]
-    assert said == [
+    assert said.warnings == [
         f"Broken.{step} failed and is skipped, training goes on: {why}"
         for step, why in [
             ("setup", away),

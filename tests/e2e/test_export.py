@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import logging
-import time
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +13,7 @@ import pytest
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY
+from tests.helpers import TINY, run_json, wait_for
 from yolo_callbacks.cli.train import FAILURE, TrainRequest, train_command
 from yolo_callbacks.core import storage
 from yolo_callbacks.core.log import LOGGER
@@ -86,10 +85,6 @@ def report(folder):
     return json.loads((Path(folder) / "export" / "report.json").read_text())["exports"]
 
 
-def run_json(folder):
-    return json.loads((Path(folder) / "callbacks" / "run.json").read_text())
-
-
 def files(folder):
     return sorted(path.name for path in (Path(folder) / "export").iterdir())
 
@@ -103,13 +98,6 @@ def exporting():
         except psutil.Error:
             continue
     return found
-
-
-def wait_for(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_every_format_is_proved_on_the_data_of_the_run(train, tmp_path, monkeypatch, caplog):

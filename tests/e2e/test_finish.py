@@ -12,9 +12,8 @@ from ultralytics.data.augment import Mosaic
 from ultralytics.utils.torch_utils import unwrap_model
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY, TINY_MODEL
+from tests.helpers import TINY, TINY_MODEL, Crash, constant, crash_in, journal
 from yolo_callbacks import EarlyStopping, Finish, LearningRateScheduler, ReduceLROnPlateau
-from yolo_callbacks.core.journal import read_journal
 
 PLANNED, TRIGGER, END, CLOSE_MOSAIC = 14, 4, 8, 2
 LR0, LRF, FLOOR = 0.01, 0.02, 0.0007
@@ -25,14 +24,10 @@ ARGUMENTS = {
 }
 
 
-def steady(metrics):
-    return 1.0
-
-
 def finishing(**settings):
     """Its monitor is best in the first epoch: a plateau in the fourth."""
     settings = {"patience": TRIGGER - 1, "finish_epochs": END - TRIGGER, **settings}
-    return EarlyStopping(monitor=steady, mode="max", on_plateau="finish", **settings)
+    return EarlyStopping(monitor=constant, mode="max", on_plateau="finish", **settings)
 
 
 @dataclass
@@ -82,18 +77,6 @@ def mosaics(transform):
     return [*found, transform] if isinstance(transform, Mosaic) else found
 
 
-class Crash(Exception):
-    pass
-
-
-def crash_in(event, epoch):
-    def crash(trainer):
-        if trainer.epoch + 1 == epoch:
-            raise Crash
-
-    return event, crash
-
-
 @pytest.fixture(scope="module")
 def run(shapes, tmp_path_factory):
     """Return a function that trains and gives (attachment, what was seen)."""
@@ -132,7 +115,7 @@ def callbacks():
     """A finish, and reductions over it after epochs 3 and 5: the floor counts in the last two epochs."""
     return [
         finishing(),
-        ReduceLROnPlateau(monitor=steady, mode="max", patience=2, factor=0.5, cooldown=1, min_lr=FLOOR),
+        ReduceLROnPlateau(monitor=constant, mode="max", patience=2, factor=0.5, cooldown=1, min_lr=FLOOR),
         LearningRateScheduler(lambda epoch, lr: lr * 0.9 if epoch == 5 else lr),
     ]
 
@@ -144,10 +127,6 @@ FACTORS = [1, 1, 1, 0.5, 0.5, 0.225, 0.225, 0.225]
 def whole(run):
     """An undisturbed training."""
     return run(callbacks())
-
-
-def journal_of(attachment):
-    return read_journal(attachment.save_dir / "callbacks" / "journal.jsonl")
 
 
 def check_whole(seen, after=0):
@@ -181,7 +160,7 @@ def test_the_loss_passes_to_the_other_head_at_its_own_pace(whole):
 
 def test_the_books_say_what_was_done_and_why(whole):
     attachment, _ = whole
-    content, (decided,) = journal_of(attachment), [d for d in attachment.decisions if isinstance(d, Finish)]
+    content, (decided,) = journal(attachment.save_dir), [d for d in attachment.decisions if isinstance(d, Finish)]
     assert (decided.epoch, decided.end_epoch, decided.planned_epochs) == (TRIGGER, END, PLANNED)
     records = [entry.record for entry in content.entries]
     assert [r.planned_epochs for r in records] == [PLANNED] * TRIGGER + [END] * (END - TRIGGER)
@@ -211,7 +190,7 @@ def test_ultralytics_ends_it_as_any_other(whole):
 @pytest.mark.parametrize("number", [TRIGGER + 1, END], ids=["right after the trigger", "after mosaic has closed"])
 def test_a_resumed_run_finishes_as_if_it_had_not_been_cut(number, run, whole):
     undisturbed, expected = whole
-    cut, _ = run(callbacks(), crash_in("on_train_batch_start", number))
+    cut, _ = run(callbacks(), ("on_train_batch_start", crash_in(number)))
     model = YOLO(cut.save_dir / "weights" / "last.pt")
     resumed, seen = run(callbacks(), *([out_of_memory()] if number == END else []), model=model, resume=True)
     check_whole(seen, number - 1)
@@ -234,7 +213,7 @@ def out_of_memory():
 
 
 def test_a_run_that_died_in_its_very_end_has_nothing_left_to_train(run):
-    cut, seen = run([finishing()], crash_in("on_model_save", END))
+    cut, seen = run([finishing()], ("on_model_save", crash_in(END)))
     assert seen.planned[END] == END
     resumed, seen = run([finishing()], model=YOLO(cut.save_dir / "weights" / "last.pt"), resume=True)
     assert seen.rates == {}
@@ -266,7 +245,7 @@ def impatient(trainer):
 def test_half_a_cosine_in_place_of_the_trainers_own_early_stopping(run):
     """It runs out in the same epoch, as its patience is the one that is taken; later it is held, also on a resume."""
     callbacks, first = [finishing(patience=None)], ("on_train_start", impatient)
-    crash = crash_in("on_train_batch_start", END)
+    crash = ("on_train_batch_start", crash_in(END))
     cut, seen = run(callbacks, first, crash, cos_lr=True, patience=TRIGGER - 1)
     resumed, rest = run(callbacks, first, model=YOLO(cut.save_dir / "weights" / "last.pt"), resume=True)
     rates = {number: rates[0] for number, rates in {**seen.rates, **rest.rates}.items()}
@@ -280,7 +259,7 @@ def test_half_a_cosine_in_place_of_the_trainers_own_early_stopping(run):
 def test_a_time_limit_plans_anew_after_every_epoch_and_the_finish_stays(run):
     attachment, seen = run([finishing(finish_epochs=3)], time=1.0, close_mosaic=0)
     end = TRIGGER + 3
-    records = [entry.record for entry in journal_of(attachment).entries]
+    records = [entry.record for entry in journal(attachment.save_dir).entries]
     assert min(r.planned_epochs for r in records[:TRIGGER]) > 100
     assert [r.planned_epochs for r in records[TRIGGER:]] == [end] * 3
     assert [r.epoch for r in records if r.last] == [end]

@@ -12,7 +12,7 @@ from ultralytics import YOLO
 from ultralytics.utils.torch_utils import unwrap_model
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY
+from tests.helpers import TINY, Crash, crash_in
 from yolo_callbacks import FreezeBackbone, LearningRateScheduler, ModelCheckpoint, SetFrozen
 from yolo_callbacks.core.versions import ultralytics_is_at_least
 
@@ -76,18 +76,6 @@ def run(shapes, tmp_path_factory):
         return attachment, epochs
 
     return train
-
-
-class Crash(Exception):
-    pass
-
-
-def crash_before(epoch):
-    def crash(trainer):
-        if trainer.epoch + 1 == epoch:
-            raise Crash
-
-    return [("on_train_batch_start", crash)]
 
 
 def backbone(epoch):
@@ -171,7 +159,7 @@ def test_the_journal_says_when(whole):
 @pytest.mark.parametrize("in_epoch", [2, 3], ids=["while frozen", "right at the boundary"])
 def test_a_resumed_run_goes_on_as_if_it_had_not_been_cut(in_epoch, adamw, run):
     undisturbed, (_, *expected) = adamw
-    cut, _ = run([FreezeBackbone(FROZEN_FOR)], optimizer="AdamW", before=crash_before(in_epoch))
+    cut, _ = run([FreezeBackbone(FROZEN_FOR)], optimizer="AdamW", before=[("on_train_batch_start", crash_in(in_epoch))])
     model = YOLO(cut.save_dir / "weights" / "last.pt")
     resumed, (start, *epochs) = run([FreezeBackbone(FROZEN_FOR)], model=model, resume=True)
     assert [epoch.number for epoch in epochs] == list(range(in_epoch, 5))

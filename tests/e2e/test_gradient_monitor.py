@@ -125,10 +125,7 @@ def test_only_sampled_steps_are_looked_at(train, clipping):
     assert measured == pytest.approx([statistics.mean(norms) for norms in sampled.values()], rel=1e-5)
 
 
-def test_a_layer_that_gets_no_gradient_is_named_once(train, monkeypatch):
-    said = []
-    monkeypatch.setattr("yolo_callbacks.callbacks.gradient_monitor.LOGGER.warning", said.append)
-
+def test_a_layer_that_gets_no_gradient_is_named_once(train, said):
     def deaden(trainer):
         layer = trainer.model.model[3]
         for parameter in layer.parameters():
@@ -143,8 +140,10 @@ def test_a_layer_that_gets_no_gradient_is_named_once(train, monkeypatch):
     assert run.history["gradients/three"].tolist() == [0, 0, 0]
     assert run.history["gradients/stem"].gt(0).all()
     assert run.history["gradients/dead_layers"].ge(2).all()
-    assert sum("model.3.conv" in text for text in said) == 1
-    assert said[0].startswith("GradientMonitor: epoch 1: no gradient in any of 2 sampled steps: model.3.conv, ")
+    assert len(said("model.3.conv")) == 1
+    assert said.warnings[0].startswith(
+        "GradientMonitor: epoch 1: no gradient in any of 2 sampled steps: model.3.conv, "
+    )
 
 
 def test_frozen_layers_have_no_group_and_are_not_dead(train, clipping):
@@ -153,14 +152,12 @@ def test_frozen_layers_have_no_group_and_are_not_dead(train, clipping):
     check_norms(run, clipping)
 
 
-def test_layers_that_are_frozen_for_a_while_are_not_dead_meanwhile(train, clipping, monkeypatch):
-    said = []
-    monkeypatch.setattr("yolo_callbacks.callbacks.gradient_monitor.LOGGER.warning", said.append)
+def test_layers_that_are_frozen_for_a_while_are_not_dead_meanwhile(train, clipping, said):
     callbacks = [GradientMonitor(every_n_steps=1), FreezeBackbone(2)]
     run = train(callbacks, before=clipping.watch, **BY_BATCH)
     assert run.history["FreezeBackbone/lr_factor"].tolist() == [0, 0, 1]
     # the head's branches for objects of other sizes may well be dead on four pictures, the backbone is not
-    assert not any(f"model.{layer}." in text for text in said for layer in range(11))
+    assert not any(f"model.{layer}." in text for text in said.warnings for layer in range(11))
     backbone = run.history["gradients/backbone"]
     assert backbone.gt(0).tolist() == [False, False, True]
     check_norms(run, clipping)
@@ -327,10 +324,7 @@ def test_nothing_is_left_after_an_exception(error, event, shapes, tmp_path):
     assert [name for name in vars(model.trainer) if name == "optimizer_step"] == []
 
 
-def test_an_error_in_the_probe_does_not_end_the_training(train, monkeypatch):
-    said = []
-    monkeypatch.setattr("yolo_callbacks.core.background.LOGGER.warning", lambda text, **_: said.append(text))
-
+def test_an_error_in_the_probe_does_not_end_the_training(train, said, monkeypatch):
     def fail(*_):
         raise RuntimeError("a device of another kind")
 
@@ -338,7 +332,7 @@ def test_an_error_in_the_probe_does_not_end_the_training(train, monkeypatch):
     monkeypatch.setattr("yolo_callbacks.trainer.output_numbers._tensors", fail)
     run = train(monitors(), epochs=2, **BY_BATCH)
     ending = "failed and is skipped, training goes on: RuntimeError: a device of another kind"
-    assert sorted(said) == [f"ActivationMonitor {ending}", f"GradientMonitor {ending}"]
+    assert sorted(said.warnings) == [f"ActivationMonitor {ending}", f"GradientMonitor {ending}"]
     assert len(run.history) == 2
     assert run.history.filter(regex="gradients/|activations/").isna().all(axis=None)
 

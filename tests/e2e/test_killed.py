@@ -13,7 +13,7 @@ from ultralytics import YOLO
 from ultralytics.models.yolo.detect import DetectionTrainer
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY, TINY_MODEL
+from tests.helpers import TINY, TINY_MODEL, constant, crash_in, slower
 from yolo_callbacks.cli.resume import find_run
 from yolo_callbacks.core.background import Background
 from yolo_callbacks.core.checkpoints import CheckpointStore
@@ -45,14 +45,6 @@ model.train(data=data, project=project, name="run", **ARGUMENTS)
 ARGUMENTS = {**TINY, "epochs": 7, "optimizer": "AdamW", "warmup_epochs": 0}
 
 
-def constant(metrics):
-    return 1.0
-
-
-def slower(epoch, lr):
-    return lr * 0.8
-
-
 def callbacks():
     return [
         ycb.EarlyStopping(monitor=constant, mode="max", patience=5),
@@ -65,12 +57,7 @@ def callbacks():
 
 def crash_in_epoch(number):
     """Return a function that registers an interruption at the start of an epoch, counted from 1."""
-
-    def crash(trainer):
-        if trainer.epoch == number - 1:
-            raise KeyboardInterrupt
-
-    return lambda model: model.add_callback("on_train_epoch_start", crash)
+    return lambda model: model.add_callback("on_train_epoch_start", crash_in(number, KeyboardInterrupt))
 
 
 def resume(checkpoint):
@@ -113,14 +100,13 @@ def test_without_a_journal_the_results_of_ultralytics_stand_in(tmp_path, train):
     assert run.history["lr_factor"].tolist() == pytest.approx([0.8, 0.8**2, 0.8**3, 0.2048, 0.8**5 / 2, 0.8**6 / 4])
 
 
-def test_a_run_resumed_from_an_older_checkpoint_says_what_it_leaves_behind(tmp_path, train, monkeypatch):
+def test_a_run_resumed_from_an_older_checkpoint_says_what_it_leaves_behind(tmp_path, train, said):
     with pytest.raises(KeyboardInterrupt):
         train(callbacks(), before=crash_in_epoch(5), **ARGUMENTS)
-    folder, said = tmp_path / "run", []
-    monkeypatch.setattr("yolo_callbacks.core.log.LOGGER.warning", lambda text, **_: said.append(text))
+    folder = tmp_path / "run"
     run = resume(folder / "weights" / "e2.pt")
-    assert any("Kept checkpoints of epochs after 2, which now run again: weights/e3.pt" in text for text in said)
-    assert any("The journal of epochs after 2, which now run again, is kept as" in text for text in said)
+    assert said("Kept checkpoints of epochs after 2, which now run again: weights/e3.pt")
+    assert said("The journal of epochs after 2, which now run again, is kept as")
     old = read_journal(folder / "callbacks" / "journal.1.jsonl").entries
     assert [entry.record.epoch for entry in old] == [1, 2, 3, 4]
     assert run.history.index.tolist() == [1, 2, 3, 4, 5, 6]

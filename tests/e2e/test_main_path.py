@@ -10,6 +10,7 @@ import pytest
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
+from tests.callbacks.session_stub import stand_in_trainer
 from tests.helpers import TINY
 from yolo_callbacks.core.journal import read_journal
 
@@ -37,6 +38,24 @@ def test_one_row_an_epoch_and_none_for_the_final_evaluation(done):
         4,
     ]
     assert len(pd.read_csv(folder / "callbacks" / "epochs.csv")) == 4
+
+
+def test_a_real_trainer_has_all_that_the_stand_in_has(done, tmp_path):
+    """So that what is proved with `SessionStub` holds for a training."""
+    trainer, stand_in = done[0].trainer, stand_in_trainer(tmp_path, planned=4)
+    for name, value in vars(stand_in).items():
+        real = getattr(trainer, name)
+        if name == "optimizer":
+            assert set(value.param_groups[0]) <= set(real.param_groups[0])
+        elif name == "train_loader":
+            assert len(real) == len(value)
+        else:
+            assert isinstance(real, type(value)), name
+        if isinstance(value, dict):
+            assert set(value) <= set(real), name
+    assert set(vars(stand_in.args)) <= set(vars(trainer.args))
+    assert set(stand_in.loss_names) <= set(trainer.loss_names)
+    assert trainer.epochs == stand_in.epochs
 
 
 def test_the_csv_has_what_is_promised(done):

@@ -148,25 +148,6 @@ def fail():
     raise RuntimeError(f"cannot read http://me:{PASSWORD}@example.org/data.zip")
 
 
-class Said:
-    """What was logged."""
-
-    def __init__(self, caplog):
-        self.caplog = caplog
-
-    def __call__(self, text):
-        return [item.getMessage() for item in self.caplog.records if text in item.getMessage()]
-
-
-@pytest.fixture
-def said(caplog, monkeypatch):
-    import logging
-
-    monkeypatch.setattr(logging.getLogger("ultralytics"), "propagate", True)
-    caplog.set_level(logging.INFO)
-    return Said(caplog)
-
-
 # ----------------------------------------------------------------------------------------------- a whole run
 
 

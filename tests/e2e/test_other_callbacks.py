@@ -10,16 +10,11 @@ import torch
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY, TINY_MODEL
+from tests.helpers import TINY, TINY_MODEL, journal, run_json
 from tests.platform_server import Platform, train_in_process
 from yolo_callbacks import StopReason
 from yolo_callbacks.callback import TRAIN_EVENTS
-from yolo_callbacks.core.journal import read_journal
 from yolo_callbacks.core.session import LIFECYCLE_EVENTS
-
-
-def journal(folder):
-    return read_journal(folder / "callbacks" / "journal.jsonl")
 
 
 def epochs(folder):
@@ -32,10 +27,6 @@ def rows(folder):
 
 def ultralytics_rows(folder):
     return pd.read_csv(folder / "results.csv")["epoch"].tolist()
-
-
-def run_json(folder):
-    return json.loads((folder / "callbacks" / "run.json").read_text())
 
 
 def assert_is_whole(folder, number):

@@ -8,11 +8,10 @@ import torch
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY, TINY_MODEL
+from tests.helpers import TINY, TINY_MODEL, journal, run_json
 from tests.platform_server import KEY, SIGNATURE, Platform, train_in_process
 from yolo_callbacks import StopReason
 from yolo_callbacks.callback import TRAIN_EVENTS
-from yolo_callbacks.core.journal import read_journal
 from yolo_callbacks.core.versions import ultralytics_is_at_least
 
 # In a process of its own: the integration is off wherever pytest is loaded.
@@ -127,7 +126,7 @@ class Runs:
         report, folder = self.report[name], self[name]
         assert (report["error"], report["epochs"], report["captured"]) == (None, number, False)
         expected = list(range(1, number + 1))
-        assert [entry.record.epoch for entry in journal(folder)] == expected
+        assert [entry.record.epoch for entry in journal(folder).entries] == expected
         assert pd.read_csv(folder / "results.csv")["epoch"].tolist() == expected
         assert pd.read_csv(folder / "callbacks" / "epochs.csv")["epoch"].tolist() == expected
         assert run_json(folder)["status"] == ("stopped" if report["reason"] else "finished")
@@ -142,14 +141,6 @@ class Runs:
 
     def count(self, text):
         return self.output.count(text)
-
-
-def journal(folder):
-    return read_journal(folder / "callbacks" / "journal.jsonl").entries
-
-
-def run_json(folder):
-    return json.loads((folder / "callbacks" / "run.json").read_text())
 
 
 def run_program(program, answers, shapes, folder):
@@ -183,7 +174,7 @@ def test_what_functions_return_arrives_in_each_epoch(runs):
     runs.assert_is_whole("functions", 2)
     sent = sorted(runs.platform.of("functions", "epoch_end"), key=lambda item: item["epoch"])
     assert [item["epoch"] for item in sent] == [0, 1, 2]  # the last is the final evaluation's
-    for item, entry in zip(sent, journal(runs["functions"])):
+    for item, entry in zip(sent, journal(runs["functions"]).entries):
         numbers = {name: value for name, value in item["metrics"].items() if name.startswith("custom/")}
         assert set(numbers) == {"custom/F2", "custom/speed", "custom/all", "custom/same"}
         assert numbers["custom/speed"] == entry.numbers["images_per_second"]
@@ -268,7 +259,7 @@ def test_a_cancelled_run_that_saved_nothing_is_left_with_a_model(runs):
     report = runs.report["unsaved"]
     assert (report["error"], report["reason"]) == (None, StopReason.CANCELLED.value)
     assert report["epochs"] < 200
-    assert journal(runs["unsaved"])[-1].stop.reason is StopReason.CANCELLED
+    assert journal(runs["unsaved"]).entries[-1].stop.reason is StopReason.CANCELLED
     assert (runs["unsaved"] / "weights" / "last.pt").exists()
 
 

@@ -3,11 +3,8 @@
 import pytest
 
 import yolo_callbacks as ycb
+from tests.helpers import constant
 from yolo_callbacks.core.journal import read_journal
-
-
-def steady(metrics):
-    return 1.0
 
 
 @pytest.mark.parametrize(
@@ -30,13 +27,13 @@ def test_the_plan_knows_the_regimes(arguments, warmup, close_mosaic, train):
 
 
 def test_only_the_main_part_adds_to_a_wait(train):
-    rule = ycb.EarlyStopping(monitor=steady, mode="max", patience=9)
+    rule = ycb.EarlyStopping(monitor=constant, mode="max", patience=9)
     run = train([rule], epochs=8, warmup_epochs=2.0, close_mosaic=3)
     assert run.history["EarlyStopping/wait"].tolist() == [0, 0, 1, 2, 3, 3, 3, 3]
 
 
 def test_auto_decides_live_as_in_a_replay(train):
-    rule = ycb.EarlyStopping(monitor=steady, mode="max", patience="auto")
+    rule = ycb.EarlyStopping(monitor=constant, mode="max", patience="auto")
     run = train([rule], epochs=24, warmup_epochs=1.5, close_mosaic=3)
     assert (run.stop_reason, len(run.history)) == (ycb.StopReason.PLATEAU, 12)  # nothing has moved in half of the plan
     assert run.history["EarlyStopping/expected_gain"].dropna().to_dict() == {12: 0.0}

@@ -5,7 +5,7 @@ import pytest
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY, TINY_MODEL
+from tests.helpers import TINY, TINY_MODEL, Crash, crash_in
 from yolo_callbacks import CSVLogger, EarlyStopping, LearningRateScheduler, ModelCheckpoint, StopReason
 
 
@@ -83,10 +83,6 @@ def test_a_foreign_stop_is_told_apart(train):
     assert late.stop_reason is StopReason.EXTERNAL
 
 
-class Crash(Exception):
-    pass
-
-
 def callbacks():
     return [
         EarlyStopping(monitor=lambda m: 1.0, mode="max", patience=6),
@@ -99,14 +95,10 @@ def callbacks():
 def test_a_resumed_run_decides_as_if_it_had_never_stopped(train, shapes, tmp_path):
     whole = train(callbacks(), epochs=12, name="whole", optimizer="AdamW", close_mosaic=0)
 
-    def crash(trainer):
-        if trainer.epoch == 4:
-            raise Crash
-
     with pytest.raises(Crash):
         train(
             callbacks(),
-            before=lambda m: m.add_callback("on_train_epoch_start", crash),
+            before=lambda m: m.add_callback("on_train_epoch_start", crash_in(5)),
             epochs=12,
             name="cut",
             optimizer="AdamW",

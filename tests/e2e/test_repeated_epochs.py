@@ -12,7 +12,7 @@ import torch
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY, TINY_MODEL
+from tests.helpers import TINY, TINY_MODEL, constant, journal_records
 from yolo_callbacks import (
     CSVLogger,
     EarlyStopping,
@@ -41,14 +41,10 @@ class Witness(ycb.Callback):
         self.epochs.append(session.history.epoch)
 
 
-def steady(metrics):
-    return 1.0
-
-
 def callbacks(witness=None):
     return [
-        EarlyStopping(monitor=steady, mode="max", patience=STOPS_AFTER - 1),
-        ReduceLROnPlateau(monitor=steady, mode="max", factor=0.5, patience=1, cooldown=2),
+        EarlyStopping(monitor=constant, mode="max", patience=STOPS_AFTER - 1),
+        ReduceLROnPlateau(monitor=constant, mode="max", factor=0.5, patience=1, cooldown=2),
         LearningRateScheduler(lambda epoch, lr: lr * 0.8),
         ModelCheckpoint("e{epoch}", save_best_only=False),
         CSVLogger(),
@@ -123,12 +119,6 @@ def undisturbed(shapes, tmp_path_factory):
         return known[key]
 
     return run
-
-
-def journal_records(folder):
-    """Return the records as they stand in the file: reading it with the package would hide one that is there twice."""
-    lines = [json.loads(line) for line in (folder / "callbacks" / "journal.jsonl").read_text().splitlines()]
-    return [line["record"] for line in lines if "record" in line]
 
 
 def check_rows(folder, epochs):

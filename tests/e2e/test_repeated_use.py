@@ -14,22 +14,18 @@ import torch
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY, TINY_MODEL
+from tests.helpers import TINY, TINY_MODEL, constant, run_json
 from yolo_callbacks import CSVLogger, EarlyStopping, ModelCheckpoint, ReduceLROnPlateau, StopReason
 from yolo_callbacks.core.journal import read_journal
 from yolo_callbacks.core.session import Hook
 
 
-def steady(metrics):
-    return 1.0
-
-
 def callbacks():
     """Reduce after the second epoch and stop after the third, if the run goes on for so long."""
     return [
-        EarlyStopping(monitor=steady, mode="max", patience=2),
-        ReduceLROnPlateau(monitor=steady, mode="max", factor=0.5, patience=1),
-        ModelCheckpoint("kept", monitor=steady, mode="max"),
+        EarlyStopping(monitor=constant, mode="max", patience=2),
+        ReduceLROnPlateau(monitor=constant, mode="max", factor=0.5, patience=1),
+        ModelCheckpoint("kept", monitor=constant, mode="max"),
         CSVLogger(),
     ]
 
@@ -58,10 +54,6 @@ def hashes(folder):
         for path in folder.rglob("*")
         if path.is_file()
     }
-
-
-def run_json(folder):
-    return json.loads((folder / "callbacks" / "run.json").read_text())
 
 
 def digits(folder):

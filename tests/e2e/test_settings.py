@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.helpers import constant, journal_records
 from yolo_callbacks import (
     CSVLogger,
     EarlyStopping,
@@ -104,17 +105,13 @@ CASES = {
 }
 
 
-def steady(metrics):
-    return 1.0
-
-
 def callbacks(patience=3):
     """Decide by the number of the epoch, or by how many were validated: a reduction after 3, a stop after 4."""
     return [
-        EarlyStopping(monitor=steady, mode="max", patience=patience),
-        ReduceLROnPlateau(monitor=steady, mode="max", factor=0.2, patience=2),
+        EarlyStopping(monitor=constant, mode="max", patience=patience),
+        ReduceLROnPlateau(monitor=constant, mode="max", factor=0.2, patience=2),
         LearningRateScheduler(lambda epoch, lr: lr * 0.5 if epoch == 1 else lr),
-        ModelCheckpoint("kept", monitor=steady, mode="max"),
+        ModelCheckpoint("kept", monitor=constant, mode="max"),
         CSVLogger(),
     ]
 
@@ -186,12 +183,6 @@ def recorder(seen, in_force=lambda trainer: True):
         seen.append((trainer.epoch, trainer.epochs, rates))
 
     return record
-
-
-def journal_records(folder, name="journal.jsonl"):
-    """Return the records as they stand in the file: reading it with the package would hide one that is there twice."""
-    lines = [json.loads(line) for line in (folder / "callbacks" / name).read_text(encoding="utf-8").splitlines()]
-    return [line["record"] for line in lines if "record" in line]
 
 
 def csv_rows(path):

@@ -5,13 +5,9 @@ import pytest
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY, TINY_MODEL
+from tests.helpers import TINY, TINY_MODEL, constant
 
 ARGUMENTS = {**TINY, "name": "run"}
-
-
-def constant(metrics):
-    return 1.0
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from collections import Counter
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY, TINY_MODEL
+from tests.helpers import TINY, TINY_MODEL, wait_for
 from yolo_callbacks.core.journal import read_journal
 from yolo_callbacks.reporting import event_log
 from yolo_callbacks.reporting.event_log import steps_of
@@ -245,14 +244,6 @@ def server(folder):
         process.terminate()
         process.wait(timeout=30)
         process.stdout.close()
-
-
-def wait_for(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "the server does not show it"
-        time.sleep(0.2)
-    return found
 
 
 def test_a_running_server_shows_it(whole):

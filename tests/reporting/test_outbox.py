@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from tests.helpers import wait_for
 from tests.receiver import TIMEOUT, Receiver, free_port
 from yolo_callbacks.reporting import outbox as module
 from yolo_callbacks.reporting.outbox import NotDelivered, Outbox
@@ -23,14 +24,6 @@ class Held:
         self.reached.set()
         self.gate.wait(TIMEOUT)
         return 200, {}
-
-
-@pytest.fixture
-def log(monkeypatch):
-    lines = []
-    for level in ("info", "warning"):
-        monkeypatch.setattr(module.LOGGER, level, lambda text, level=level, **_: lines.append((level, text)))
-    return lines
 
 
 def post(webhook, message, attempt):
@@ -51,25 +44,18 @@ def close(outbox, grace=TIMEOUT):
     return outbox.join()
 
 
-def wait_until(condition):
-    end = time.monotonic() + TIMEOUT
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
-def test_messages_arrive_once_and_in_order(log):
+def test_messages_arrive_once_and_in_order(said):
     with Receiver() as server:
         outbox = to(server.url)
         for number in range(20):
             outbox.put(number, droppable=True)
         assert close(outbox)
         assert numbers(server.requests) == list(range(20))
-    assert log == [("info", "Test: 20 of 20 messages were delivered")]
+    assert said.lines == [("INFO", "Test: 20 of 20 messages were delivered")]
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503])
-def test_what_may_be_taken_later_is_sent_again_to_the_byte(status, log):
+def test_what_may_be_taken_later_is_sent_again_to_the_byte(status, said):
     with Receiver((status, {}), (status, {})) as server:
         outbox = to(server.url)
         outbox.put(1)
@@ -77,15 +63,15 @@ def test_what_may_be_taken_later_is_sent_again_to_the_byte(status, log):
         assert len(server.requests) == 3
         assert len({request.body for request in server.requests}) == 1
         assert {request.headers["webhook-id"] for request in server.requests} == {"msg-1"}
-    assert log == [
-        ("warning", f"Test: the server answered {status}; it is tried again, training goes on"),
-        ("info", "Test: messages get through again"),
-        ("info", "Test: 1 of 1 messages were delivered"),
+    assert said.lines == [
+        ("WARNING", f"Test: the server answered {status}; it is tried again, training goes on"),
+        ("INFO", "Test: messages get through again"),
+        ("INFO", "Test: 1 of 1 messages were delivered"),
     ]
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 413])
-def test_what_will_never_be_taken_is_not_sent_again(status, log):
+def test_what_will_never_be_taken_is_not_sent_again(status, said):
     with Receiver((status, {})) as server:
         outbox = to(server.url)
         outbox.put(1)
@@ -93,19 +79,19 @@ def test_what_will_never_be_taken_is_not_sent_again(status, log):
         assert not close(outbox)
         assert numbers(server.requests) == [1, 2]
         assert server.requests[1].json["lost"] == 1
-    assert log[0] == ("warning", f"Test: the server answered {status}; a message is given up, training goes on")
-    assert log[-1] == ("warning", "Test: 1 of 2 messages were delivered")
+    assert said.lines[0] == ("WARNING", f"Test: the server answered {status}; a message is given up, training goes on")
+    assert said.lines[-1] == ("WARNING", "Test: 1 of 2 messages were delivered")
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_is_not_followed(status, log):
+def test_a_redirect_is_not_followed(status, said):
     with Receiver() as other, Receiver((status, {"Location": f"{other.url}/stolen"})) as server:
         outbox = to(server.url)
         outbox.put(1)
         assert not close(outbox)
         assert numbers(server.requests) == [1]
         assert other.requests == []
-    assert "redirects are not followed, give the final URL" in log[0][1]
+    assert "redirects are not followed, give the final URL" in said.lines[0][1]
 
 
 def test_a_message_that_a_server_never_takes_does_not_block_those_behind_it():
@@ -123,7 +109,7 @@ def test_a_message_that_a_server_never_takes_does_not_block_those_behind_it():
         assert server.requests[-1].json["lost"] == 1
 
 
-def test_an_answer_that_takes_too_long_is_not_waited_for(log):
+def test_an_answer_that_takes_too_long_is_not_waited_for(said):
     gate = threading.Event()
 
     def slow():
@@ -136,26 +122,26 @@ def test_an_answer_that_takes_too_long_is_not_waited_for(log):
         assert close(outbox)
         assert numbers(server.requests) == [1, 1]
         gate.set()
-    assert log[0][1].startswith("Test: there was no answer in 0.1 s; it is tried again")
+    assert said.lines[0][1].startswith("Test: there was no answer in 0.1 s; it is tried again")
 
 
-def test_a_server_that_comes_back_gets_what_is_left(log):
+def test_a_server_that_comes_back_gets_what_is_left(said):
     port = free_port()
     outbox = to(f"http://127.0.0.1:{port}/a?token=s3cr3t-t0ken")
     for number in range(5):
         outbox.put(number, droppable=True)
-    wait_until(lambda: log)
-    assert log == [
-        ("warning", "Test: the server cannot be reached (Connection refused); it is tried again, training goes on")
+    wait_for(lambda: said.lines)
+    assert said.lines == [
+        ("WARNING", "Test: the server cannot be reached (Connection refused); it is tried again, training goes on")
     ]
     with Receiver(port=port) as server:
         server.wait(5)
         assert close(outbox)
         assert numbers(server.requests) == list(range(5))
-    assert "token" not in str(log)
+    assert "token" not in str(said.lines)
 
 
-def test_a_full_queue_drops_the_oldest_epochs_and_says_how_many(log):
+def test_a_full_queue_drops_the_oldest_epochs_and_says_how_many(said):
     hold = Held()
     with Receiver(hold) as server:
         outbox = to(server.url, limit=5)
@@ -173,9 +159,9 @@ def test_a_full_queue_drops_the_oldest_epochs_and_says_how_many(log):
         assert numbers(server.requests[:2]) == ["start", "important"]
         assert set(numbers(server.requests[2:])) == {997, 998, 999, "stop"}
         assert [request.json["lost"] for request in server.requests] == [0, 997, 997, 997, 997, 997]
-    assert log == [
-        ("warning", "Test: its queue of 5 messages is full, the oldest of epochs are dropped"),
-        ("warning", "Test: 6 of 1003 messages were delivered"),
+    assert said.lines == [
+        ("WARNING", "Test: its queue of 5 messages is full, the oldest of epochs are dropped"),
+        ("WARNING", "Test: 6 of 1003 messages were delivered"),
     ]
 
 
@@ -214,7 +200,7 @@ def test_when_time_gets_short_what_may_not_be_dropped_goes_first(short, monkeypa
 
 
 @pytest.mark.parametrize("kind", ["hangs", "refuses", "is told to wait"])
-def test_a_dead_server_does_not_hold_up_the_end(kind, log):
+def test_a_dead_server_does_not_hold_up_the_end(kind, said):
     gate = threading.Event()
 
     def hang():
@@ -233,7 +219,7 @@ def test_a_dead_server_does_not_hold_up_the_end(kind, log):
         assert not close(outbox, grace=0.5)
         assert time.monotonic() - start < 0.5 + 2
         gate.set()
-    assert log[-1] == ("warning", "Test: 0 of 50 messages were delivered")
+    assert said.lines[-1] == ("WARNING", "Test: 0 of 50 messages were delivered")
     outbox.put("too late")
     assert outbox.accepted == 50
 
@@ -248,7 +234,7 @@ def test_a_server_that_is_gone_is_tried_three_times_at_the_end():
     outbox = Outbox("Test", send, first_pause=0.01, longest_pause=0.01)
     for number in range(5):
         outbox.put(number)
-    wait_until(lambda: tries)
+    wait_for(lambda: tries)
     outbox.finish(TIMEOUT)
     so_far, start = len(tries), time.monotonic()
     assert not outbox.join()
@@ -326,7 +312,7 @@ def test_a_server_that_asks_for_a_second_gets_it():
         assert numbers(server.requests) == [1, 1]
 
 
-def test_a_bug_in_a_sender_costs_its_message_only(log):
+def test_a_bug_in_a_sender_costs_its_message_only(said):
     def send(message, attempt):
         if message == 1:
             raise KeyError("s3cr3t")
@@ -335,8 +321,8 @@ def test_a_bug_in_a_sender_costs_its_message_only(log):
     for number in range(3):
         outbox.put(number)
     assert not close(outbox)
-    assert log == [
-        ("warning", "Test: KeyError; a message is given up, training goes on"),
-        ("info", "Test: messages get through again"),
-        ("warning", "Test: 2 of 3 messages were delivered"),
+    assert said.lines == [
+        ("WARNING", "Test: KeyError; a message is given up, training goes on"),
+        ("INFO", "Test: messages get through again"),
+        ("WARNING", "Test: 2 of 3 messages were delivered"),
     ]

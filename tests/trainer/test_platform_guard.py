@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from ultralytics.utils.callbacks import platform as theirs
+from ultralytics.utils.logger import ConsoleLogger
 
 from tests.platform_server import KEY, SIGNATURE
 from yolo_callbacks.trainer import platform_guard
@@ -265,16 +266,25 @@ def test_a_trainer_with_something_else_by_that_name_is_left_alone():
     trainer = trainer_with("teardown", fail, platform="linux")
     assert not is_cancelled(trainer)
     assert platform_model(trainer) == {}
-    release_console(trainer)
 
 
-def test_the_console_is_given_back():
-    console = Console()
-    release_console(trainer_with(platform={"console_logger": console}))
-    assert console.calls == ["stop"]
-    release_console(trainer_with(platform={"console_logger": None}))
-    release_console(trainer_with(platform=None))
-    assert sys.stdout is not None
+def test_the_console_is_given_back(tmp_path):
+    own = sys.stdout, sys.stderr
+    console = ConsoleLogger(tmp_path / "console.log", flush_interval=0.01)
+    console.start_capture()
+    try:
+        assert sys.stdout is not own[0]
+        release_console(trainer_with(platform={"console_logger": console}))
+        assert (sys.stdout, sys.stderr) == own
+    finally:
+        console.stop_capture()
+
+
+@pytest.mark.parametrize("platform", [{"console_logger": None}, {}, None, "linux"])
+def test_a_console_that_was_not_taken_stays(platform):
+    own = sys.stdout, sys.stderr
+    release_console(trainer_with(platform=platform))
+    assert (sys.stdout, sys.stderr) == own
 
 
 def test_an_iteration_within_another_ends_nothing():

@@ -76,13 +76,6 @@ def clip_returns(monkeypatch):
     return returned
 
 
-@pytest.fixture
-def told(monkeypatch):
-    said = []
-    monkeypatch.setattr("yolo_callbacks.core.background.LOGGER.warning", lambda text, **_: said.append(text))
-    return said
-
-
 KINDS = {
     "plain": {},
     "AMP": {"amp": True},
@@ -254,7 +247,7 @@ def test_somebody_who_wraps_ours_can_stay_and_a_new_watch_works():
 
 
 @pytest.mark.parametrize("where", ["look", "clipped", "done"])
-def test_an_error_is_told_once_and_the_step_is_taken(where, told):
+def test_an_error_is_told_once_and_the_step_is_taken(where, said):
     def fail(*_):
         raise RuntimeError("no such gradient")
 
@@ -264,7 +257,7 @@ def test_an_error_is_told_once_and_the_step_is_taken(where, told):
     for _ in range(2):
         trainer.batch()
         plain.batch()
-    assert told == ["Mine failed and is skipped, training goes on: RuntimeError: no such gradient"]
+    assert said.warnings == ["Mine failed and is skipped, training goes on: RuntimeError: no such gradient"]
     assert not watch.active
     assert traces(trainer) == []
     assert torch.equal(trainer.model[0].weight, plain.model[0].weight)
@@ -335,7 +328,7 @@ def test_what_a_batch_left_that_ran_out_of_memory_is_taken_off():
     assert not trainer.model[0]._forward_hooks
 
 
-def test_an_error_in_a_look_at_outputs_is_told_once_and_the_batch_goes_on(told):
+def test_an_error_in_a_look_at_outputs_is_told_once_and_the_batch_goes_on(said):
     def fail(*_):
         raise ValueError("odd output")
 
@@ -343,7 +336,7 @@ def test_an_error_in_a_look_at_outputs_is_told_once_and_the_batch_goes_on(told):
     watch = Probes(trainer).watch_activations("Mine", ["0", "1"], fail, 1)
     trainer.batch()
     trainer.batch()
-    assert told == ["Mine failed and is skipped, training goes on: ValueError: odd output"]
+    assert said.warnings == ["Mine failed and is skipped, training goes on: ValueError: odd output"]
     assert not watch.active
     assert traces(trainer) == []
 

@@ -46,8 +46,9 @@ class EarlyStopping(Callback):
         verbose: 1 logs a line when it stops, 0 does not. Defaults to 1.
         mode: `"max"`, `"min"`, or `"auto"`, which knows the direction of every metric by name; a function needs it
             said. Defaults to `"auto"`.
-        baseline: A value that must be beaten for the wait to end; None for none. Not with `patience="auto"`, which does
-            not wait. Defaults to None.
+        baseline: A value that must be beaten for the wait to end; None for none. As in Keras, no epoch that improves
+            stops the run, also not one below the baseline. Not with `patience="auto"`, which does not wait. Defaults
+            to None.
         restore_best_weights: Whether `model.train()` leaves the weights that were best by this monitor in the model.
             They are kept in `weights/restore-<monitor>.pt`; Ultralytics' `best.pt`, which is best by fitness, is kept
             too, and its metrics are what `train()` returns. Defaults to False, which leaves `best.pt` in the model.
@@ -197,9 +198,14 @@ class EarlyStopping(Callback):
     def _wait_says(self, progress: Progress, history: History) -> str | None:
         """Return why it is a plateau, None if it is none."""
         patience = self.patience_at(history)
-        if not patience or progress.wait < patience:
+        if not patience or progress.wait < patience or progress.improved:  # Keras stops in no epoch that improves
             return None
-        return f"{self._monitor.name} has not improved{self._monitor.margin} for {progress.wait} epochs"
+        reference, baseline = progress.reference, self.baseline
+        if baseline is not None and (reference is None or not self._monitor.improves(reference, baseline)):
+            missed = f"has not beaten the baseline of {baseline:.5g}"
+        else:
+            missed = "has not improved"
+        return f"{self._monitor.name} {missed}{self._monitor.margin} for {progress.wait} epochs"
 
     def _forecast_says(self, history: History) -> str | None:
         forecast = history.fold(self._forecast)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from numbers import Real
+from typing import Any
 
 from yolo_callbacks.callback import Callback, Priority
 from yolo_callbacks.core.checks import check_verbose
 from yolo_callbacks.core.decision import SetLearningRate
 from yolo_callbacks.core.record import EpochRecord, History, Plan
 
-ScheduleFunction = Callable[[int, float], float]
+ScheduleFunction = Callable[..., float]
+"""`schedule(epoch, lr)` or `schedule(epoch)`."""
 
 
 class LearningRateScheduler(Callback):
@@ -27,12 +31,12 @@ class LearningRateScheduler(Callback):
     towards the rate that is returned.
 
     Args:
-        schedule: `schedule(epoch, lr) -> lr`, with the index of the epoch counted from 0, as in Keras. It must depend
-            on nothing but its arguments, so that a resumed run computes the same rates.
+        schedule: `schedule(epoch, lr) -> lr`, or `schedule(epoch) -> lr`, with the index of the epoch counted from 0,
+            as in Keras. It must depend on nothing but its arguments, so that a resumed run computes the same rates.
         verbose: 1 logs a line for each epoch whose rate it changes, 0 does not. Defaults to 0.
 
     Raises:
-        TypeError: If `schedule` is not a function, or returns something that is no number.
+        TypeError: If `schedule` is not such a function, or returns something that is no number.
         ValueError: If it returns a negative or infinite rate.
 
     Example:
@@ -47,13 +51,9 @@ class LearningRateScheduler(Callback):
     priority = Priority.DECIDE
 
     def __init__(self, schedule: ScheduleFunction, verbose: int = 0) -> None:
-        if not callable(schedule):
-            raise TypeError(
-                f"schedule={schedule!r} must be a function schedule(epoch, lr) -> lr, not {type(schedule).__name__}"
-            )
         self.schedule = schedule
         self.verbose = check_verbose(verbose)
-        self._fold = _ScheduleFold(schedule)
+        self._fold = _ScheduleFold(schedule, _takes_rate(schedule))
 
     def decide(self, history: History) -> SetLearningRate | None:
         """Set the factor that makes the next epoch's rate the one that the function asks for."""
@@ -81,6 +81,7 @@ class _ScheduleState:
 @dataclass(frozen=True)
 class _ScheduleFold:
     schedule: ScheduleFunction
+    takes_rate: bool
 
     def __hash__(self) -> int:  # a function that is an object may have no hash of its own
         return hash(type(self.schedule))
@@ -96,9 +97,29 @@ class _ScheduleFold:
     def _next(self, state: _ScheduleState, index: int, base_lr: float | None) -> _ScheduleState:
         if not base_lr:
             return _ScheduleState(state.factor)
-        rate = _checked(self.schedule(index, base_lr * state.factor), index)
+        asked = (index, base_lr * state.factor) if self.takes_rate else (index,)
+        rate = _checked(self.schedule(*asked), index)
         factor = rate / base_lr
         return _ScheduleState(factor, rate, not math.isclose(factor, state.factor, rel_tol=1e-12))
+
+
+def _takes_rate(schedule: Any) -> bool:
+    """Return whether a schedule takes the rate as well as the epoch, by its signature.
+
+    Keras finds out by a TypeError, also by one that comes from within the function.
+    """
+    wrong = f"schedule={schedule!r} must be a function schedule(epoch, lr) -> lr, or schedule(epoch) -> lr"
+    if not callable(schedule):
+        raise TypeError(f"{wrong}, not {type(schedule).__name__}")
+    try:
+        signature = inspect.signature(schedule)
+    except ValueError:  # written in C, without one: a look-up in a table
+        return False
+    for arguments in ((0, 0.0), (0,)):
+        with contextlib.suppress(TypeError):
+            signature.bind(*arguments)
+            return len(arguments) > 1
+    raise TypeError(wrong)
 
 
 def _checked(rate: object, index: int) -> float:

@@ -162,6 +162,7 @@ class Progress:
         best_epoch: The epoch it was measured in.
         reference: The value that an improvement has to beat by `min_delta`.
         wait: Validated epochs since the last improvement, as far as they count.
+        improved: Whether the newest value is an improvement; one below the baseline is, but ends no wait.
         plan: What the run set out to do.
     """
 
@@ -171,6 +172,7 @@ class Progress:
     best_epoch: int = 0
     reference: float | None = None
     wait: int = 0
+    improved: bool = False
     plan: Plan = field(default_factory=Plan)
 
 
@@ -212,6 +214,7 @@ class ProgressFold:
             best_epoch=record.epoch if leads else state.best_epoch,
             reference=value if improved else state.reference,
             wait=0 if improved and beats_baseline else state.wait + counts,
+            improved=improved,
             plan=state.plan,
         )
 
