@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import torch
 from ultralytics.cfg import get_cfg
+from ultralytics.engine.trainer import BaseTrainer
 
 from tests.helpers import record
 from yolo_callbacks import Plan
@@ -41,6 +42,8 @@ def stand_in_trainer(folder, planned, resumed=False):
         loss_items={"box_loss": 1.0},
         optimizer=SimpleNamespace(param_groups=[{"lr": 0.01, "initial_lr": 0.01}]),
         train_loader=["the only batch"],
+        validate=BaseTrainer.validate,
+        validator=None,
     )
 
 
