@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help install train test quick test-coco8 test-oldest soak lint format bench survival clean
+.PHONY: help install train test quick test-coco8 test-oldest test-gpu soak lint format bench survival clean
 
 # The oldest Ultralytics that is supported, as pyproject.toml has it, in an environment that shares all the rest.
 OLDEST := $(shell sed -n 's/.*"ultralytics>=\([0-9.]*\)".*/\1/p' pyproject.toml)
@@ -22,6 +22,7 @@ help:
 	@echo "make quick   set up, then pure logic and one real training: under a minute, for the everyday loop"
 	@echo "make test-coco8   the tests that train on coco8, with the real one: YOLO_CB_COCO8=folder make test-coco8"
 	@echo "make test-oldest   the tests that lean on the trainer, with the oldest Ultralytics that is supported"
+	@echo "make test-gpu   what only an NVIDIA GPU can show, and what the callbacks cost on it"
 	@echo "make soak    kill 50 trainings at random and at the worst moments, resume them, and compare"
 	@echo "make lint    set up, then ruff and mypy --strict"
 	@echo "make format  set up, then let ruff format the code"
@@ -70,6 +71,11 @@ $(OLDEST_VENV)/.ready: $(READY)
 
 test-oldest: $(OLDEST_VENV)/.ready
 	OMP_NUM_THREADS=1 $(OLDEST_VENV)/bin/python -m pytest -n 2 --dist loadfile $(OLDEST_TESTS)
+
+test-gpu: install
+	$(BIN)/python -m pytest -m gpu tests/gpu
+	$(BIN)/python -m benchmarks.overhead --device 0
+	$(BIN)/python -m benchmarks.hooks --device 0
 
 soak: install
 	$(BIN)/python -m tests.soak $(SOAK) --kills 50 --moments

@@ -1,10 +1,10 @@
 """What GradientMonitor and ActivationMonitor cost a batch: one training, in which they look in every other epoch.
 
-    python -m benchmarks.hooks [--epochs 40] [--imgsz 96] [--batch 16]
+    python -m benchmarks.hooks [--epochs 40] [--imgsz 96] [--batch 16] [--device cpu]
 
-The training is the built-in shapes from scratch on the CPU. Epochs with and without them alternate, so that both see
+The training is the built-in shapes from scratch. Epochs with and without them alternate, so that both see
 the same machine; the ratio is of the medians of all batches. What is spent in our own code is measured around it. All
-times are CPU time, so that other processes count little.
+times are CPU time, so that other processes count little; on a GPU a batch's is the time until the GPU is done with it.
 """
 
 from __future__ import annotations
@@ -69,6 +69,16 @@ def stopwatch_microseconds() -> float:
     return statistics.median(spent)
 
 
+def batch_clock(device) -> float:
+    """Return the seconds that are taken for those of a batch."""
+    if device.type == "cpu":
+        return time.process_time()
+    import torch
+
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
 class Alternating(ycb.Callback):
     """Lets a monitor look in every other epoch, and notes how long each batch takes."""
 
@@ -90,10 +100,10 @@ class Alternating(ycb.Callback):
 
     def on_train_batch_start(self, trainer) -> None:
         self.watch.spent, self.number = 0.0, self.number + 1
-        self.start = time.process_time()
+        self.start = batch_clock(trainer.device)
 
     def on_train_batch_end(self, trainer) -> None:
-        took = time.process_time() - self.start
+        took = batch_clock(trainer.device) - self.start
         if trainer.epoch >= WARM_UP:
             self.batches[self.looks].append(took)
             every = getattr(self.monitor, "every_n_steps", None) or self.monitor.every_n_batches
@@ -141,7 +151,7 @@ def train(monitor, options) -> Alternating:
                 imgsz=options.imgsz,
                 batch=options.batch,
                 nbs=options.batch,
-                device="cpu",
+                device=options.device,
                 plots=False,
                 verbose=False,
                 val=False,
@@ -182,6 +192,7 @@ def main() -> None:
     parser.add_argument("--imgsz", type=int, default=96)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--model", default="yolo26n.yaml")
+    parser.add_argument("--device", default="cpu", help="cpu, or the number of a GPU")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ.update(private(Path(folder)))

@@ -1,8 +1,8 @@
 """What attach(model) costs: trains with and without it in alternation and prints the ratio; then 10,000 epochs alone.
 
-    python -m benchmarks.overhead [--epochs 30] [--rounds 3]
+    python -m benchmarks.overhead [--epochs 30] [--rounds 3] [--device cpu]
 
-The trainings are the built-in shapes from scratch on the CPU. The time on the training thread is measured around our
+The trainings are the built-in shapes from scratch. The time on the training thread is measured around our
 registered functions themselves; the ratio is of the medians of all epochs.
 """
 
@@ -68,7 +68,7 @@ class Stopwatch:
         return timed
 
 
-def train(folder: Path, attached: bool, epochs: int) -> tuple[list[float], Stopwatch, int]:
+def train(folder: Path, attached: bool, epochs: int, device: str) -> tuple[list[float], Stopwatch, int]:
     """Train once; return the seconds of each epoch, what our functions took, and the number of batch functions."""
     from ultralytics import YOLO
 
@@ -82,18 +82,20 @@ def train(folder: Path, attached: bool, epochs: int) -> tuple[list[float], Stopw
         per_batch = sum(isinstance(f, Hook) for e in model.callbacks if "batch" in e for f in model.callbacks[e])
         watch.wrap(model)
     model.add_callback("on_train_epoch_start", lambda trainer: seconds.append(time.perf_counter()))
-    model.train(**SMALL, data=str(SHAPES["detect"]), epochs=epochs, project=str(folder), name="run")
+    model.train(
+        **{**SMALL, "device": device}, data=str(SHAPES["detect"]), epochs=epochs, project=str(folder), name="run"
+    )
     return [after - before for before, after in itertools.pairwise(seconds[1:])], watch, per_batch
 
 
-def compare(epochs: int, rounds: int) -> None:
+def compare(epochs: int, rounds: int, device: str) -> None:
     """Train without, with and without again, and print the ratio, how much of it is noise, and the cost."""
     seconds: dict[str, list[float]] = {"without": [], "with": [], "without again": []}
     cost, batch_functions = [], 0
     for _ in range(rounds):
         for name, series in seconds.items():
             with tempfile.TemporaryDirectory() as folder:
-                took, watch, functions = train(Path(folder), name == "with", epochs)
+                took, watch, functions = train(Path(folder), name == "with", epochs, device)
             series.extend(took)
             if name == "with":
                 batch_functions = functions
@@ -156,6 +158,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cpu", help="cpu, or the number of a GPU")
     options = parser.parse_args()
     print(f"import yolo_callbacks      {import_milliseconds('import yolo_callbacks'):.1f} ms")
     print(f"yolo-cb --help             {help_milliseconds():.0f} ms, whole process")
@@ -163,11 +166,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ.update(private(Path(folder)))
         os.environ.pop("ULTRALYTICS_API_KEY", None)
-        compare(options.epochs, options.rounds)
+        compare(options.epochs, options.rounds, options.device)
     import torch
     import ultralytics
 
     machine = f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, {platform.system()}"
+    if options.device != "cpu":
+        machine += f", {torch.cuda.get_device_name(int(options.device))}"
     print(f"machine                    {machine}, Python {platform.python_version()}", end=", ")
     print(f"torch {torch.__version__}, ultralytics {ultralytics.__version__}")
 

@@ -36,7 +36,7 @@ class Witness(Callback):
         digest = hashlib.sha256()
         # not the state dict: each rank has batch norm statistics of its own
         for weights in unwrap_model(trainer.model).parameters():
-            digest.update(weights.detach().numpy().tobytes())
+            digest.update(weights.detach().cpu().numpy().tobytes())
         self._write(trainer, weights=digest.hexdigest())
 
     def on_fit_epoch_end(self, trainer):

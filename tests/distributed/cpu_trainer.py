@@ -27,7 +27,7 @@ class CPUTrainer(DetectionTrainer):
 
     def _setup_ddp(self):
         torch.set_num_threads(1)
-        nn.parallel.DistributedDataParallel = _WithoutDeviceIds
+        nn.parallel.DistributedDataParallel = WithoutDeviceIds
         if not isinstance(validation.AutoBackend, _OnTheCPU):
             validation.AutoBackend = _OnTheCPU(validation.AutoBackend)
             validation.get_torch_device_backend = lambda *_: SimpleNamespace(current_device=lambda: LOCAL_RANK)
@@ -35,7 +35,7 @@ class CPUTrainer(DetectionTrainer):
         distributed.init_process_group("gloo", rank=RANK, world_size=self.world_size, timeout=timedelta(minutes=10))
 
 
-class _WithoutDeviceIds(nn.parallel.DistributedDataParallel):
+class WithoutDeviceIds(nn.parallel.DistributedDataParallel):
     def __init__(self, module, device_ids=None, **kwargs):
         super().__init__(module, **kwargs)
 
