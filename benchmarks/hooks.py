@@ -19,7 +19,7 @@ from pathlib import Path
 import yolo_callbacks as ycb
 from benchmarks.surroundings import private
 from yolo_callbacks.datasets import SHAPES
-from yolo_callbacks.trainer import probes
+from yolo_callbacks.trainer.model import probes
 
 WARM_UP = 2
 

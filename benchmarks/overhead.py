@@ -54,7 +54,7 @@ class Stopwatch:
 
     def wrap(self, model) -> None:
         """Put a watch around each of our functions on a model."""
-        from yolo_callbacks.core.session import Hook
+        from yolo_callbacks.session.session import Hook
 
         for event, functions in model.callbacks.items():
             model.callbacks[event] = [self._timed(event, f) if isinstance(f, Hook) else f for f in functions]
@@ -73,8 +73,8 @@ def train(folder: Path, attached: bool, epochs: int, device: str) -> tuple[list[
     from ultralytics import YOLO
 
     import yolo_callbacks as ycb
-    from yolo_callbacks.core.session import Hook
     from yolo_callbacks.datasets import SHAPES
+    from yolo_callbacks.session.session import Hook
 
     model, watch, seconds, per_batch = YOLO("yolo26n.yaml", verbose=False), Stopwatch(), [], 0
     if attached:
@@ -114,10 +114,10 @@ def compare(epochs: int, rounds: int, device: str) -> None:
 def grow(epochs: int) -> None:
     """Drive ledger, journal and CSV without a trainer and print the cost of an epoch at several lengths."""
     import yolo_callbacks as ycb
-    from yolo_callbacks.core.background import Background
-    from yolo_callbacks.core.journal import Journal
     from yolo_callbacks.core.ledger import Ledger
     from yolo_callbacks.core.lineup import label
+    from yolo_callbacks.run_dir.journal import Journal
+    from yolo_callbacks.support.background import Background
 
     names = ["train/box_loss", "train/cls_loss", "train/l1_loss", "lr/pg0", "lr/pg1", "lr/pg2", "metrics/precision(B)"]
     names += ["metrics/recall(B)", "metrics/mAP50(B)", "metrics/mAP50-95(B)", "val/box_loss", "val/cls_loss", "fitness"]

@@ -114,7 +114,7 @@ class Stopwatch:
     def wrap(self, callback) -> None:
         """Put a watch around each step and each event of a callback that is its own."""
         from yolo_callbacks import Callback
-        from yolo_callbacks.callback import TRAIN_EVENTS
+        from yolo_callbacks.core.events import TRAIN_EVENTS
 
         name = type(callback).__name__
         self.seconds[name] = {"epoch": {}, "batch": {}}

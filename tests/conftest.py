@@ -29,7 +29,7 @@ import ultralytics.utils  # noqa: E402
 for _name in ("datasets_dir", "weights_dir", "runs_dir"):
     ultralytics.settings.update({_name: str(_PRIVATE / _name.removesuffix("_dir"))})
     setattr(ultralytics.utils, _name.upper(), _PRIVATE / _name.removesuffix("_dir"))
-from yolo_callbacks.core.log import LOGGER  # noqa: E402
+from yolo_callbacks.support.log import LOGGER  # noqa: E402
 
 ultralytics.settings.update({"mlflow": False})  # on by default once it is installed, and it trains in the test of it
 

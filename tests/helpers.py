@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from yolo_callbacks import Callback, Decision, EpochRecord, History, Plan, SetLearningRate, Stop
-from yolo_callbacks.core.journal import JournalContent, read_journal
+from yolo_callbacks.core.entry import JournalContent
+from yolo_callbacks.run_dir.journal import read_journal
 
 TINY = {"imgsz": 64, "batch": 4, "nbs": 4, "warmup_epochs": 0, "device": "cpu", "plots": False, "verbose": False}
 """Arguments of the smallest training: an optimizer step a batch, so that the weights move at all, and no warm-up, in

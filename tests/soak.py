@@ -23,11 +23,11 @@ from ultralytics.utils.patches import torch_load
 import yolo_callbacks as ycb
 from tests.crash import die, ended, fork
 from tests.helpers import TINY, TINY_MODEL, constant, slower
-from yolo_callbacks.core import storage
-from yolo_callbacks.core.journal import read_journal
-from yolo_callbacks.core.manifest import read_manifest
-from yolo_callbacks.core.recovery import NoCheckpointError
 from yolo_callbacks.datasets import build_shapes
+from yolo_callbacks.run_dir.journal import read_journal
+from yolo_callbacks.run_dir.manifest import read_manifest
+from yolo_callbacks.run_dir.recovery import NoCheckpointError
+from yolo_callbacks.support import storage
 
 PLANNED = 7
 ARGUMENTS = {**TINY, "epochs": PLANNED, "optimizer": "AdamW", "warmup_epochs": 0, "name": "run"}

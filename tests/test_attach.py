@@ -9,8 +9,9 @@ from ultralytics import YOLO
 
 import yolo_callbacks as ycb
 from tests.helpers import TINY_MODEL
-from yolo_callbacks.core.journal import Entry, Journal, JournalContent
-from yolo_callbacks.core.session import Hook
+from yolo_callbacks.core.entry import Entry, JournalContent
+from yolo_callbacks.run_dir.journal import Journal
+from yolo_callbacks.session.session import Hook
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,9 @@ import pytest
 from matplotlib.image import imread
 
 from yolo_callbacks.core.classes import Classes, ClassResults, distinct
-from yolo_callbacks.heatmap import draw_heat_map, render
-from yolo_callbacks.reporting.class_curves import read_curves
-from yolo_callbacks.reporting.class_log import ClassLog
+from yolo_callbacks.pictures.class_curves import read_curves
+from yolo_callbacks.pictures.heatmap import draw_heat_map, render
+from yolo_callbacks.run_dir.class_log import ClassLog
 
 ODD = ("person", "$100 $bill", "人/车 😀", "a_name{that} is far too long \\to be shown in a picture", "%s")
 

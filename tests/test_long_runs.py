@@ -13,7 +13,7 @@ from tests.callbacks.session_stub import SessionStub
 from tests.receiver import free_port
 from yolo_callbacks import Callback, CSVLogger, Notify, TensorBoard
 from yolo_callbacks.callbacks import notify as notify_module
-from yolo_callbacks.core.background import Background
+from yolo_callbacks.support.background import Background
 
 WARM, EPOCHS = 5_000, 10_000
 CONSTANT = 300_000  # bytes: queues, pools and caches that are as large at any length

@@ -4,8 +4,9 @@ from matplotlib.image import imread
 
 import yolo_callbacks as ycb
 from tests.replaying.logs import rise_and_fall, write_csv
-from yolo_callbacks.core.journal import Entry, Journal, JournalContent
-from yolo_callbacks.plotting import draw_curves, render
+from yolo_callbacks.core.entry import Entry, JournalContent
+from yolo_callbacks.pictures.curves import draw_curves, render
+from yolo_callbacks.run_dir.journal import Journal
 
 ODD = ["d$_$x", "$", r"$\frac{$", "[old] 100%", "{a}^_", "\udce9 bytes of no text"]
 

@@ -9,7 +9,7 @@ from ultralytics.cfg import _YOLO_CLI_COMMAND
 import yolo_callbacks as ycb
 from tests.cli.helpers import environment
 from tests.helpers import TINY
-from yolo_callbacks.core.manifest import read_manifest
+from yolo_callbacks.run_dir.manifest import read_manifest
 
 PROGRAM = f"""
 import sys

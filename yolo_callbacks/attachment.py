@@ -8,17 +8,20 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_callbacks.callback import EVENTS, VAL_EVENTS, Callback
+from yolo_callbacks.callback import Callback
+from yolo_callbacks.choosing import Callbacks, resolve
 from yolo_callbacks.core.decision import Decision, Stop, StopReason
-from yolo_callbacks.core.journal import Entry, JournalContent, read_journal
-from yolo_callbacks.core.lineup import Callbacks, label, resolve
-from yolo_callbacks.core.log import LOGGER
-from yolo_callbacks.core.manifest import manifest_of
+from yolo_callbacks.core.entry import Entry, JournalContent
+from yolo_callbacks.core.events import EVENTS, VAL_EVENTS
+from yolo_callbacks.core.lineup import label
 from yolo_callbacks.core.record import Plan
-from yolo_callbacks.core.session import LIFECYCLE_EVENTS, Hook, Session
-from yolo_callbacks.core.versions import ultralytics_is_at_least
 from yolo_callbacks.reporting.summary import Report, as_html, as_panel, as_text
+from yolo_callbacks.run_dir.journal import read_journal
+from yolo_callbacks.run_dir.manifest import manifest_of
+from yolo_callbacks.session.session import LIFECYCLE_EVENTS, Hook, Session
+from yolo_callbacks.support.log import LOGGER
 from yolo_callbacks.trainer.run import bring_back, is_verbose, launched, works_elsewhere
+from yolo_callbacks.trainer.versions import ultralytics_is_at_least
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 
 from yolo_callbacks.callback import Callback
-from yolo_callbacks.core.checks import nearest
+from yolo_callbacks.callbacks.registry import public_callbacks
 from yolo_callbacks.core.lineup import FUNCTION, check_together
-from yolo_callbacks.registry import public_callbacks
+from yolo_callbacks.support.checks import nearest
 
 
 class ConfigError(ValueError):

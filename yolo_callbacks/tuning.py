@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from yolo_callbacks.config import load_config
-from yolo_callbacks.core import python_process
+from yolo_callbacks.support import python_process
 
 
 @contextmanager

@@ -18,11 +18,11 @@ from ultralytics.engine.trainer import BaseTrainer
 
 from tests.helpers import record
 from yolo_callbacks import Plan
-from yolo_callbacks.core import session as session_module
-from yolo_callbacks.core.journal import Entry
+from yolo_callbacks.core.entry import Entry
 from yolo_callbacks.core.ledger import Ledger
-from yolo_callbacks.core.run_files import RunFiles
-from yolo_callbacks.core.session import Session
+from yolo_callbacks.session import session as session_module
+from yolo_callbacks.session.run_files import RunFiles
+from yolo_callbacks.session.session import Session
 
 
 def stand_in_trainer(folder, planned, resumed=False):

@@ -19,8 +19,8 @@ from yolo_callbacks.callbacks import notify as module
 from yolo_callbacks.config import ConfigError, restore_callbacks
 from yolo_callbacks.core.lineup import configuration
 from yolo_callbacks.core.monitor import Monitor, ProgressFold
-from yolo_callbacks.core.secrets import without_secrets
 from yolo_callbacks.reporting.news import NewsFold
+from yolo_callbacks.support.secrets import without_secrets
 
 PICTURE = b"\x89PNG\r\n\x1a\n not much of a picture"
 

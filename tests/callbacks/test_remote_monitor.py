@@ -18,7 +18,7 @@ from yolo_callbacks import RemoteMonitor, SetLearningRate, Stop, StopReason, Unk
 from yolo_callbacks.callbacks import remote_monitor as module
 from yolo_callbacks.config import ConfigError, restore_callbacks
 from yolo_callbacks.core.lineup import configuration
-from yolo_callbacks.core.secrets import without_secrets
+from yolo_callbacks.support.secrets import without_secrets
 
 SECRETS = {"login": "m3", "password": "pa55word", "query": "qu3ry", "header": "h3ader", "secret": "s1gning"}
 URL = "https://m3:pa55word@example.org/hook?token=qu3ry"

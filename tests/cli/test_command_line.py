@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.cli.helpers import SMALL, Training, plain, run_json
+from yolo_callbacks.callbacks.registry import public_callbacks
 from yolo_callbacks.cli.main import app
 from yolo_callbacks.cli.train import TrainRequest, train_command
-from yolo_callbacks.registry import public_callbacks
 
 
 def test_version_and_help(command):

@@ -11,10 +11,11 @@ import yaml
 
 from tests.helpers import NAN, record
 from yolo_callbacks import Decision, History, Plan, Priority, Stop
-from yolo_callbacks.callback import EVENTS, Callback, check_events
+from yolo_callbacks.callback import Callback
+from yolo_callbacks.callbacks.registry import public_callbacks
 from yolo_callbacks.config import load_config
+from yolo_callbacks.core.events import EVENTS, check_events
 from yolo_callbacks.core.lineup import configuration
-from yolo_callbacks.registry import public_callbacks
 
 EXAMPLES = {
     "EarlyStopping": {"patience": 3, "restore_best_weights": True},

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from yolo_callbacks.core.background import Background
+from yolo_callbacks.support.background import Background
 
 
 def test_tasks_run_in_order_off_the_calling_thread():

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from yolo_callbacks.core.checks import (
+from yolo_callbacks.core.epochs import check_epochs
+from yolo_callbacks.core.layer_patterns import check_layers
+from yolo_callbacks.core.monitor import check_patience
+from yolo_callbacks.support.checks import (
     as_number,
     check_bool,
     check_choice,
@@ -13,9 +16,6 @@ from yolo_callbacks.core.checks import (
     check_number,
     check_verbose,
 )
-from yolo_callbacks.core.epochs import check_epochs
-from yolo_callbacks.core.layer_patterns import check_layers
-from yolo_callbacks.core.monitor import check_patience
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 import pytest
 
-from yolo_callbacks.core.disk import Disk
+from yolo_callbacks.support.best_effort import Disk
 
 
 def fails_with(error):

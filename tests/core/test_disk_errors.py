@@ -6,7 +6,7 @@ import ssl
 
 import pytest
 
-from yolo_callbacks.core.disk import Disk
+from yolo_callbacks.support.best_effort import Disk
 
 
 def failing(error):

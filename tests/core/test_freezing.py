@@ -6,12 +6,12 @@ from hypothesis import strategies as st
 
 from tests.helpers import record
 from yolo_callbacks import FreezeBackbone, History, Plan, SetFrozen, SetLearningRate, Stop
-from yolo_callbacks.core.checks import SettingError
 from yolo_callbacks.core.decision import decision_from_json
 from yolo_callbacks.core.freezing import FreezeState
 from yolo_callbacks.core.layer_patterns import LayerNames, check_layers, select
 from yolo_callbacks.core.ledger import Ledger
 from yolo_callbacks.core.lineup import label
+from yolo_callbacks.support.checks import SettingError
 
 # as of a YOLO: 12 layers with a convolution and a BatchNorm, but for layer 11, which has nothing to learn
 _PARAMETERS = tuple(f"model.{i}.{part}" for i in (*range(11), 12) for part in ("conv.weight", "bn.weight", "bn.bias"))

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from yolo_callbacks import EpochRecord, Plan, SaveCheckpoint, SetLearningRate, Stop, StopReason
-from yolo_callbacks.core import storage
-from yolo_callbacks.core.journal import Entry, Journal, JournalContent, read_journal
+from yolo_callbacks.core.entry import Entry, JournalContent
+from yolo_callbacks.run_dir.journal import Journal, read_journal
+from yolo_callbacks.support import storage
 
 numbers = st.one_of(st.floats(allow_nan=False), st.sampled_from([math.inf, -math.inf]))
 PLAN = Plan(planned_epochs=10, base_lr=0.01, final_lr=0.0001, trainer_patience=100)

@@ -9,15 +9,8 @@ from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
 from yolo_callbacks import SetLearningRate, Stop
-from yolo_callbacks.core.learning_rate import (
-    Anneal,
-    LearningRateState,
-    arm,
-    base_schedule,
-    lowest_group,
-    own_schedule,
-    take_out,
-)
+from yolo_callbacks.core.learning_rate import Anneal, LearningRateState
+from yolo_callbacks.trainer.learning_rate import arm, base_schedule, lowest_group, own_schedule, take_out
 
 factors = st.floats(1e-3, 1.0)
 

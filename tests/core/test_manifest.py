@@ -1,8 +1,8 @@
 import json
 
-from yolo_callbacks.core.background import Background
-from yolo_callbacks.core.manifest import Manifest, read_manifest
-from yolo_callbacks.core.secrets import without_secrets
+from yolo_callbacks.run_dir.manifest import Manifest, read_manifest
+from yolo_callbacks.support.background import Background
+from yolo_callbacks.support.secrets import without_secrets
 
 
 def test_secrets_are_taken_out_wherever_they_are():

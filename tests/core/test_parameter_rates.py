@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from ultralytics.optim import MuSGD
 
-from yolo_callbacks.core.learning_rate import ParameterRates, forget
+from yolo_callbacks.trainer.parameter_rates import ParameterRates, forget
 
 SETTINGS = {
     "SGD": (torch.optim.SGD, {"lr": 0.05}),

@@ -4,13 +4,13 @@ import sys
 import pytest
 
 from yolo_callbacks import callbacks_in_trials
-from yolo_callbacks.core.drawing import draw_in_process
-from yolo_callbacks.core.python_process import command
 from yolo_callbacks.exports.process import ExportProcess
+from yolo_callbacks.pictures.drawing import draw_in_process
+from yolo_callbacks.support.python_process import command
 
 
 def test_it_is_the_python_that_runs_here():
-    assert command("plotting", "a", "b") == [sys.executable, "-m", "yolo_callbacks.plotting", "a", "b"]
+    assert command("pictures.curves", "a", "b") == [sys.executable, "-m", "yolo_callbacks.pictures.curves", "a", "b"]
 
 
 def test_a_frozen_program_is_not_started_again(tmp_path, monkeypatch):
@@ -29,4 +29,4 @@ def test_a_frozen_program_is_not_started_again(tmp_path, monkeypatch):
         pass
     assert not (tmp_path / "started").exists()
     multiprocessing.set_executable("/usr/bin/python-of-mine")
-    assert command("plotting")[0] == "/usr/bin/python-of-mine"
+    assert command("pictures.curves")[0] == "/usr/bin/python-of-mine"

@@ -7,7 +7,7 @@ import torch
 
 import yolo_callbacks as ycb
 from yolo_callbacks.cli.resume import find_run
-from yolo_callbacks.core.recovery import NoCheckpointError, find_resumable, run_directory
+from yolo_callbacks.run_dir.recovery import NoCheckpointError, find_resumable, run_directory
 
 
 @pytest.fixture

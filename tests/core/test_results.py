@@ -1,6 +1,6 @@
 import pytest
 
-from yolo_callbacks.core.results import mend_results_csv, read_results_csv, results_in_checkpoint
+from yolo_callbacks.run_dir.results_csv import mend_results_csv, read_results_csv, results_in_checkpoint
 
 
 def test_results_csv(tmp_path):

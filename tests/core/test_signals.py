@@ -7,8 +7,8 @@ import pytest
 
 from yolo_callbacks import PreemptionHandler
 from yolo_callbacks.callbacks import preemption_handler
-from yolo_callbacks.core import signals
-from yolo_callbacks.core.signals import SignalWatch, check_signals
+from yolo_callbacks.support import signals
+from yolo_callbacks.support.signals import SignalWatch, check_signals
 
 
 class Windows(SimpleNamespace):

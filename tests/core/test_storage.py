@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from yolo_callbacks.core import storage
+from yolo_callbacks.support import storage
 
 
 def test_a_failure_leaves_the_old_file_and_no_litter(tmp_path):
@@ -206,7 +206,7 @@ def test_a_reader_never_sees_half_a_file(tmp_path, write):
 
 WRITER = """
 import sys, pathlib
-from yolo_callbacks.core import storage
+from yolo_callbacks.support import storage
 path = pathlib.Path(sys.argv[1])
 number = 0
 print("ready", flush=True)

@@ -3,7 +3,7 @@
 from tests.distributed.callbacks import reported
 from tests.platform_server import KEY, Platform
 from yolo_callbacks import StopReason
-from yolo_callbacks.core.journal import read_journal
+from yolo_callbacks.run_dir.journal import read_journal
 
 
 def cancel(platform, request):

@@ -5,7 +5,7 @@ import functools
 import pytest
 
 from tests.distributed.callbacks import failing, missing_metric, unpicklable
-from yolo_callbacks.core.journal import read_journal
+from yolo_callbacks.run_dir.journal import read_journal
 
 CASES = [(1, "on_fit_epoch_end"), (1, "on_train_epoch_start"), (0, "decide"), (0, "on_train_batch_end")]
 

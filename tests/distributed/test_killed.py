@@ -9,7 +9,7 @@ import pytest
 from tests.distributed.callbacks import standing_still, undisturbed
 from tests.distributed.cpu_trainer import CPUTrainer
 from yolo_callbacks import StopReason
-from yolo_callbacks.core.journal import read_journal
+from yolo_callbacks.run_dir.journal import read_journal
 
 EXACT = ["lr/pg0", "lr/pg1", "lr/pg2", "lr_factor", "validated", "EarlyStopping/wait", "event"]
 

@@ -5,7 +5,7 @@ import time
 import pytest
 
 from tests.distributed.callbacks import preemptible
-from yolo_callbacks.core.manifest import read_manifest
+from yolo_callbacks.run_dir.manifest import read_manifest
 
 
 @pytest.fixture(scope="module")

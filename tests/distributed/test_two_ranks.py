@@ -7,8 +7,8 @@ import pytest
 from ultralytics import YOLO
 
 from yolo_callbacks import SetLearningRate, StopReason
-from yolo_callbacks.core.journal import read_journal
-from yolo_callbacks.core.storage import fingerprint
+from yolo_callbacks.run_dir.journal import read_journal
+from yolo_callbacks.support.storage import fingerprint
 
 EPOCHS = [1, 2, 3, 4, 5, 6]
 FACTORS = [0.8**epoch * halved for epoch, halved in zip(EPOCHS, [1, 1, 1, 0.5, 0.5, 0.25])]

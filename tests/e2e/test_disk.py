@@ -9,7 +9,7 @@ import pytest
 from ultralytics.utils.patches import torch_load
 
 import yolo_callbacks as ycb
-from yolo_callbacks.core.journal import read_journal
+from yolo_callbacks.run_dir.journal import read_journal
 
 SMALLER_THAN_A_CHECKPOINT = 1_000_000
 

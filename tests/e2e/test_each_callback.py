@@ -21,8 +21,8 @@ from yolo_callbacks import (
     ReduceLROnPlateau,
     StopReason,
 )
-from yolo_callbacks.core import storage
-from yolo_callbacks.core.manifest import manifest_of
+from yolo_callbacks.run_dir.manifest import manifest_of
+from yolo_callbacks.support import storage
 
 
 def test_early_stopping_stops_on_all_zero_fitness(train):

@@ -15,9 +15,9 @@ from ultralytics import YOLO
 import yolo_callbacks as ycb
 from tests.helpers import TINY, run_json, wait_for
 from yolo_callbacks.cli.train import FAILURE, TrainRequest, train_command
-from yolo_callbacks.core import storage
-from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.datasets import build_shapes
+from yolo_callbacks.support import storage
+from yolo_callbacks.support.log import LOGGER
 
 # A step of the ONNX export that damages the model, dies, or takes its time: this package stands in for the real one.
 DAMAGE = """

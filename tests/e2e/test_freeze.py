@@ -14,7 +14,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 import yolo_callbacks as ycb
 from tests.helpers import TINY, Crash, crash_in
 from yolo_callbacks import FreezeBackbone, LearningRateScheduler, ModelCheckpoint, SetFrozen
-from yolo_callbacks.core.versions import ultralytics_is_at_least
+from yolo_callbacks.trainer.versions import ultralytics_is_at_least
 
 ARGUMENTS = {**TINY, "batch": 2, "nbs": 2, "epochs": 4, "lr0": 0.01, "warmup_epochs": 0}
 FROZEN_FOR = 2

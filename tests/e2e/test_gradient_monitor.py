@@ -14,7 +14,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 import yolo_callbacks as ycb
 from tests.helpers import TINY
 from yolo_callbacks import ActivationMonitor, CSVLogger, FreezeBackbone, GradientMonitor
-from yolo_callbacks.trainer.probes import Watch
+from yolo_callbacks.trainer.model.probes import Watch
 
 BY_BATCH = {"batch": 2, "nbs": 2, "warmup_epochs": 0}
 """Two batches an epoch, each with a step of its own."""
@@ -328,8 +328,8 @@ def test_an_error_in_the_probe_does_not_end_the_training(train, said, monkeypatc
     def fail(*_):
         raise RuntimeError("a device of another kind")
 
-    monkeypatch.setattr("yolo_callbacks.trainer.gradient_norms._norms", fail)
-    monkeypatch.setattr("yolo_callbacks.trainer.output_numbers._tensors", fail)
+    monkeypatch.setattr("yolo_callbacks.trainer.model.gradient_norms._norms", fail)
+    monkeypatch.setattr("yolo_callbacks.trainer.model.output_numbers._tensors", fail)
     run = train(monitors(), epochs=2, **BY_BATCH)
     ending = "failed and is skipped, training goes on: RuntimeError: a device of another kind"
     assert sorted(said.warnings) == [f"ActivationMonitor {ending}", f"GradientMonitor {ending}"]

@@ -15,10 +15,10 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 import yolo_callbacks as ycb
 from tests.helpers import TINY, TINY_MODEL, constant, crash_in, slower
 from yolo_callbacks.cli.resume import find_run
-from yolo_callbacks.core.background import Background
-from yolo_callbacks.core.checkpoints import CheckpointStore
-from yolo_callbacks.core.journal import read_journal
-from yolo_callbacks.core.recovery import NoCheckpointError
+from yolo_callbacks.run_dir.checkpoints import CheckpointStore
+from yolo_callbacks.run_dir.journal import read_journal
+from yolo_callbacks.run_dir.recovery import NoCheckpointError
+from yolo_callbacks.support.background import Background
 
 PROGRAM = """
 import os, sys
@@ -26,7 +26,7 @@ from tests.helpers import TINY_MODEL
 from ultralytics import YOLO
 import yolo_callbacks as ycb
 from tests.e2e.test_killed import callbacks, ARGUMENTS
-from yolo_callbacks.core.journal import Journal
+from yolo_callbacks.run_dir.journal import Journal
 
 data, project, moment = sys.argv[1:]
 model = YOLO(TINY_MODEL, verbose=False)

@@ -12,8 +12,8 @@ from ultralytics import YOLO
 import yolo_callbacks as ycb
 from tests.callbacks.session_stub import stand_in_trainer
 from tests.helpers import TINY
-from yolo_callbacks.core.journal import read_journal
-from yolo_callbacks.trainer.readings import validates_in_its_own_way
+from yolo_callbacks.run_dir.journal import read_journal
+from yolo_callbacks.trainer.introspection import validates_in_its_own_way
 
 
 @pytest.fixture(scope="module")

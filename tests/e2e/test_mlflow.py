@@ -23,12 +23,14 @@ from mlflow import MlflowClient
 
 import yolo_callbacks as ycb
 from tests.helpers import TINY, TINY_MODEL, record
-from yolo_callbacks.callback import Callback, Priority
-from yolo_callbacks.core.journal import Entry, read_journal
+from yolo_callbacks.callback import Callback
+from yolo_callbacks.core.entry import Entry
+from yolo_callbacks.core.rule import Priority
 from yolo_callbacks.reporting.deliverables import deliverables
 from yolo_callbacks.reporting.mlflow_run import ID_TAG, Intent, MLflowRun
 from yolo_callbacks.reporting.mlflow_server import MLflowServer
 from yolo_callbacks.reporting.outbox import NotDelivered
+from yolo_callbacks.run_dir.journal import read_journal
 
 PASSWORD, TOKEN = "pw-0f3c9ad2b1", "tok-77e1c0ffee5"
 

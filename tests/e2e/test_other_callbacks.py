@@ -13,8 +13,8 @@ import yolo_callbacks as ycb
 from tests.helpers import TINY, TINY_MODEL, journal, run_json
 from tests.platform_server import Platform, train_in_process
 from yolo_callbacks import StopReason
-from yolo_callbacks.callback import TRAIN_EVENTS
-from yolo_callbacks.core.session import LIFECYCLE_EVENTS
+from yolo_callbacks.core.events import TRAIN_EVENTS
+from yolo_callbacks.session.session import LIFECYCLE_EVENTS
 
 
 def epochs(folder):

@@ -18,8 +18,8 @@ from yolo_callbacks import (
     ReduceLROnPlateau,
     UnknownMetricError,
 )
-from yolo_callbacks.core.journal import read_journal
 from yolo_callbacks.datasets import build_shapes
+from yolo_callbacks.run_dir.journal import read_journal
 
 KINDS = ["precision", "recall", "mAP50", "mAP50-95"]
 
@@ -232,7 +232,7 @@ def test_only_validated_epochs_are_measured(train):
 
 
 def test_a_full_disk_ends_nothing(train, monkeypatch):
-    from yolo_callbacks.core import storage
+    from yolo_callbacks.support import storage
 
     append = storage.append_lines
 

@@ -11,8 +11,8 @@ import yolo_callbacks as ycb
 from tests.helpers import TINY, TINY_MODEL, journal, run_json
 from tests.platform_server import KEY, SIGNATURE, Platform, train_in_process
 from yolo_callbacks import StopReason
-from yolo_callbacks.callback import TRAIN_EVENTS
-from yolo_callbacks.core.versions import ultralytics_is_at_least
+from yolo_callbacks.core.events import TRAIN_EVENTS
+from yolo_callbacks.trainer.versions import ultralytics_is_at_least
 
 # In a process of its own: the integration is off wherever pytest is loaded.
 BEGIN = """
@@ -20,7 +20,7 @@ import json, os, sys, time, urllib.request
 from tests.helpers import TINY_MODEL
 from ultralytics import YOLO, settings
 import yolo_callbacks as ycb
-from yolo_callbacks.trainer import platform_guard
+from yolo_callbacks.trainer.patches import guarded_integrations as platform_guard
 
 data, project, arguments = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 settings.update({"sync": False, "tensorboard": False, "mlflow": False, "wandb": False})

@@ -13,7 +13,7 @@ from ultralytics.utils.patches import torch_load
 
 import yolo_callbacks as ycb
 from tests.helpers import TINY, TINY_MODEL
-from yolo_callbacks.core.manifest import read_manifest
+from yolo_callbacks.run_dir.manifest import read_manifest
 
 
 def callbacks():

@@ -4,7 +4,7 @@ import pytest
 
 import yolo_callbacks as ycb
 from tests.helpers import constant
-from yolo_callbacks.core.journal import read_journal
+from yolo_callbacks.run_dir.journal import read_journal
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from ultralytics import YOLO
 import yolo_callbacks as ycb
 from tests.helpers import TINY, TINY_MODEL, constant, run_json
 from yolo_callbacks import CSVLogger, EarlyStopping, ModelCheckpoint, ReduceLROnPlateau, StopReason
-from yolo_callbacks.core.journal import read_journal
-from yolo_callbacks.core.session import Hook
+from yolo_callbacks.run_dir.journal import read_journal
+from yolo_callbacks.session.session import Hook
 
 
 def callbacks():

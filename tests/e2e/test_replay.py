@@ -7,9 +7,9 @@ from ultralytics import YOLO
 
 import yolo_callbacks as ycb
 from tests.helpers import TINY, TINY_MODEL
-from yolo_callbacks.core.journal import read_journal
 from yolo_callbacks.replaying.logged_run import read_run
 from yolo_callbacks.replaying.search import find_logs
+from yolo_callbacks.run_dir.journal import read_journal
 
 
 def line_up():

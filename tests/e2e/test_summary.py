@@ -1,7 +1,7 @@
 """What a training in Python says at its start and its end."""
 
 from yolo_callbacks import CSVLogger, PlotLogger
-from yolo_callbacks.core.log import LOGGER
+from yolo_callbacks.support.log import LOGGER
 
 
 def test_a_training_says_what_is_attached_and_how_it_went(train, caplog):

@@ -21,9 +21,9 @@ from ultralytics import YOLO
 
 import yolo_callbacks as ycb
 from tests.helpers import TINY, TINY_MODEL, wait_for
-from yolo_callbacks.core.journal import read_journal
 from yolo_callbacks.reporting import event_log
 from yolo_callbacks.reporting.event_log import steps_of
+from yolo_callbacks.run_dir.journal import read_journal
 
 MARK = "lr/factor"
 PICTURES = "validation/labels_and_predictions"

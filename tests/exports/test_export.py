@@ -18,13 +18,13 @@ from ultralytics.cfg import TASKS
 
 from yolo_callbacks import ModelCheckpoint
 from yolo_callbacks.config import ConfigError, load_config
-from yolo_callbacks.core import storage
 from yolo_callbacks.core.lineup import check_outputs, label
 from yolo_callbacks.datasets import build_shapes
 from yolo_callbacks.exports import worker
 from yolo_callbacks.exports.export import carry_classes_along
 from yolo_callbacks.exports.process import ExportProcess
 from yolo_callbacks.exports.verdict import comparison, verdict
+from yolo_callbacks.support import storage
 
 SUFFIX = {"detect": "", "segment": "-seg", "classify": "-cls", "semantic": "-sem"}
 NAMES = {"0": "cat", "1": "dog"}

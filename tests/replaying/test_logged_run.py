@@ -6,12 +6,12 @@ import pytest
 
 import yolo_callbacks as ycb
 from tests.replaying.logs import rise_and_fall, write_args, write_csv
-from yolo_callbacks.core.journal import Journal
 from yolo_callbacks.core.ledger import Ledger
 from yolo_callbacks.replaying.arguments import read_arguments
 from yolo_callbacks.replaying.logged_run import read_run
-from yolo_callbacks.replaying.results_log import UnusableError
 from yolo_callbacks.replaying.search import find_logs
+from yolo_callbacks.run_dir.journal import Journal
+from yolo_callbacks.run_dir.results_log import UnusableError
 
 
 def only_run(path):

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yolo_callbacks.core.results import read_results_csv
-from yolo_callbacks.replaying.results_log import UnusableError, parse_results, read_results_log
+from yolo_callbacks.run_dir.results_csv import read_results_csv
+from yolo_callbacks.run_dir.results_log import UnusableError, parse_results, read_results_log
 
 NEW = "epoch,time,train/box_loss,metrics/mAP50(B),metrics/mAP50-95(B),val/box_loss,lr/pg0\n"
 

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from yolo_callbacks.core import storage
 from yolo_callbacks.core.classes import Classes, ClassResults
-from yolo_callbacks.reporting.class_log import ClassLog, last_epoch, read_lines, read_rows
+from yolo_callbacks.run_dir.class_log import ClassLog, last_epoch, read_lines, read_rows
+from yolo_callbacks.support import storage
 
 NAMES = ("person", 'a "quoted", name', "人/车 😀")
 CLASSES = Classes(NAMES, ("recall", "mAP50-95"), "mAP50-95")

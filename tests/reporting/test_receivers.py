@@ -6,7 +6,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yolo_callbacks.reporting.receivers import fit_names, is_reserved
+from yolo_callbacks.reporting.metric_names import fit_names, is_reserved
 
 # mlflow.utils.validation and the clean-up of torch.utils.tensorboard.summary, together
 ACCEPTED = re.compile(r"^[-/\w.]+$")

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from tests.helpers import record
 from yolo_callbacks import Finish, Stop, StopReason
-from yolo_callbacks.core.journal import Entry
+from yolo_callbacks.core.entry import Entry
 from yolo_callbacks.reporting.summary import Report, as_html, as_panel, as_text, plainly
 
 BEST = {"file": "weights/best-fitness.pt", "role": "best", "monitor": "fitness", "value": 0.5, "epoch": 2}

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from yolo_callbacks.trainer import gradient_norms
-from yolo_callbacks.trainer.gradient_norms import GradientNorms
-from yolo_callbacks.trainer.probes import OptimizerStep
+from yolo_callbacks.trainer.model import gradient_norms
+from yolo_callbacks.trainer.model.gradient_norms import GradientNorms
+from yolo_callbacks.trainer.model.probes import OptimizerStep
 
 NAMES = ("a.weight", "a.bias", "b.weight")
 

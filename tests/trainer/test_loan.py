@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yolo_callbacks.trainer.loan import Loan
+from yolo_callbacks.trainer.patches.published_metrics import Loan
 
 NAMES = st.sampled_from(["a", "b", "c", "d"])
 NUMBERS = st.dictionaries(NAMES, st.floats(allow_nan=False))

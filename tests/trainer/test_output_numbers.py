@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yolo_callbacks.trainer import output_numbers
-from yolo_callbacks.trainer.output_numbers import OutputNumbers
+from yolo_callbacks.trainer.model import output_numbers
+from yolo_callbacks.trainer.model.output_numbers import OutputNumbers
 
 values = st.floats(-100, 100, width=32)
 batches = st.lists(st.lists(values, min_size=1, max_size=9), min_size=1, max_size=5)

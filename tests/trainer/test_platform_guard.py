@@ -12,8 +12,9 @@ from ultralytics.utils.callbacks import platform as theirs
 from ultralytics.utils.logger import ConsoleLogger
 
 from tests.platform_server import KEY, SIGNATURE
-from yolo_callbacks.trainer import platform_guard
-from yolo_callbacks.trainer.platform_guard import (
+from yolo_callbacks.trainer.patches import guarded_integrations as platform_guard
+from yolo_callbacks.trainer.patches.files import SteadyList
+from yolo_callbacks.trainer.patches.guarded_integrations import (
     before_integrations,
     guard_integrations,
     integrations,
@@ -21,7 +22,6 @@ from yolo_callbacks.trainer.platform_guard import (
     platform_model,
     release_console,
 )
-from yolo_callbacks.trainer.protection import SteadyList
 
 
 def of_the_platform(function):

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from ultralytics.engine.trainer import BaseTrainer
 
-from yolo_callbacks.trainer.layer_names import find_layers, is_compiled, parameter_parts, trainable_parameters
-from yolo_callbacks.trainer.probes import Probes
+from yolo_callbacks.trainer.model.layers import find_layers, is_compiled, parameter_parts, trainable_parameters
+from yolo_callbacks.trainer.model.probes import Probes
 
 SCALE = 2.0**14
 

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from yolo_callbacks.trainer.loan import Loan
-from yolo_callbacks.trainer.protection import protect_files
+from yolo_callbacks.trainer.patches.files import protect_files
+from yolo_callbacks.trainer.patches.published_metrics import Loan
 
 
 class Trainer:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Union
 
-from yolo_callbacks.callback import Callback, Priority
-from yolo_callbacks.core.checks import check_int, check_number, check_verbose
-from yolo_callbacks.core.log import LOGGER
-from yolo_callbacks.core.numbers import plain
+from yolo_callbacks.callback import Callback
+from yolo_callbacks.core.rule import Priority
+from yolo_callbacks.support.checks import check_int, check_number, check_verbose
+from yolo_callbacks.support.log import LOGGER
+from yolo_callbacks.support.numbers import plain
 
 if TYPE_CHECKING:
-    from yolo_callbacks.core.session import Session
-    from yolo_callbacks.trainer.output_numbers import OutputNumbers
-    from yolo_callbacks.trainer.probes import ActivationWatch
+    from yolo_callbacks.session.session import Session
+    from yolo_callbacks.trainer.model.output_numbers import OutputNumbers
+    from yolo_callbacks.trainer.model.probes import ActivationWatch
 
 Layers = Union[Sequence[Union[str, int]], str, int, None]
 
@@ -81,7 +82,7 @@ class ActivationMonitor(Callback):
 
     def setup(self, session: Session) -> None:
         """Begin to look."""
-        from yolo_callbacks.trainer.output_numbers import OutputNumbers
+        from yolo_callbacks.trainer.model.output_numbers import OutputNumbers
 
         self._begin()
         if session.run.model.is_compiled:

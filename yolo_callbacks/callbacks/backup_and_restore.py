@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from yolo_callbacks.callback import Callback, Priority
-from yolo_callbacks.core import storage
-from yolo_callbacks.core.checks import check_bool, check_int
+from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.decision import SaveCheckpoint
-from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.naming import BACKUP
 from yolo_callbacks.core.record import History, Plan
+from yolo_callbacks.core.rule import Priority
 from yolo_callbacks.core.selection import never_due
+from yolo_callbacks.support import storage
+from yolo_callbacks.support.checks import check_bool, check_int
+from yolo_callbacks.support.log import LOGGER
 
 if TYPE_CHECKING:
-    from yolo_callbacks.core.session import Session
+    from yolo_callbacks.session.session import Session
 
 
 class BackupAndRestore(Callback):

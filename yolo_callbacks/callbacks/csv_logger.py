@@ -8,13 +8,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_callbacks.callback import Callback, Priority
-from yolo_callbacks.core import storage
-from yolo_callbacks.core.checks import check_file_name
-from yolo_callbacks.core.run_files import VIEWS
+from yolo_callbacks.callback import Callback
+from yolo_callbacks.core.rule import Priority
+from yolo_callbacks.session.run_files import VIEWS
+from yolo_callbacks.support import storage
+from yolo_callbacks.support.checks import check_file_name
 
 if TYPE_CHECKING:
-    from yolo_callbacks.core.session import Session
+    from yolo_callbacks.session.session import Session
 
 _AFTER_METRICS, _LAST = "lr_factor", "event"
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
-from yolo_callbacks.callback import Callback, Priority
-from yolo_callbacks.core.checks import check_bool, check_choice, check_int, check_number, check_verbose
+from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.decision import Decision, Finish, SaveCheckpoint, Stop, StopReason
 from yolo_callbacks.core.epochs import Epochs, check_epochs, in_epochs
 from yolo_callbacks.core.finishing import finish_after, finish_length
@@ -20,6 +19,8 @@ from yolo_callbacks.core.monitor import (
 )
 from yolo_callbacks.core.naming import WEIGHTS, slug
 from yolo_callbacks.core.record import History, Plan
+from yolo_callbacks.core.rule import Priority
+from yolo_callbacks.support.checks import check_bool, check_choice, check_int, check_number, check_verbose
 
 DEFAULT_PATIENCE = 100
 """Ultralytics' own, where `train()` is given none."""

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from yolo_callbacks.callback import Callback, Priority
-from yolo_callbacks.core.checks import check_int, check_number, check_verbose
+from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.decision import SetFrozen
 from yolo_callbacks.core.epochs import Epochs, check_epochs, in_epochs
 from yolo_callbacks.core.layer_patterns import LayerChoice, check_layers, spelt
 from yolo_callbacks.core.record import EpochRecord, History, Plan
+from yolo_callbacks.core.rule import Priority
+from yolo_callbacks.support.checks import check_int, check_number, check_verbose
 
 if TYPE_CHECKING:
-    from yolo_callbacks.core.session import Session
+    from yolo_callbacks.session.session import Session
 
 
 class FreezeBackbone(Callback):

@@ -6,15 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Union
 
-from yolo_callbacks.callback import Callback, Priority
-from yolo_callbacks.core.checks import check_int, check_number, check_verbose, nearest
-from yolo_callbacks.core.log import LOGGER
-from yolo_callbacks.core.secrets import Plain
+from yolo_callbacks.callback import Callback
+from yolo_callbacks.core.rule import Priority
+from yolo_callbacks.support.checks import check_int, check_number, check_verbose, nearest
+from yolo_callbacks.support.log import LOGGER
+from yolo_callbacks.support.secrets import Plain
 
 if TYPE_CHECKING:
-    from yolo_callbacks.core.session import Session
-    from yolo_callbacks.trainer.gradient_norms import GradientNorms, NormSummary
-    from yolo_callbacks.trainer.probes import GradientWatch
+    from yolo_callbacks.session.session import Session
+    from yolo_callbacks.trainer.model.gradient_norms import GradientNorms, NormSummary
+    from yolo_callbacks.trainer.model.probes import GradientWatch
 
 Groups = Union[str, Mapping[str, Union[str, Sequence[str]]], None]
 
@@ -90,7 +91,7 @@ class GradientMonitor(Callback):
 
     def setup(self, session: Session) -> None:
         """Begin to look."""
-        from yolo_callbacks.trainer.gradient_norms import GradientNorms
+        from yolo_callbacks.trainer.model.gradient_norms import GradientNorms
 
         self._begin()
         parameters = tuple(session.run.model.parameter_parts())

@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 from numbers import Real
 from typing import Any
 
-from yolo_callbacks.callback import Callback, Priority
-from yolo_callbacks.core.checks import check_verbose
+from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.decision import SetLearningRate
 from yolo_callbacks.core.record import EpochRecord, History, Plan
+from yolo_callbacks.core.rule import Priority
+from yolo_callbacks.support.checks import check_verbose
 
 ScheduleFunction = Callable[..., float]
 """`schedule(epoch, lr)` or `schedule(epoch)`."""

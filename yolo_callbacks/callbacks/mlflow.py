@@ -8,22 +8,23 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from yolo_callbacks.callback import Callback, Priority
-from yolo_callbacks.core.background import Background
-from yolo_callbacks.core.checks import check_bool, check_choice, check_number
+from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.decision import StopReason
-from yolo_callbacks.core.extras import require
 from yolo_callbacks.core.lineup import configuration
-from yolo_callbacks.core.log import LOGGER
-from yolo_callbacks.core.secrets import unless_hidden, without_secrets
+from yolo_callbacks.core.rule import Priority
 from yolo_callbacks.reporting.deliverables import GROUPS, deliverables
 from yolo_callbacks.reporting.mlflow_run import Intent, MLflowRun
 from yolo_callbacks.reporting.mlflow_server import MLflowServer, secret_uri
 from yolo_callbacks.reporting.outbox import HURRY, Outbox
+from yolo_callbacks.support.background import Background
+from yolo_callbacks.support.checks import check_bool, check_choice, check_number
+from yolo_callbacks.support.log import LOGGER
+from yolo_callbacks.support.optional_packages import require
+from yolo_callbacks.support.secrets import unless_hidden, without_secrets
 from yolo_callbacks.trainer.run import launched
 
 if TYPE_CHECKING:
-    from yolo_callbacks.core.session import Session
+    from yolo_callbacks.session.session import Session
 
 _NOTE = "MLflow"
 _UPDATE = "update"

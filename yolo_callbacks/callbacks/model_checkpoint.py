@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Union
 
-from yolo_callbacks.callback import Callback, Priority
-from yolo_callbacks.core.checks import check_bool, check_choice, check_int, check_number, check_verbose
+from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.decision import SaveCheckpoint
 from yolo_callbacks.core.monitor import Metric, Monitor
 from yolo_callbacks.core.naming import EXAMPLE_EPOCH, EXCEPTION, LATEST, FileTemplate, slug
 from yolo_callbacks.core.record import History, Plan
+from yolo_callbacks.core.rule import Priority
 from yolo_callbacks.core.selection import ALL, ClockFold, Top, TopFold, never_due
+from yolo_callbacks.support.checks import check_bool, check_choice, check_int, check_number, check_verbose
+from yolo_callbacks.support.log import LOGGER
 
 if TYPE_CHECKING:
-    from yolo_callbacks.core.session import Session
     from yolo_callbacks.exports.export import ExportPlan
+    from yolo_callbacks.session.session import Session
 
 PERIODIC = "epoch-{epoch:04d}.pt"
 
@@ -125,6 +127,8 @@ class ModelCheckpoint(Callback):
         self._monitor = Monitor.of(monitor, mode)
         self._top_k = self.save_top_k if self.save_best_only else ALL
         self._template = FileTemplate(self._best_name())
+        if self._template.replaced_suffix:
+            LOGGER.info(f"filepath={filepath!r}: YOLO loads checkpoints by the suffix .pt, so that is what it gets")
         if self._top_k not in (0, 1) and "epoch" not in self._template.keys:
             raise ValueError(
                 f"filepath={filepath or filename!r} needs '{{epoch}}' in it, or else each of the files that "

@@ -9,21 +9,22 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
 
-from yolo_callbacks.callback import Callback, Priority
+from yolo_callbacks.callback import Callback
 from yolo_callbacks.callbacks.plot_logger import PlotLogger
-from yolo_callbacks.core.checks import check_bool, check_choice, check_number
-from yolo_callbacks.core.extras import require
 from yolo_callbacks.core.monitor import Metric, Monitor, ProgressFold
-from yolo_callbacks.core.numbers import duration
 from yolo_callbacks.core.record import EpochRecord
-from yolo_callbacks.core.run_files import status_of
-from yolo_callbacks.core.secrets import Secret, hide, unless_hidden
+from yolo_callbacks.core.rule import Priority
 from yolo_callbacks.reporting.messenger import Message, check_urls, scheme_of, send, without_mentions
 from yolo_callbacks.reporting.news import NewsFold
 from yolo_callbacks.reporting.outbox import GRACE, HURRY, Outbox
+from yolo_callbacks.session.run_files import status_of
+from yolo_callbacks.support.checks import check_bool, check_choice, check_number
+from yolo_callbacks.support.numbers import duration
+from yolo_callbacks.support.optional_packages import require
+from yolo_callbacks.support.secrets import Secret, hide, unless_hidden
 
 if TYPE_CHECKING:
-    from yolo_callbacks.core.session import Session
+    from yolo_callbacks.session.session import Session
 
 EVENTS = ("start", "best", "stop", "failure")
 URLS_VARIABLE = "YOLO_CB_NOTIFY_URLS"

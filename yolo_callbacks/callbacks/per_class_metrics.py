@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Union
 
-from yolo_callbacks.callback import Callback, Priority
-from yolo_callbacks.core.checks import check_choice, check_file_name, check_int, check_number
-from yolo_callbacks.core.drawing import Drawing
+from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.metrics import CLASS_METRICS, CLASS_SUMMARIES, UnknownMetricError, class_metric
-from yolo_callbacks.reporting.class_log import ClassLog
+from yolo_callbacks.core.rule import Priority
+from yolo_callbacks.pictures.drawing import Drawing
+from yolo_callbacks.run_dir.class_log import ClassLog
+from yolo_callbacks.support.checks import check_choice, check_file_name, check_int, check_number
 
 if TYPE_CHECKING:
     from yolo_callbacks.core.classes import Classes
-    from yolo_callbacks.core.session import Session
+    from yolo_callbacks.session.session import Session
 
 _MOST_NAMED = 100  # classes that a picture is asked for by name; of more it chooses itself
 
@@ -89,7 +90,7 @@ class PerClassMetrics(Callback):
         self.filename = check_file_name("filename", filename, suffix=".csv")
         self.heatmap = None if heatmap is None else check_file_name("heatmap", heatmap, suffix=".png")
         self.refresh_seconds = check_number("refresh_seconds", refresh_seconds, minimum=0.0)
-        self._drawing = Drawing("heatmap", self.refresh_seconds)
+        self._drawing = Drawing("pictures.heatmap", self.refresh_seconds)
         self._log: ClassLog | None = None
         self._epoch = 0
 

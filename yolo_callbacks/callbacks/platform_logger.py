@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Union
 
-from yolo_callbacks.callback import Callback, Priority
-from yolo_callbacks.core.background import tell_once
-from yolo_callbacks.core.log import LOGGER
+from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.metrics import MetricView, UnknownMetricError, check_known
 from yolo_callbacks.core.record import EpochRecord
-from yolo_callbacks.core.secrets import Plain
-from yolo_callbacks.reporting.receivers import fit_names, is_reserved
+from yolo_callbacks.core.rule import Priority
+from yolo_callbacks.reporting.metric_names import fit_names, is_reserved
+from yolo_callbacks.support.background import tell_once
+from yolo_callbacks.support.log import LOGGER
+from yolo_callbacks.support.secrets import Plain
 
 if TYPE_CHECKING:
-    from yolo_callbacks.core.journal import Entry
-    from yolo_callbacks.core.session import Session
+    from yolo_callbacks.core.entry import Entry
+    from yolo_callbacks.session.session import Session
 
 Number = Union[str, Callable[[Mapping[str, float]], float]]
 """The name of a number, or a function of the epoch's numbers."""

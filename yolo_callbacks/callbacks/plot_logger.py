@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from yolo_callbacks.callback import Callback, Priority
-from yolo_callbacks.core.checks import check_file_name, check_number
-from yolo_callbacks.core.drawing import Drawing
+from yolo_callbacks.callback import Callback
+from yolo_callbacks.core.rule import Priority
+from yolo_callbacks.pictures.drawing import Drawing
+from yolo_callbacks.support.checks import check_file_name, check_number
 
 if TYPE_CHECKING:
-    from yolo_callbacks.core.session import Session
+    from yolo_callbacks.session.session import Session
 
 
 class PlotLogger(Callback):
@@ -39,7 +40,7 @@ class PlotLogger(Callback):
     def __init__(self, filename: str = "curves.png", refresh_seconds: float = 30.0) -> None:
         self.filename = check_file_name("filename", filename, suffix=".png")
         self.refresh_seconds = check_number("refresh_seconds", refresh_seconds, minimum=0.0)
-        self._drawing = Drawing("plotting", self.refresh_seconds)
+        self._drawing = Drawing("pictures.curves", self.refresh_seconds)
 
     def outputs(self) -> Iterable[str]:
         """Return the picture."""

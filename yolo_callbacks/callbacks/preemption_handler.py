@@ -6,14 +6,15 @@ import signal
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from yolo_callbacks.callback import Callback, Priority
+from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.decision import Stop, StopReason
 from yolo_callbacks.core.naming import PREEMPTED
-from yolo_callbacks.core.signals import SignalWatch, check_signals
+from yolo_callbacks.core.rule import Priority
+from yolo_callbacks.support.signals import SignalWatch, check_signals
 from yolo_callbacks.trainer.run import launched
 
 if TYPE_CHECKING:
-    from yolo_callbacks.core.session import Session
+    from yolo_callbacks.session.session import Session
 
 _FROM_LAUNCHER = " from the launcher, which was told to leave or has lost another process"
 

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Union
 
-from yolo_callbacks.callback import Callback, Priority
-from yolo_callbacks.core.checks import check_int, check_number, check_verbose
+from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.decision import SetLearningRate
 from yolo_callbacks.core.epochs import Epochs, in_epochs
 from yolo_callbacks.core.monitor import (
@@ -18,6 +17,8 @@ from yolo_callbacks.core.monitor import (
     check_patience,
 )
 from yolo_callbacks.core.record import EpochRecord, History, Plan
+from yolo_callbacks.core.rule import Priority
+from yolo_callbacks.support.checks import check_int, check_number, check_verbose
 
 FINAL = "final"
 

@@ -11,19 +11,20 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import yolo_callbacks
-from yolo_callbacks.callback import Callback, Priority
-from yolo_callbacks.core.checks import check_bool, check_int, check_number
+from yolo_callbacks._version import __version__
+from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.decision import Decision, Stop
 from yolo_callbacks.core.metrics import MetricView, UnknownMetricError, check_known
-from yolo_callbacks.core.run_files import status_of
-from yolo_callbacks.core.secrets import HIDDEN, Secret, hide, unless_hidden, without_secrets
+from yolo_callbacks.core.rule import Priority
 from yolo_callbacks.reporting.outbox import GRACE, HURRY, Attempt, Outbox
 from yolo_callbacks.reporting.webhook import Webhook, check_headers, check_url, secret_bytes
+from yolo_callbacks.session.run_files import status_of
+from yolo_callbacks.support.checks import check_bool, check_int, check_number
+from yolo_callbacks.support.secrets import HIDDEN, Secret, hide, unless_hidden, without_secrets
 
 if TYPE_CHECKING:
-    from yolo_callbacks.core.journal import Entry
-    from yolo_callbacks.core.session import Session
+    from yolo_callbacks.core.entry import Entry
+    from yolo_callbacks.session.session import Session
 
 SCHEMA = 1
 """Version of the messages: higher when a receiver of the old ones would no longer understand them."""
@@ -109,7 +110,7 @@ class RemoteMonitor(Callback):
                 raise ValueError(f"RemoteMonitor needs a url, or the environment variable {URL_VARIABLE}")
             url = check_url(URL_VARIABLE, os.environ[URL_VARIABLE], allow_http=self.allow_http)
         key = secret_bytes(secret) if secret else None
-        return Webhook(url, self.headers, key, self.timeout, f"yolo-callbacks/{yolo_callbacks.__version__}")
+        return Webhook(url, self.headers, key, self.timeout, f"yolo-callbacks/{__version__}")
 
     def setup(self, session: Session) -> None:
         """Check the names of the metrics, and tell that the run starts or goes on."""

@@ -6,14 +6,15 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from yolo_callbacks.callback import Callback, Priority
-from yolo_callbacks.core.background import tell_once
-from yolo_callbacks.core.checks import check_bool, check_int, nearest
-from yolo_callbacks.core.extras import require
+from yolo_callbacks.callback import Callback
+from yolo_callbacks.core.rule import Priority
 from yolo_callbacks.reporting.tensorboard_run import BoardRun
+from yolo_callbacks.support.background import tell_once
+from yolo_callbacks.support.checks import check_bool, check_int, nearest
+from yolo_callbacks.support.optional_packages import require
 
 if TYPE_CHECKING:
-    from yolo_callbacks.core.session import Session
+    from yolo_callbacks.session.session import Session
 
 _STEPS_PER_SECOND = "speed/steps_per_second"
 

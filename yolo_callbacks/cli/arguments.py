@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from yolo_callbacks.core.checks import nearest
+from yolo_callbacks.support.checks import nearest
 
 _EXTRA_KEYS = ("save_dir", "augmentations")  # which Ultralytics takes, though they have no default
 

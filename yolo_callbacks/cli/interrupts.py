@@ -10,7 +10,7 @@ from rich.console import Console
 
 from yolo_callbacks.attachment import Attachment
 from yolo_callbacks.core.decision import StopReason
-from yolo_callbacks.core.signals import SignalWatch
+from yolo_callbacks.support.signals import SignalWatch
 from yolo_callbacks.trainer.run import works_elsewhere
 
 

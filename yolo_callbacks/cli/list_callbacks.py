@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from yolo_callbacks.callback import Callback
-from yolo_callbacks.registry import public_callbacks
+from yolo_callbacks.callbacks.registry import public_callbacks
 from yolo_callbacks.reporting.summary import plainly
 
 

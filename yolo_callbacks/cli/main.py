@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from yolo_callbacks import __version__
+from yolo_callbacks._version import __version__
 
 app = typer.Typer(
     name="yolo-cb",

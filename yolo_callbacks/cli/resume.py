@@ -9,8 +9,8 @@ from typing import Any
 from yolo_callbacks.callback import Callback
 from yolo_callbacks.cli.arguments import UsageError, check_arguments, read_cfg
 from yolo_callbacks.config import ConfigError, restore_callbacks
-from yolo_callbacks.core.manifest import manifest_of
-from yolo_callbacks.core.recovery import NoCheckpointError, find_resumable, run_directory
+from yolo_callbacks.run_dir.manifest import manifest_of
+from yolo_callbacks.run_dir.recovery import NoCheckpointError, find_resumable, run_directory
 
 _NOT_TAKEN_OVER = ("mode", "task", "resume", "cfg")  # of a run that begins anew
 

@@ -17,11 +17,11 @@ from yolo_callbacks.cli.interrupts import pass_signals_on, stop_on_interrupt
 from yolo_callbacks.cli.resume import NothingToDo, Resumption, callbacks_of, find_run
 from yolo_callbacks.cli.sources import SUITABLE_ARGUMENTS, SourceError, find_data, load_model
 from yolo_callbacks.config import ConfigError, load_config
-from yolo_callbacks.core.checks import SettingError
 from yolo_callbacks.core.decision import StopReason
-from yolo_callbacks.core.manifest import manifest_of
 from yolo_callbacks.defaults import default_callbacks, protecting_callbacks
 from yolo_callbacks.reporting.summary import plainly
+from yolo_callbacks.run_dir.manifest import manifest_of
+from yolo_callbacks.support.checks import SettingError
 
 OK, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
 _STYLES = {

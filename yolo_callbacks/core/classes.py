@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 
-from yolo_callbacks.core.checks import nearest
 from yolo_callbacks.core.metrics import (
     CLASS_SUMMARIES,
     WORST_CLASS,
@@ -17,6 +16,7 @@ from yolo_callbacks.core.metrics import (
     class_keys,
     class_metric,
 )
+from yolo_callbacks.support.checks import nearest
 
 _NAMED = 8  # classes that an error message lists; a data set may have a thousand
 

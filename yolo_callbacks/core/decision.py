@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
 
-from yolo_callbacks.core.checks import check_number
 from yolo_callbacks.core.layer_patterns import Layers, check_layers, spelt
-from yolo_callbacks.core.numbers import decode_number, encode_number, plain
+from yolo_callbacks.support.checks import check_number
+from yolo_callbacks.support.numbers import decode_number, encode_number, plain
 
 
 class StopReason(str, Enum):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Union
 
-from yolo_callbacks.core.checks import check_int, check_number
-from yolo_callbacks.core.numbers import plain
+from yolo_callbacks.support.checks import check_int, check_number
+from yolo_callbacks.support.numbers import plain
 
 Epochs = Union[int, float]
 """A number of epochs, or a share of the planned epochs in (0, 1)."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Union
 
-from yolo_callbacks.core.checks import SettingError, check_int, nearest
-from yolo_callbacks.core.numbers import plain
+from yolo_callbacks.support.checks import SettingError, check_int, nearest
+from yolo_callbacks.support.numbers import plain
 
 LayerChoice = Union[int, str, Sequence[Union[int, str]], None]
 """What a user may say: None for the backbone, the number of first layers, or names and indices of layers."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from yolo_callbacks.callback import Callback
-from yolo_callbacks.core.checks import as_number
 from yolo_callbacks.core.decision import Decision, Finish, SetFrozen, SetLearningRate, Stop, StopReason
+from yolo_callbacks.core.entry import Entry, JournalContent
 from yolo_callbacks.core.finishing import FinishState
 from yolo_callbacks.core.freezing import FreezeState
-from yolo_callbacks.core.journal import Entry, JournalContent
 from yolo_callbacks.core.learning_rate import LearningRateState
 from yolo_callbacks.core.record import EpochRecord, History, Plan
+from yolo_callbacks.core.rule import Rule
+from yolo_callbacks.support.checks import as_number
 
 
 class Ledger:
@@ -44,7 +44,7 @@ class Ledger:
 
     def __init__(
         self,
-        callbacks: Mapping[str, Callback],
+        callbacks: Mapping[str, Rule],
         plan: Plan,
         survive: Callable[[str, str, Exception], None] | None = None,
     ) -> None:

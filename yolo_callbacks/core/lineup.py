@@ -2,59 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeGuard, Union
+from typing import Any, TypeVar
 
-from yolo_callbacks.callback import Callback, check_events
-from yolo_callbacks.core.checks import SettingError
 from yolo_callbacks.core.metrics import UnknownMetricError, check_known
-from yolo_callbacks.core.numbers import plain
+from yolo_callbacks.core.rule import Rule
+from yolo_callbacks.support.checks import SettingError
+from yolo_callbacks.support.numbers import plain
+
+R = TypeVar("R", bound=Rule)
 
 FUNCTION = "<function "
 """How the value of a parameter begins in `run.json` where JSON cannot hold it."""
 
-Callbacks = Union[Iterable[Callback], Callback, str, "os.PathLike[str]", None]
-"""What `attach` takes: a callback, a list of them, the path of a file that lists them, or None for the default ones."""
 
-
-def resolve(callbacks: Callbacks) -> list[Callback]:
-    """Return the list of callbacks that was meant.
-
-    Raises:
-        TypeError: If it is no list of callbacks.
-        ValueError: If they do not go together.
-    """
-    if callbacks is None:
-        from yolo_callbacks.defaults import default_callbacks
-
-        return default_callbacks()
-    if isinstance(callbacks, (str, os.PathLike)):
-        from yolo_callbacks.config import load_config
-
-        return load_config(callbacks)
-    if isinstance(callbacks, Callback):
-        callbacks = [callbacks]
-    if not isinstance(callbacks, Iterable):
-        hint = f": write {callbacks.__name__}()" if _is_class(callbacks) else ""
-        raise TypeError(
-            f"callbacks={callbacks!r} must be a list of callbacks, one callback, the path of a YAML file, or None{hint}"
-        )
-    chosen = list(callbacks)
-    for item in chosen:
-        if not isinstance(item, Callback):
-            hint = f": write {item.__name__}()" if _is_class(item) else ""
-            raise TypeError(f"{item!r} is not a Callback{hint}; register a plain function with model.add_callback")
-        check_events(item)
-    check_together(chosen)
-    return chosen
-
-
-def _is_class(item: object) -> TypeGuard[type[Callback]]:
-    return isinstance(item, type) and issubclass(item, Callback)
-
-
-def check_together(callbacks: Sequence[Callback]) -> None:
+def check_together(callbacks: Sequence[Rule]) -> None:
     """Make sure that callbacks go together.
 
     Raises:
@@ -67,9 +29,9 @@ def check_together(callbacks: Sequence[Callback]) -> None:
     check_outputs(label(callbacks))
 
 
-def label(callbacks: Iterable[Callback]) -> dict[str, Callback]:
+def label(callbacks: Iterable[R]) -> dict[str, R]:
     """Name callbacks by their class; a second one of a class is `Name-2`, and so on."""
-    labelled: dict[str, Callback] = {}
+    labelled: dict[str, R] = {}
     for callback in callbacks:
         name, number = type(callback).__name__, 1
         while (key := name if number == 1 else f"{name}-{number}") in labelled:
@@ -78,7 +40,7 @@ def label(callbacks: Iterable[Callback]) -> dict[str, Callback]:
     return labelled
 
 
-def check_outputs(callbacks: Mapping[str, Callback], save_period: int = 0) -> None:
+def check_outputs(callbacks: Mapping[str, Rule], save_period: int = 0) -> None:
     """Make sure that no two callbacks write the same file, nor one that Ultralytics writes.
 
     Raises:
@@ -97,7 +59,7 @@ def check_outputs(callbacks: Mapping[str, Callback], save_period: int = 0) -> No
 
 
 def check_metrics(
-    callbacks: Mapping[str, Callback],
+    callbacks: Mapping[str, Rule],
     metrics: Mapping[str, float],
     losses_known: bool,
     problem: Callable[[str], str | None] = lambda name: None,
@@ -126,7 +88,7 @@ def check_metrics(
             raise UnknownMetricError(f"{name}: {error}") from None
 
 
-def configuration(callbacks: Mapping[str, Callback]) -> dict[str, Any]:
+def configuration(callbacks: Mapping[str, Rule]) -> dict[str, Any]:
     """Return how the callbacks are set, as JSON can hold it."""
     return {
         name: {"class": type(callback).__name__, **_jsonable(callback.get_config())}

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from yolo_callbacks.core.checks import SettingError, nearest
 from yolo_callbacks.core.record import EpochRecord
+from yolo_callbacks.support.checks import SettingError, nearest
 
 _HIGHER_IS_BETTER = (
     "mAP50-95",

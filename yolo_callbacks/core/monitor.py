@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Union
 
-from yolo_callbacks.core.checks import check_choice, check_number, nearest
 from yolo_callbacks.core.epochs import Epochs, check_epochs
 from yolo_callbacks.core.metrics import (
     SHORT_NAMES,
@@ -18,8 +17,9 @@ from yolo_callbacks.core.metrics import (
     is_loss,
     is_measured,
 )
-from yolo_callbacks.core.numbers import plain
 from yolo_callbacks.core.record import EpochRecord, Plan
+from yolo_callbacks.support.checks import check_choice, check_number, nearest
+from yolo_callbacks.support.numbers import plain
 
 Metric = Union[str, Callable[[Mapping[str, float]], float]]
 """A metric's name, or a function of the epoch's metrics (short names work as keys)."""

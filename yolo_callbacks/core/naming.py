@@ -9,10 +9,9 @@ from pathlib import PurePosixPath, PureWindowsPath
 from string import Formatter
 from typing import Any
 
-from yolo_callbacks.core.checks import nearest
-from yolo_callbacks.core.log import LOGGER
 from yolo_callbacks.core.metrics import SHORT_NAMES, MetricView, could_be_metric, is_measured
 from yolo_callbacks.core.record import EpochRecord
+from yolo_callbacks.support.checks import nearest
 
 WEIGHTS = "weights"
 BACKUP, PREEMPTED = f"{WEIGHTS}/backup.pt", f"{WEIGHTS}/preempted.pt"
@@ -35,7 +34,10 @@ class FileTemplate:
         template: A path with `{epoch}` (counted from 1), `{monitor}` (what the callback watches) or any metric's name
             in braces, each with an optional format as in `str.format`. Relative to the run's `weights` folder unless
             absolute; a backslash separates folders as `/` does. The suffix is `.pt`; any other one that models have
-            elsewhere (`.h5`, `.keras`, `.ckpt`) is replaced by it with a note.
+            elsewhere (`.h5`, `.keras`, `.ckpt`) is replaced by it.
+
+    Attributes:
+        replaced_suffix: Whether the template had the suffix of other models.
 
     Raises:
         TypeError: If it is no string.
@@ -50,6 +52,7 @@ class FileTemplate:
         if not isinstance(template, str):
             raise TypeError(f"filepath={template!r} must be a string such as '{{epoch:03d}}-{{fitness:.4f}}'")
         self._template = _with_suffix(template)
+        self.replaced_suffix = not template.endswith(".pt") and not self._template.startswith(template)
         self.keys = tuple(_keys(self._template))
         path = PurePosixPath(self._template.replace("\\", "/"))
         self._absolute = path.is_absolute() or PureWindowsPath(self._template).is_absolute()
@@ -122,10 +125,7 @@ def _with_suffix(template: str) -> str:
     if template.endswith(".pt"):
         return template
     match = re.search(r"\.(h5|keras|ckpt|pth|hdf5)$", template)
-    if match:
-        LOGGER.info(f"filepath={template!r}: YOLO loads checkpoints by the suffix .pt, so that is what it gets")
-        template = template[: match.start()]
-    return template + ".pt"
+    return (template[: match.start()] if match else template) + ".pt"
 
 
 def _keys(template: str) -> list[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, TypeVar, overload
 
-from yolo_callbacks.core.numbers import decode_number, encode_number
+from yolo_callbacks.support.numbers import decode_number, encode_number
 
 S = TypeVar("S")
 

@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import yaml
 
-from yolo_callbacks.core import storage
-from yolo_callbacks.core.checks import check_choice, check_int, check_number
 from yolo_callbacks.datasets.scenes import CLASS_NAMES, KEYPOINT_NAMES, Scene, Shape, draw_scene
+from yolo_callbacks.support import storage
+from yolo_callbacks.support.checks import check_choice, check_int, check_number
 
 _SPLITS = ("train", "val")
 _MILLIMETRES = 1000  # in a metre: the unit of the depth maps

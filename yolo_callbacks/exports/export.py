@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from yolo_callbacks.core import storage
-from yolo_callbacks.core.background import Background
-from yolo_callbacks.core.checkpoints import CheckpointStore
-from yolo_callbacks.core.log import LOGGER
-from yolo_callbacks.core.manifest import now, read_manifest
-from yolo_callbacks.core.recovery import epochs_in
-from yolo_callbacks.core.secrets import without_secrets
 from yolo_callbacks.exports.formats import FOLDER, expected_name, takes
 from yolo_callbacks.exports.process import ExportProcess
 from yolo_callbacks.exports.verdict import comparison, in_short, in_words, verdict
+from yolo_callbacks.run_dir.checkpoints import CheckpointStore
+from yolo_callbacks.run_dir.manifest import now, read_manifest
+from yolo_callbacks.run_dir.recovery import epochs_in
+from yolo_callbacks.support import storage
+from yolo_callbacks.support.background import Background
+from yolo_callbacks.support.log import LOGGER
+from yolo_callbacks.support.secrets import without_secrets
 from yolo_callbacks.trainer.run import Run
 
 FORMAT = 1

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from yolo_callbacks.core.checks import check_choice, nearest
-from yolo_callbacks.core.numbers import plain
+from yolo_callbacks.support.checks import check_choice, nearest
+from yolo_callbacks.support.numbers import plain
 
 FOLDER = "export"
 """Where exports and their report lie in the run directory."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from yolo_callbacks.core import python_process, storage
+from yolo_callbacks.support import python_process, storage
 
 # The process takes no part in a training of several ranks, and must not wait for one.
 _OF_A_RANK = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")

@@ -30,8 +30,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from yolo_callbacks.core import storage
 from yolo_callbacks.exports.formats import install_hint
+from yolo_callbacks.support import storage
 
 _PACKAGES = {
     "onnx": ("onnx", "onnxslim", "onnxruntime", "onnxruntime-gpu"),

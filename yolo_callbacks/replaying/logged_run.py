@@ -9,11 +9,12 @@ from itertools import pairwise
 from pathlib import Path
 
 from yolo_callbacks.core.decision import Decision
-from yolo_callbacks.core.journal import JournalContent, read_journal
+from yolo_callbacks.core.entry import JournalContent
 from yolo_callbacks.core.record import EpochRecord, Plan, warm_up
 from yolo_callbacks.replaying.arguments import Arguments, read_arguments
-from yolo_callbacks.replaying.results_log import Row, UnusableError, read_results_log, score_keys
 from yolo_callbacks.replaying.search import JOURNAL, LogFiles
+from yolo_callbacks.run_dir.journal import read_journal
+from yolo_callbacks.run_dir.results_log import Row, UnusableError, read_results_log, score_keys
 
 _CLOSE = 0.02  # how far, as a share, a logged learning rate may be from what the schedule says
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from yolo_callbacks.replaying.logged_run import read_run
 from yolo_callbacks.replaying.outcome import Outcome, outcomes
 from yolo_callbacks.replaying.report import ReplayReport
-from yolo_callbacks.replaying.results_log import UnusableError
 from yolo_callbacks.replaying.rules import Rules, rules_of
 from yolo_callbacks.replaying.search import Paths, Skipped, find_logs
+from yolo_callbacks.run_dir.results_log import UnusableError
 
 
 def replay(runs: Paths, rules: Rules = None) -> ReplayReport:

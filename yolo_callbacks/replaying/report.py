@@ -13,9 +13,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from yolo_callbacks.core import storage
 from yolo_callbacks.replaying.outcome import Change, Outcome
 from yolo_callbacks.replaying.search import Skipped
+from yolo_callbacks.support import storage
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Union
 
-from yolo_callbacks.callback import Callback, Priority
+from yolo_callbacks.callback import Callback
 from yolo_callbacks.callbacks.early_stopping import EarlyStopping
-from yolo_callbacks.core.lineup import Callbacks, label, resolve
+from yolo_callbacks.choosing import Callbacks, resolve
+from yolo_callbacks.core.lineup import label
 from yolo_callbacks.core.metrics import keys_of
+from yolo_callbacks.core.rule import Priority
 
 PATIENCES = "10,20,50,100,0.3,auto"
 """What is compared where nothing is said."""

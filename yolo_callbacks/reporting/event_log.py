@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from yolo_callbacks.core import storage
-from yolo_callbacks.core.background import Background, tell_once
-from yolo_callbacks.core.log import LOGGER
+from yolo_callbacks.support import storage
+from yolo_callbacks.support.background import Background, tell_once
+from yolo_callbacks.support.log import LOGGER
 
 Write = Callable[[Any], None]
 """Adds something to a SummaryWriter."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from yolo_callbacks.core.secrets import HIDDEN, Secret, quiet
 from yolo_callbacks.reporting.outbox import Attempt, NotDelivered
+from yolo_callbacks.support.secrets import HIDDEN, Secret, quiet
 
 SERVICES = "https://appriseit.com/services/"
 """Where the URLs of all services are listed."""

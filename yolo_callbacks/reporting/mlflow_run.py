@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from yolo_callbacks.core.journal import Entry
-from yolo_callbacks.core.log import LOGGER
+from yolo_callbacks.core.entry import Entry
 from yolo_callbacks.core.naming import safe_name
 from yolo_callbacks.reporting.mlflow_server import MLflowServer
 from yolo_callbacks.reporting.outbox import NotDelivered
+from yolo_callbacks.support.log import LOGGER
 
 ID_TAG = "yolo_callbacks.id"
 """The tag that holds the id of the training, by which its run is found again."""

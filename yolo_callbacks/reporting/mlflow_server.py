@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from yolo_callbacks.core.secrets import Secret, hide, quiet
 from yolo_callbacks.reporting.outbox import NotDelivered
+from yolo_callbacks.support.secrets import Secret, hide, quiet
 
 _PROBE_SECONDS = 5.0
 _DATABASES = ("sqlite", "mysql", "postgresql", "mssql")

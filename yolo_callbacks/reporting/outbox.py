@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from yolo_callbacks.core.background import Background
-from yolo_callbacks.core.log import LOGGER
+from yolo_callbacks.support.background import Background
+from yolo_callbacks.support.log import LOGGER
 
 GRACE = 10.0
 """Seconds that the end of a training waits for what is still on its way, in all."""

@@ -21,11 +21,10 @@ from typing import TYPE_CHECKING, Any
 from unicodedata import category
 
 from yolo_callbacks.core.decision import Decision, Stop
+from yolo_callbacks.core.entry import Entry, best_fitness
 from yolo_callbacks.core.finishing import finish_in
-from yolo_callbacks.core.journal import Entry
-from yolo_callbacks.core.metrics import direction
-from yolo_callbacks.core.numbers import duration
-from yolo_callbacks.core.recovery import may_be_resumed
+from yolo_callbacks.run_dir.recovery import may_be_resumed
+from yolo_callbacks.support.numbers import duration
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -168,16 +167,6 @@ def plainly(text: object, style: str = "", head: str = "") -> Text:
 
     shown = _printable(str(text))
     return Text.assemble((head, style), " ", shown) if head else Text(shown, style)
-
-
-def best_fitness(entries: Iterable[Entry]) -> tuple[int, float] | None:
-    """Return the epoch with the best fitness and its value, the earlier of two equal ones; a fitness of 0 is none."""
-    values = [(entry.record.metrics.get("fitness", math.nan), -entry.record.epoch) for entry in entries]
-    finite = [pair for pair in values if math.isfinite(pair[0])]
-    if not finite or direction("fitness") != "max" or max(finite)[0] == 0:
-        return None
-    value, epoch = max(finite)
-    return -epoch, value
 
 
 def _best_in_words(entries: Sequence[Entry]) -> str:

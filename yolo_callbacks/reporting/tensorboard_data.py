@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from yolo_callbacks.core.decision import Decision
-from yolo_callbacks.core.journal import Entry
-from yolo_callbacks.core.secrets import without_secrets
-from yolo_callbacks.trainer.tensor_sample import Sample
+from yolo_callbacks.core.entry import Entry
+from yolo_callbacks.support.secrets import without_secrets
+from yolo_callbacks.trainer.model.tensor_sample import Sample
 
 MARK = "lr/factor"
 """The number that every epoch has, written last: an epoch that has it is complete."""

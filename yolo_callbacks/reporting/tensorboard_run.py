@@ -6,25 +6,34 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from yolo_callbacks.core import storage
 from yolo_callbacks.core.lineup import configuration
-from yolo_callbacks.core.log import LOGGER
-from yolo_callbacks.core.secrets import without_secrets
 from yolo_callbacks.reporting import tensorboard_data as data
 from yolo_callbacks.reporting.event_log import EventLog, steps_of
-from yolo_callbacks.trainer.predictions import Predicted, draw
-from yolo_callbacks.trainer.tensor_sample import Sample, sample
+from yolo_callbacks.support import storage
+from yolo_callbacks.support.log import LOGGER
+from yolo_callbacks.support.secrets import without_secrets
+from yolo_callbacks.trainer.model.predictions import Predicted, draw
+from yolo_callbacks.trainer.model.tensor_sample import Sample, sample
 
 if TYPE_CHECKING:
-    from yolo_callbacks.callbacks.tensorboard import TensorBoard
-    from yolo_callbacks.core.session import Session
-    from yolo_callbacks.trainer.probes import OptimizerStep
+    from yolo_callbacks.session.session import Session
+    from yolo_callbacks.trainer.model.probes import OptimizerStep
 
 _MOST_NUMBERS = 4093  # of one tensor in a histogram; a prime, see `sample`
 _PICTURES = 4
 _BATCHES = "batches"
+
+
+class Settings(Protocol):
+    """What the callback was built with."""
+
+    log_dir: str | None
+    histogram_freq: int
+    write_graph: bool
+    update_freq: int | str
+    predictions_freq: int
 
 
 class BoardRun:
@@ -39,7 +48,7 @@ class BoardRun:
         steps_per_second: Number of batches a second in the newest epoch.
     """
 
-    def __init__(self, settings: TensorBoard, session: Session) -> None:
+    def __init__(self, settings: Settings, session: Session) -> None:
         self.told: set[str] = set()
         self._settings = settings
         self._session = session

@@ -16,8 +16,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from yolo_callbacks.core.secrets import Secret, quiet, secret_url
 from yolo_callbacks.reporting.outbox import NotDelivered
+from yolo_callbacks.support.secrets import Secret, quiet, secret_url
 
 if TYPE_CHECKING:
     import requests

@@ -1,7 +1,7 @@
 """The end of a training, brought forward in its trainer. Used by `run.py` alone.
 
 Ultralytics reads its planned end anew in every epoch: for the last one, for the one that closes mosaic, for progress
-bars and plots. What is set before an epoch holds for it; the learning rate is set in `core/learning_rate.py`.
+bars and plots. What is set before an epoch holds for it; the learning rate is set in `learning_rate.py`.
 
 One thing keeps to the epochs that were asked for: the loss of YOLO26, which passes from its one-to-many to its
 one-to-one head over a training. It goes on at its own pace; to hurry it to its end was worse (`benchmarks/finish.py`).

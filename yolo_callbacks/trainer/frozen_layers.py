@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from yolo_callbacks.core.checks import SettingError
 from yolo_callbacks.core.freezing import FreezeState
 from yolo_callbacks.core.layer_patterns import LayerNames, Layers, select
-from yolo_callbacks.core.learning_rate import ParameterRates, forget
+from yolo_callbacks.support.checks import SettingError
+from yolo_callbacks.trainer.parameter_rates import ParameterRates, forget
 
 
 class FrozenLayers:

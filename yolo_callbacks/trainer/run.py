@@ -17,34 +17,13 @@ from yolo_callbacks.core.decision import Stop, StopReason
 from yolo_callbacks.core.finishing import FinishState
 from yolo_callbacks.core.freezing import FreezeState
 from yolo_callbacks.core.layer_patterns import Layers
-from yolo_callbacks.core.learning_rate import LearningRateState, arm, base_schedule, lowest_group, take_out
-from yolo_callbacks.core.log import LOGGER
-from yolo_callbacks.core.numbers import all_finite
+from yolo_callbacks.core.learning_rate import LearningRateState
 from yolo_callbacks.core.record import EpochRecord, Plan
+from yolo_callbacks.support.log import LOGGER
+from yolo_callbacks.support.numbers import all_finite
 from yolo_callbacks.trainer.ending import Ending
 from yolo_callbacks.trainer.frozen_layers import FrozenLayers
-from yolo_callbacks.trainer.integrations import switch_off
-from yolo_callbacks.trainer.loan import Loan
-from yolo_callbacks.trainer.model_view import ModelView
-from yolo_callbacks.trainer.per_class import class_results, classes_of
-from yolo_callbacks.trainer.platform_guard import (
-    before_integrations,
-    guard_integrations,
-    integrations,
-    is_cancelled,
-    platform_model,
-    release_console,
-)
-from yolo_callbacks.trainer.protection import (
-    NothingLeft,
-    checkpoint_path,
-    go_straight_to_the_end,
-    look_for_result,
-    protect_files,
-    steady_callbacks,
-    tell_of_exceptions,
-)
-from yolo_callbacks.trainer.readings import (
+from yolo_callbacks.trainer.introspection import (
     close_mosaic,
     description,
     learning_rates,
@@ -57,6 +36,28 @@ from yolo_callbacks.trainer.readings import (
     validation_arguments,
     warmup_epochs,
 )
+from yolo_callbacks.trainer.learning_rate import arm, base_schedule, lowest_group, take_out
+from yolo_callbacks.trainer.model.view import ModelView
+from yolo_callbacks.trainer.patches.files import (
+    NothingLeft,
+    checkpoint_path,
+    go_straight_to_the_end,
+    look_for_result,
+    protect_files,
+    steady_callbacks,
+    tell_of_exceptions,
+)
+from yolo_callbacks.trainer.patches.guarded_integrations import (
+    before_integrations,
+    guard_integrations,
+    integrations,
+    is_cancelled,
+    platform_model,
+    release_console,
+)
+from yolo_callbacks.trainer.patches.published_metrics import Loan
+from yolo_callbacks.trainer.patches.replaced_integrations import switch_off
+from yolo_callbacks.trainer.per_class import class_results, classes_of
 
 TRAINER = "trainer"
 """Source of what the trainer itself decided."""

@@ -1,0 +1,1 @@
+"""Pictures of a run: curves and heat maps."""

@@ -1,0 +1,114 @@
+"""`classes.csv`: a row for each class and epoch, appended epoch by epoch, read for a picture and after a crash."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from yolo_callbacks.core.classes import Classes, ClassResults
+from yolo_callbacks.support import storage
+from yolo_callbacks.support.best_effort import Disk
+
+EPOCH, CLASS = "epoch", "class"
+
+
+class ClassLog:
+    """Appends what was measured of each class. Nothing but what a failing disk has not taken is kept in memory.
+
+    Args:
+        path: The file.
+        classes: The classes of the run.
+        done: The last epoch that a resumed run has behind it, 0 for a fresh one. Rows of later epochs, which run
+            again, go when it begins, and so does an epoch that a crash has cut short.
+    """
+
+    def __init__(self, path: Path, classes: Classes, done: int) -> None:
+        self._path = path
+        self._done = done
+        self._header = _line([EPOCH, CLASS, classes.counted, *classes.metrics])
+        self._cells = [_line([name])[:-1] for name in classes.names]
+        self._metrics = classes.metrics
+        self._begun = False
+        self._waiting = ""
+        self._disk = Disk()
+
+    def begin(self) -> None:
+        """Put the file in the state that the run goes on from."""
+        self._attempt()
+
+    def add(self, epoch: int, results: ClassResults) -> None:
+        """Add an epoch. A disk that cannot be written to is told once, and the rows go out with a later epoch."""
+        self._waiting += self._rows(epoch, results)
+        self._attempt()
+
+    def _attempt(self) -> None:
+        self._disk.attempt(str(self._path), "its rows wait in memory", self._flush)
+
+    def _rows(self, epoch: int, results: ClassResults) -> str:
+        counts = map(str, results.counts) if results.counts else itertools.repeat("")
+        columns = [["" if value is None else repr(value) for value in results.values[name]] for name in self._metrics]
+        lines = zip(self._cells, counts, *columns)
+        return "".join(f"{epoch},{','.join(line)}\n" for line in lines)
+
+    def _flush(self) -> None:
+        if not self._begun:
+            self._begin()
+            self._begun = True
+        if not self._waiting:
+            return
+        start = "" if self._path.exists() else self._header  # somebody has removed it
+        storage.append_lines(self._path, start + self._waiting, sync=False)
+        self._waiting = ""
+
+    def _begin(self) -> None:
+        """Leave the whole epochs up to where the run is resumed, and nothing of an earlier run."""
+        kept: Iterable[str] = ()
+        if self._done and self._path.exists():
+            if next(read_lines(self._path), "") == self._header:
+                kept = self._kept()
+            else:  # of other classes, or of another task
+                storage.set_aside(self._path)
+        with storage.replacing(self._path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+            file.write(self._header)
+            file.writelines(kept)
+
+    def _kept(self) -> Iterator[str]:
+        rows: list[str] = []
+        for line in read_lines(self._path):
+            epoch = line.partition(",")[0]
+            if not epoch.isdecimal() or int(epoch) > self._done:
+                continue
+            if rows and not rows[0].startswith(f"{epoch},"):
+                rows = []
+            rows.append(line)
+            if len(rows) == len(self._cells):
+                yield from rows
+
+
+def read_lines(path: Path) -> Iterator[str]:
+    """Give the lines of a file that are whole: no name of a class has a line's end in it."""
+    with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
+        yield from (line for line in file if line.endswith("\n"))
+
+
+def read_rows(path: Path) -> Iterator[list[str]]:
+    """Give the rows of `classes.csv`, the names of the columns first."""
+    yield from csv.reader(read_lines(path))
+
+
+def last_epoch(path: Path) -> int:
+    """Return the epoch of the last whole row, 0 if there is none, without reading the rows before it."""
+    with open(path, "rb") as file:
+        file.seek(max(0, storage.size(path) - 4096))
+        lines = file.read().split(b"\n")[:-1]
+    cells = [line.partition(b",")[0] for line in lines]
+    return next((int(cell) for cell in reversed(cells) if cell.isdigit()), 0)
+
+
+def _line(cells: Sequence[object]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue()

@@ -1,0 +1,123 @@
+"""The journal: one line an epoch, the source of truth of a run. Appended with fsync, read back after any crash."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from yolo_callbacks.core.decision import Decision, decision_from_json
+from yolo_callbacks.core.entry import FORMAT, Entry, JournalContent
+from yolo_callbacks.core.record import EpochRecord, Plan, record_from_json, record_to_json
+from yolo_callbacks.support import storage
+from yolo_callbacks.support.best_effort import Disk
+from yolo_callbacks.support.log import LOGGER
+from yolo_callbacks.support.numbers import decode_number
+
+
+class Journal:
+    """Appends entries to `journal.jsonl`.
+
+    A disk that cannot be written to does not stop the training: the lines wait in memory and go out with the next one
+    that can be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._waiting = ""
+        self._disk = Disk()
+
+    def begin(self, content: JournalContent) -> None:
+        """Write the journal anew: the plan, and the entries of the epochs that are kept on a resume."""
+        self._try(lambda: storage.write_text(self.path, content.to_text()))
+
+    def announce(self, record: EpochRecord) -> None:
+        """Add an epoch whose checkpoint is about to be written: no checkpoint is ever ahead of the journal.
+
+        The line is not waited for: it has to survive this process, and the checkpoint is no safer.
+        """
+        line = json.dumps({"format": FORMAT, "pending": record_to_json(record)}, ensure_ascii=False) + "\n"
+        self._try(lambda: storage.append_lines(self.path, line, sync=False))
+
+    def append(self, entry: Entry, content: Callable[[], JournalContent]) -> None:
+        """Add an epoch, and wait until it is on disk.
+
+        Args:
+            entry: The epoch.
+            content: Returns the whole journal, should somebody have removed the file.
+        """
+        self._waiting += entry.to_line()
+        self._try(lambda: self._flush(content))
+
+    def _flush(self, content: Callable[[], JournalContent]) -> None:
+        if _has_header(self.path):
+            storage.append_lines(self.path, self._waiting)
+        else:
+            LOGGER.warning(f"{self.path} was not there and is written anew")
+            storage.write_text(self.path, content().to_text())
+        self._waiting = ""
+
+    def _try(self, write: Callable[[], None]) -> None:
+        self._disk.attempt(str(self.path), "its lines wait in memory", write)
+
+
+def _has_header(path: Path) -> bool:
+    """Return whether a journal is still there, with the first line that `begin` has written."""
+    try:
+        with open(path, "rb") as file:
+            return b'"plan"' in file.read(40)
+    except FileNotFoundError:
+        return False
+
+
+def read_journal(path: Path) -> JournalContent:
+    """Read a journal back.
+
+    A line that a crash cut short is left out. An epoch that stands there twice (it ran again after a resume) counts as
+    it was the last time.
+
+    Args:
+        path: A `journal.jsonl`.
+
+    Returns:
+        The plan, the decisions before the first epoch, the entries in order of their epochs, up to the first line
+        that cannot be read, and the epoch that a crash kept from being completed.
+
+    Raises:
+        ValueError: If a newer version wrote it.
+        OSError: If it cannot be read.
+    """
+    plan, entries = Plan(), dict[int, Entry]()
+    pending: EpochRecord | None = None
+    before: tuple[Decision, ...] = ()
+    # not splitlines: a metric's name may hold one of the other characters that it takes for the end of a line
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), start=1):
+        if not line:
+            continue
+        try:
+            data = json.loads(line)
+        except json.JSONDecodeError:
+            LOGGER.warning(f"{path}, line {number} is incomplete and everything from it on is left out")
+            break
+        if data.get("format", 0) > FORMAT:
+            raise ValueError(f"{path} has format {data['format']}, this version reads up to {FORMAT}: update it")
+        if "plan" in data:
+            plan = Plan(**data["plan"])
+            before = tuple(decision_from_json(item) for item in data.get("decisions", ()))
+            continue
+        if "pending" in data:
+            pending = record_from_json(data["pending"])
+            continue
+        entry = _entry(data)
+        entries[entry.record.epoch] = entry
+        pending = None
+    return JournalContent(plan, before, [entries[epoch] for epoch in sorted(entries)], pending)
+
+
+def _entry(data: Mapping[str, Any]) -> Entry:
+    return Entry(
+        record=record_from_json(data["record"]),
+        decisions=tuple(decision_from_json(item) for item in data.get("decisions", ())),
+        counters={name: decode_number(value) for name, value in data.get("counters", {}).items()},
+    )

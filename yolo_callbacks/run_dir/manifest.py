@@ -1,0 +1,94 @@
+"""`run.json`: what ran, with which arguments and versions, what was decided, why it ended, what was kept."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from yolo_callbacks.support import storage
+from yolo_callbacks.support.background import Background
+from yolo_callbacks.support.secrets import without_secrets
+
+FORMAT = 1
+
+
+class Manifest:
+    """Holds the content of `run.json` and writes it, off the training thread, whenever it changes.
+
+    Args:
+        path: Where it is.
+        worker: Does the writing.
+        resumed: Whether the run goes on, and with it the file.
+    """
+
+    def __init__(self, path: Path, worker: Background, *, resumed: bool = False) -> None:
+        self.path = path
+        self._worker = worker
+        self._lock, self._writing = threading.Lock(), threading.Lock()
+        self._data: dict[str, Any] = {
+            "id": uuid.uuid4().hex,
+            "started": now(),
+            **(read_manifest(path) if resumed else {}),
+            "format": FORMAT,
+            "status": "running",
+            "stop": None,
+            "error": None,
+            "decisions": [],
+        }
+
+    def update(self, **fields: Any) -> None:
+        """Set fields and write the file, with secrets taken out. What is given must not be changed afterwards."""
+        with self._lock:
+            self._data.update(fields, updated=now())
+        self._worker.submit("run.json", self._write)
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What the file says, or would say on a disk that works."""
+        with self._lock:
+            data = dict(self._data)
+        cleaned: dict[str, Any] = without_secrets(data)
+        return cleaned
+
+    @property
+    def run_id(self) -> str:
+        """A name that no other run has, and that a resumed run keeps."""
+        return str(self._data["id"])
+
+    def remember(self, name: str, note: Mapping[str, Any]) -> None:
+        """Add a note and have it on disk when this returns."""
+        with self._lock:
+            self._data.update(notes={**self._data.get("notes", {}), name: dict(note)}, updated=now())
+        self._write()
+
+    def note(self, name: str) -> dict[str, Any]:
+        """Return the note of this name, empty if there is none."""
+        return dict(self._data.get("notes", {}).get(name, {}))
+
+    def _write(self) -> None:
+        with self._writing:  # several threads come by here, and what is newer has to be written later
+            storage.write_json(self.path, self.content)
+
+
+def manifest_of(run: Path) -> dict[str, Any]:
+    """Return the content of the `run.json` of a run directory, or an empty dict if there is none that can be read."""
+    return read_manifest(run / "callbacks" / "run.json")
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Return the content of a `run.json`, or an empty dict if there is none that can be read."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def now() -> str:
+    """Return the time as ISO 8601 with its offset, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

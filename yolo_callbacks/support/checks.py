@@ -1,0 +1,151 @@
+"""Checks of arguments: a failure is one sentence that names the bad value, the allowed ones and the nearest match."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from yolo_callbacks.support.numbers import plain
+
+
+class SettingError(ValueError):
+    """A callback asks for what this run does not have, found before its first epoch; the message is for people."""
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """Return `" (did you mean 'x'?)"` for the closest allowed name, or an empty string when nothing is close.
+
+    Example:
+        >>> nearest("patiense", ["patience", "monitor"])
+        " (did you mean 'patience'?)"
+    """
+    by_lower = {option.lower(): option for option in allowed}
+    matches = get_close_matches(str(name).lower(), list(by_lower), n=1, cutoff=0.6)
+    return f" (did you mean '{by_lower[matches[0]]}'?)" if matches else ""
+
+
+def check_choice(name: str, value: object, allowed: Iterable[str]) -> str:
+    """Return `value` if it is one of `allowed`.
+
+    Raises:
+        ValueError: If it is not.
+    """
+    options = list(allowed)
+    if not isinstance(value, str) or value not in options:
+        listed = ", ".join(repr(option) for option in options)
+        raise ValueError(f"{name}={value!r} is not one of {listed}{nearest(str(value), options)}")
+    return value
+
+
+def check_bool(name: str, value: object) -> bool:
+    """Return `value` if it is a bool.
+
+    Raises:
+        TypeError: If it is not.
+    """
+    flag = plain(value)
+    if not isinstance(flag, bool):
+        raise TypeError(f"{name}={value!r} must be True or False, not {_type_name(value)}")
+    return flag
+
+
+def check_verbose(value: object) -> int:
+    """Return `verbose` as 0 or more; False and True are 0 and 1, as everywhere in Keras.
+
+    Raises:
+        TypeError: If it is not a whole number.
+        ValueError: If it is negative.
+    """
+    value = plain(value)
+    return check_int("verbose", int(value) if isinstance(value, bool) else value, minimum=0)
+
+
+def check_int(name: str, value: object, *, minimum: int) -> int:
+    """Return `value` if it is a whole number of at least `minimum`.
+
+    Raises:
+        TypeError: If it is not an int.
+        ValueError: If it is below the minimum.
+    """
+    number = plain(value)
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise TypeError(f"{name}={value!r} must be a whole number >= {minimum}, not {_type_name(value)}")
+    if number < minimum:
+        raise ValueError(f"{name}={value!r} must be >= {minimum}")
+    return number
+
+
+def check_number(
+    name: str,
+    value: object,
+    *,
+    minimum: float = -math.inf,
+    maximum: float = math.inf,
+    exclusive: bool = False,
+) -> float:
+    """Return `value` as a float if it is a finite number between the bounds.
+
+    Args:
+        name: What to call it in the message.
+        value: The value to check.
+        minimum: The least allowed value.
+        maximum: The greatest allowed value.
+        exclusive: If True, the bounds themselves are not allowed.
+
+    Raises:
+        TypeError: If it is not a number.
+        ValueError: If it is not finite or out of bounds.
+    """
+    allowed = _bounds(minimum, maximum, exclusive)
+    number = plain(value)
+    if isinstance(number, bool) or not isinstance(number, (int, float)):
+        raise TypeError(f"{name}={value!r} must be a number{allowed}, not {_type_name(value)}")
+    inside = minimum < number < maximum if exclusive else minimum <= number <= maximum
+    if not math.isfinite(number) or not inside:
+        raise ValueError(f"{name}={value!r} must be a finite number{allowed}")
+    return float(number)
+
+
+def as_number(what: str, value: object) -> int | float:
+    """Return what a callback says of an epoch as Python's own number; it may be NaN or infinite.
+
+    Args:
+        what: Who says it, and under which name.
+        value: What is said.
+
+    Raises:
+        TypeError: If it is not a number.
+    """
+    number = plain(value)
+    if isinstance(number, (int, float)):
+        return number
+    try:
+        return float(number)
+    except (TypeError, ValueError, RuntimeError):
+        raise TypeError(f"{what} is {value!r}, it must be a number, not {_type_name(value)}") from None
+
+
+def check_file_name(name: str, value: object, *, suffix: str) -> str:
+    """Return `value` if it is a bare file name (no folder) that ends in `suffix`.
+
+    Raises:
+        TypeError: If it is not a string.
+        ValueError: If it names a folder or has another suffix.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name}={value!r} must be a file name such as 'name{suffix}', not {_type_name(value)}")
+    if not value.endswith(suffix) or value == suffix or any(c in value for c in "/\\\0"):
+        raise ValueError(f"{name}={value!r} must be a bare file name that ends in '{suffix}'")
+    return value
+
+
+def _bounds(minimum: float, maximum: float, exclusive: bool) -> str:
+    below, above = ("> ", "< ") if exclusive else (">= ", "<= ")
+    parts = [below + f"{minimum:g}"] if minimum > -math.inf else []
+    parts += [above + f"{maximum:g}"] if maximum < math.inf else []
+    return " " + " and ".join(parts) if parts else ""
+
+
+def _type_name(value: object) -> str:
+    return "None" if value is None else type(value).__name__

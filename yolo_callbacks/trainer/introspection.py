@@ -1,0 +1,140 @@
+"""What a trainer measured and how it is set: the reading half of the facade. Used by `run.py` alone."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from yolo_callbacks._version import __version__
+from yolo_callbacks.core.record import MIXING, warm_up
+
+# What these losses are called, for the tasks whose criterion does not tell before its first batch.
+_LOSSES_BY_TASK = {"classify": ("loss",), "semantic": ("ce_loss", "dice_loss", "aux_loss")}
+
+_JUDGED_BY = ("split", "single_cls", "classes", "conf", "iou", "max_det", "agnostic_nms", "overlap_mask")
+
+
+def learning_rates(trainer: Any) -> dict[str, float]:
+    """Return the learning rate of each parameter group, under the trainer's own names."""
+    return {f"lr/pg{i}": group["lr"] for i, group in enumerate(trainer.optimizer.param_groups)}
+
+
+def warmup_epochs(trainer: Any) -> float:
+    """Return how many epochs the learning rate is warmed up."""
+    return warm_up(trainer.args.warmup_epochs or 0, trainer.epochs)
+
+
+def close_mosaic(trainer: Any) -> int:
+    """Return how many epochs at the end go without the augmentations that mix pictures, 0 if that changes nothing."""
+    args = trainer.args
+    mixes = any(vars(args).get(name) for name in MIXING)
+    return int(args.close_mosaic or 0) if mixes and hasattr(trainer.train_loader.dataset, "close_mosaic") else 0
+
+
+def metric_names(trainer: Any) -> tuple[str, ...]:
+    """Return what a validation measures. A depth validator has the metrics of boxes until it first validates."""
+    if trainer.args.task == "depth":
+        from ultralytics.utils.metrics import DepthMetrics
+
+        return tuple(DepthMetrics().keys)
+    return tuple(trainer.metrics or ())
+
+
+def validates_in_its_own_way(trainer: Any) -> bool:
+    """Return whether somebody has overridden the validation, its validator or its metrics."""
+    parts = (trainer.validate, type(trainer.validator), type(getattr(trainer.validator, "metrics", None)))
+    modules = (str(getattr(part, "__module__", "")) for part in parts)
+    return any(module.partition(".")[0] not in ("ultralytics", "builtins") for module in modules)
+
+
+def loss_names(trainer: Any) -> tuple[str, ...]:
+    """Return what the losses are called, none if that is not known before the first batch."""
+    if trainer.loss_names:
+        return tuple(trainer.loss_names)
+    from ultralytics.utils.torch_utils import unwrap_model
+
+    try:
+        criterion = unwrap_model(trainer.model).init_criterion()
+    except Exception:  # a user's model may have none, or one that cannot be built yet: the first batch will tell
+        return ()
+    names = getattr(criterion, "loss_names", None) or getattr(getattr(criterion, "one2many", None), "loss_names", None)
+    return tuple(names or _LOSSES_BY_TASK.get(trainer.args.task, ()))
+
+
+def measures(trainer: Any, train_seconds: float | None, now: float | None = None) -> dict[str, float]:
+    """Return duration, speed and memory of the epoch that has just ended.
+
+    Args:
+        trainer: The trainer.
+        train_seconds: Duration of the epoch's batches; None where it was not seen.
+        now: The time, as long as the trainer does not know how long the epoch took.
+    """
+    import psutil
+
+    measured = {"seconds": float(trainer.epoch_time if now is None else now - trainer.epoch_time_start)}
+    if train_seconds:
+        measured["images_per_second"] = len(trainer.train_loader.dataset) / train_seconds
+    measured["rss_gb"] = psutil.Process().memory_info().rss / 2**30
+    if trainer.device.type != "cpu":
+        measured["gpu_gb"] = float(trainer._get_memory())
+    return measured
+
+
+def measure_names(trainer: Any) -> tuple[str, ...]:
+    """Return the names of what `measures` gives."""
+    return ("seconds", "images_per_second", "rss_gb", *(["gpu_gb"] if trainer.device.type != "cpu" else []))
+
+
+def description(trainer: Any) -> dict[str, Any]:
+    """Return what a reader of `run.json` wants to know of the run: versions, task, device, arguments."""
+    import torch
+    import ultralytics
+
+    args = vars(trainer.args)
+    return {
+        "task": args.get("task"),
+        "model": str(args.get("model")),
+        "data": str(args.get("data")),
+        "device": str(trainer.device),
+        "processes": max(1, int(trainer.world_size or 0)),
+        "versions": {
+            "python": platform.python_version(),
+            "yolo_callbacks": __version__,
+            **{package.__name__: package.__version__ for package in (ultralytics, torch)},
+        },
+        "args": {key: _plain(value) for key, value in args.items()},
+    }
+
+
+def validation_arguments(trainer: Any) -> dict[str, Any]:
+    """Return the arguments of `YOLO.val` with which a checkpoint is judged as the run judges it."""
+    args = vars(trainer.args)
+    data = Path(str(args["data"]))
+    chosen = {key: args.get(key) for key in _JUDGED_BY}
+    return {
+        "data": str(data.resolve()) if data.exists() else str(args["data"]),
+        "imgsz": args["imgsz"],
+        **{key: value for key, value in chosen.items() if value is not None},
+    }
+
+
+def numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    """Keep what is a number: other callbacks may put anything into the trainer's dicts."""
+    numbers = {}
+    for key, value in values.items():
+        try:
+            numbers[str(key)] = float(value)
+        except (TypeError, ValueError, OverflowError, RuntimeError):
+            continue
+    return numbers
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can hold it."""
+    if isinstance(value, (str, int, float, bool)) or value is None:
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return str(value)

@@ -1,0 +1,1 @@
+"""What is looked at in a model: layers, gradients, activations, predictions."""

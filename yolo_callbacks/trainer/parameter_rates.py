@@ -1,0 +1,68 @@
+"""Rates for some parameters alone, at a factor of their group's rate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+
+class ParameterRates:
+    """Lets some parameters learn at their group's rate times a factor of their own.
+
+    Groups of their own that last would be in every checkpoint, and Ultralytics could not resume from it, as it builds
+    the groups that it knows. So the groups are split for the length of a step: before it, after the trainer has set
+    its rates, and whatever these are. Optimizers keep their state by parameter and not by group, so that each
+    parameter learns exactly as in a group with its rate.
+    """
+
+    def __init__(self) -> None:
+        self._factors: dict[Any, float] = {}
+        self._optimizer: Any = None
+        self._hooks: list[Any] = []
+        self._whole: Any = None
+
+    def set(self, optimizer: Any, factors: Mapping[Any, float]) -> None:
+        """Put factors in force from the next step on; those that were in force before are not any more.
+
+        Args:
+            optimizer: The trainer's optimizer.
+            factors: Factor by parameter; without any, nothing is left on the optimizer.
+        """
+        self.join()
+        self._factors = dict(factors)
+        if self._hooks and (optimizer is not self._optimizer or not factors):
+            while self._hooks:
+                self._hooks.pop().remove()
+        if factors and not self._hooks:
+            self._hooks = [
+                optimizer.register_step_pre_hook(lambda *_: self._split()),
+                optimizer.register_step_post_hook(lambda *_: self.join()),
+            ]
+        self._optimizer = optimizer
+
+    def join(self) -> None:
+        """Put the whole groups back, also where a step has not come to its end."""
+        if self._whole is not None:
+            self._optimizer.param_groups, self._whole = self._whole, None
+
+    def _split(self) -> None:
+        self.join()
+        self._whole = self._optimizer.param_groups
+        self._optimizer.param_groups = [part for group in self._whole for part in self._parts(group)]
+
+    def _parts(self, group: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield a group for each factor; one that nothing asks for stays as it is."""
+        by_factor: dict[float, list[Any]] = {}
+        for parameter in group["params"]:
+            by_factor.setdefault(self._factors.get(parameter, 1.0), []).append(parameter)
+        for factor, parameters in by_factor.items():
+            whole = factor == 1.0 and len(by_factor) == 1
+            yield group if whole else {**group, "params": parameters, "lr": group["lr"] * factor}
+        if not by_factor:
+            yield group
+
+
+def forget(optimizer: Any, parameters: Iterable[Any]) -> None:
+    """Drop what the optimizer remembers of parameters: their momentum begins anew with their next gradient."""
+    for parameter in parameters:
+        optimizer.state.pop(parameter, None)

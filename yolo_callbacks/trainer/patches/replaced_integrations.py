@@ -1,0 +1,50 @@
+"""Ultralytics' own integrations with other tools, where a callback does the same work. Used by `run.py` alone."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from yolo_callbacks.support import storage
+
+_PACKAGE = "ultralytics.utils.callbacks"
+_ONLY_A_HEADER = 256  # bytes; an event file without a single event has 88
+
+
+def switch_off(trainer: Any, name: str) -> bool:
+    """Take an integration out of this run, and undo what it may have begun.
+
+    Args:
+        trainer: The trainer.
+        name: The integration's module in `ultralytics.utils.callbacks`, such as `"tensorboard"`.
+
+    Returns:
+        Whether it was on.
+    """
+    module, was_on = f"{_PACKAGE}.{name}", False
+    for functions in trainer.callbacks.values():
+        for place, function in enumerate(functions[:]):
+            if getattr(function, "__module__", None) == module:
+                # not removed: Ultralytics may be going through this very list, and would skip the next one
+                functions[place], was_on = _nothing, True
+    if was_on and name == "tensorboard":
+        _close_tensorboard(sys.modules[module], Path(trainer.save_dir))
+    return was_on
+
+
+def _nothing(_: Any) -> None:
+    """Stand where a function was."""
+
+
+def _close_tensorboard(module: Any, folder: Path) -> None:
+    """Close the event file that Ultralytics has opened in this run, and remove it if nothing is in it."""
+    writer = getattr(module, "WRITER", None)
+    if writer is None or Path(writer.log_dir) != folder:  # before 8.4.177 the one of the last run is still there
+        return
+    writer.close()
+    module.WRITER = None
+    for path in folder.glob(f"events.out.tfevents.*.{os.getpid()}.*"):
+        if storage.size(path) <= _ONLY_A_HEADER:
+            storage.remove(path)
