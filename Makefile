@@ -79,6 +79,7 @@ test-gpu: install
 
 soak: install
 	$(BIN)/python -m tests.soak $(SOAK) --kills 50 --moments
+	YOLO_CB_LONG_RUN=10000 $(BIN)/python -m pytest tests/test_long_runs.py
 
 survival: install
 	$(BIN)/python -m benchmarks.survival

@@ -115,7 +115,8 @@ def shapes(tmp_path_factory) -> Path:
     """The data set YAML of four and four generated pictures of 64 pixels: what most trainings here train on."""
     from yolo_callbacks.datasets import build_shapes
 
-    return build_shapes(tmp_path_factory.mktemp("data") / "shapes", "detect", train=4, val=4, size=64) / "data.yaml"
+    root = build_shapes(tmp_path_factory.mktemp("data") / "shapes", "detect", train=4, val=4, size=64)
+    return (root / "data.yaml").rename(root / "shapes.yaml")  # several data sets in one training are told apart by it
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,9 @@ from tests.distributed.freezing import frozen_at_first
 
 @pytest.fixture(scope="module")
 def launch(start):
-    launch = start(frozen_at_first, {"name": "run", "epochs": 4, "optimizer": "AdamW", "warmup_epochs": 0}).wait()
+    launch = start(
+        frozen_at_first, {"name": "run", "epochs": 4, "optimizer": "AdamW", "warmup_epochs": 0}, model="yolo26n.yaml"
+    ).wait()
     assert launch.returncode == 0, launch.output
     return launch
 

@@ -12,7 +12,7 @@ EPOCHS = 2
 
 @pytest.fixture(scope="module")
 def launch(start):
-    launch = start(watched, {"name": "run", "epochs": EPOCHS}).wait()
+    launch = start(watched, {"name": "run", "epochs": EPOCHS}, model="yolo26n.yaml").wait()
     assert launch.returncode == 0, launch.output
     return launch
 

@@ -58,6 +58,11 @@ def watch(model, epochs):
     model.add_callback("on_train_epoch_end", lambda t: epochs.append(look(t)))
 
 
+@pytest.fixture
+def architecture():
+    return "yolo26n.yaml"
+
+
 @pytest.fixture(scope="module")
 def run(shapes, tmp_path_factory):
     """Return a function that trains and gives (attachment, epochs, folder)."""

@@ -67,7 +67,9 @@ def story(shapes, tmp_path_factory):
                 ycb.PlotLogger(),
                 ycb.EarlyStopping(patience=50),
                 ycb.RemoteMonitor(url, {"X-Token": SECRETS["header"]}),
-                ycb.Notify(f"form://127.0.0.1:{form.port}/{SECRETS['topic']}", min_interval_minutes=0),
+                ycb.Notify(
+                    f"form://127.0.0.1:{form.port}/{SECRETS['topic']}", min_interval_minutes=0, monitor="train_loss"
+                ),
             ]
 
         def dead():
