@@ -9,7 +9,7 @@ import pytest
 
 from tests.soak import MOMENTS
 
-SEED, KILLS = 3, 5
+SEED, KILLS = 3, 2
 
 
 @pytest.fixture(scope="module")
