@@ -24,7 +24,7 @@ help:
 	@echo "make test-oldest   the tests that lean on the trainer, with the oldest Ultralytics that is supported"
 	@echo "make test-gpu   what only an NVIDIA GPU can show, and what the callbacks cost on it"
 	@echo "make soak    kill 50 trainings at random and at the worst moments, resume them, and compare"
-	@echo "make lint    set up, then ruff and mypy --strict"
+	@echo "make lint    set up, then ruff, mypy --strict, the import contracts, and the schemas of .github"
 	@echo "make format  set up, then let ruff format the code"
 	@echo "make bench   set up, then measure what the callbacks cost"
 	@echo "make survival   what survives what, against plain Ultralytics and a callback written by hand"
@@ -88,6 +88,10 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/wish.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 
 format: install
 	$(BIN)/ruff check --fix .
