@@ -4,7 +4,6 @@ import logging
 import threading
 import time
 from email import message_from_bytes
-from pathlib import Path
 
 import cloudpickle
 import pytest
@@ -79,9 +78,9 @@ def test_a_run_in_messages():
         ]
 
 
-def test_names_and_errors_mention_nobody():
+def test_names_and_errors_mention_nobody(tmp_path):
     with Receiver() as server:
-        folder = Path("runs/@here/<!channel> run")
+        folder = tmp_path / "@here" / "<!channel> run"
         session = SessionStub(Notify(as_json(server), ["failure"], title="<@42> {project}/{name}"), folder=folder)
         session.begin()
         session.epoch(0.5)
