@@ -60,7 +60,7 @@ quick: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile $(QUICK_TESTS)
 
 test-coco8: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m coco8
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "coco8 and not gpu"
 
 $(OLDEST_VENV)/.ready: $(READY)
 	$(PYTHON) -m venv $(OLDEST_VENV)

@@ -36,23 +36,19 @@ ultralytics.settings.update({"mlflow": False})  # on by default once it is insta
 COCO8_VARIABLE = "YOLO_CB_COCO8"
 
 
-def _find_coco8() -> tuple[Path, str]:
-    """Return the folder of coco8, and where it comes from."""
+def _find_coco8() -> Path:
+    """Return the folder of coco8: the one that is named, else what Ultralytics downloads, else the stand-in."""
     named = os.environ.get(COCO8_VARIABLE)
     if named:
-        return Path(named), f"the real one, named by ${COCO8_VARIABLE}"
+        return Path(named)
     from yolo_callbacks.cli.sources import find_data
 
     file, facts, _ = find_data("coco8.yaml", "detect", standin=True)
-    if facts:
-        return Path(file).parent, "a generated stand-in (offline)"
-    return _PRIVATE / "datasets" / "coco8", "the real one, downloaded by Ultralytics"
+    return Path(file).parent if facts else _PRIVATE / "datasets" / "coco8"
 
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "coco8: trains on coco8, the real one or its stand-in")
-    folder, source = _find_coco8()
-    config.coco8_folder, config.coco8_source = folder, source
 
 
 def pytest_collection_modifyitems(items):
@@ -70,8 +66,9 @@ def pytest_collection_finish():
     gc.freeze()  # Ultralytics collects garbage in every training, and nothing that is here by now ever is some
 
 
-def pytest_report_header(config):
-    return f"coco8: {config.coco8_source}"
+def pytest_report_header():
+    named = os.environ.get(COCO8_VARIABLE)
+    return f"coco8: {named or 'downloaded by Ultralytics, or a generated stand-in where that fails'}"
 
 
 def pytest_unconfigure(config):
@@ -120,11 +117,11 @@ def shapes(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def coco8(request, tmp_path_factory) -> Path:
+def coco8(tmp_path_factory) -> Path:
     """The data set YAML of a private copy of coco8: Ultralytics writes caches beside the labels."""
 
     folder = tmp_path_factory.mktemp("data") / "coco8"
-    shutil.copytree(request.config.coco8_folder, folder, ignore=shutil.ignore_patterns("*.cache"))
+    shutil.copytree(_find_coco8(), folder, ignore=shutil.ignore_patterns("*.cache"))
     original = Path(ultralytics.__file__).parent / "cfg" / "datasets" / "coco8.yaml"
     data = yaml.safe_load(original.read_text(encoding="utf-8"))
     data.pop("download")

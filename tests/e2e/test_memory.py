@@ -7,7 +7,7 @@ import pytest
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY
+from tests.helpers import TINY, TINY_MODEL
 
 
 class Keeper(ycb.Callback):
@@ -61,16 +61,16 @@ def fail(trainer):
     raise RuntimeError("mine")
 
 
-def test_kept_attachments_hold_no_trainer(coco8, tmp_path):
+def test_kept_attachments_hold_no_trainer(shapes, tmp_path):
     kept, alive = [], {}
 
     def train(name, callbacks, on_train_epoch_end=None, **arguments):
-        model = YOLO("yolo26n.yaml", verbose=False)
+        model = YOLO(TINY_MODEL, verbose=False)
         kept.append((ycb.attach(model, callbacks), callbacks))
         if on_train_epoch_end is not None:
             model.add_callback("on_train_epoch_end", on_train_epoch_end)
         try:
-            model.train(**TINY, data=str(coco8), project=str(tmp_path), name=name, **arguments)
+            model.train(**TINY, data=str(shapes), project=str(tmp_path), name=name, **arguments)
         finally:
             alive[f"{name}: trainer"] = weakref.ref(model.trainer)
             for part in ("model", "ema", "optimizer", "scheduler", "validator", "train_loader"):

@@ -32,7 +32,7 @@ def device():
 
 
 @pytest.fixture(scope="session")
-def train(device, coco8, tmp_path_factory):
+def train(device, shapes, tmp_path_factory):
     """Return a function that trains with AMP, whatever is attached, and gives (model, attachment or None)."""
 
     def run(callbacks=None, *functions, model=None, **arguments):
@@ -52,7 +52,7 @@ def train(device, coco8, tmp_path_factory):
             "amp": True,
         }
         if not arguments.get("resume"):
-            settings |= {"data": str(coco8), "project": str(tmp_path_factory.mktemp("gpu"))}
+            settings |= {"data": str(shapes), "project": str(tmp_path_factory.mktemp("gpu"))}
         model.train(**{**settings, **arguments})
         return model, attachment
 

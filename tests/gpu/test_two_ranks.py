@@ -19,10 +19,10 @@ CARDS = ["one card", "two cards"][: max(1, torch.cuda.device_count())]
 
 
 @pytest.fixture(scope="module", params=CARDS)
-def launch(request, device, coco8, tmp_path_factory):
+def launch(request, device, shapes, tmp_path_factory):
     folder, one = tmp_path_factory.mktemp("launch"), request.param == "one card"
     facts = {"trainer": OneCardTrainer if one else DetectionTrainer}
-    training = {**ARGUMENTS, "data": str(coco8), "project": str(folder), "name": "run", "amp": True}
+    training = {**ARGUMENTS, "data": str(shapes), "project": str(folder), "name": "run", "amp": True}
     training |= {"device": device if one else [0, 1]}
     launch = Launch(folder, functools.partial(undisturbed, folder), [training], **facts)
     try:
