@@ -1,4 +1,4 @@
-"""The callbacks of a Keras script, as they are written there."""
+"""The callbacks of a Keras script, unchanged."""
 
 import datetime
 
@@ -9,7 +9,7 @@ from yolo_callbacks.datasets import SHAPES, SHAPES_ARGUMENTS
 
 
 def main(data=str(SHAPES["detect"]), **arguments):
-    """Train; only `model.fit(..., callbacks=...)` has become `attach` and `model.train`."""
+    """Train; only `model.fit(..., callbacks=...)` becomes `attach` and `model.train`."""
     log_dir = "logs/fit/" + datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     callbacks = [
         EarlyStopping(monitor="val_loss", patience=5, verbose=1, restore_best_weights=True),

@@ -1,4 +1,4 @@
-"""A callback of your own: a decision as a pure function of the history, and an effect after each epoch."""
+"""Callbacks of your own: a decision, as a pure function of the history, and an effect after each epoch."""
 
 from ultralytics import YOLO
 
@@ -7,7 +7,7 @@ from yolo_callbacks.datasets import SHAPES, SHAPES_ARGUMENTS
 
 
 class StopWhenGoodEnough(ycb.Callback):
-    """Stop when recall and mAP50 have both been good for some epochs in a row."""
+    """Stop once recall and mAP50 have both been good for several epochs in a row."""
 
     priority = ycb.Priority.DECIDE
 
@@ -16,7 +16,7 @@ class StopWhenGoodEnough(ycb.Callback):
         self.epochs = epochs
 
     def decide(self, history):
-        """Look at the last epochs only; a resumed run decides the same, because nothing is remembered elsewhere."""
+        """Decide from the history alone; nothing is stored elsewhere, so a resumed run decides the same."""
         last = history[-self.epochs :]
         good = [
             record.validated
@@ -31,7 +31,7 @@ class StopWhenGoodEnough(ycb.Callback):
 
 
 class PrintProgress(ycb.Callback):
-    """Print one line an epoch. An error in it would be logged once, and the training would go on."""
+    """Print one line per epoch. An error in it would be logged once, and training would continue."""
 
     def act(self, session):
         """Print the newest epoch."""

@@ -1,4 +1,4 @@
-"""Stop on, and keep the best by, a metric of your own: F2, which weighs recall above precision."""
+"""Stop on a metric of your own, and keep the best by it: F2, which weighs recall above precision."""
 
 from ultralytics import YOLO
 
@@ -7,13 +7,13 @@ from yolo_callbacks.datasets import SHAPES, SHAPES_ARGUMENTS
 
 
 def f2(metrics):
-    """Return F2 of an epoch; short names of metrics work as keys."""
+    """Return the F2 of an epoch; short metric names work as keys."""
     precision, recall = metrics["precision"], metrics["recall"]
     return 5 * precision * recall / (4 * precision + recall + 1e-9)
 
 
 def main(data=str(SHAPES["detect"]), **arguments):
-    """Train until F2 has not improved for 20 epochs; the model is left with the weights of its best F2."""
+    """Train until F2 has not improved for 20 epochs; the model ends with the weights of the best F2."""
     model = YOLO("yolo26n.yaml")
     run = ycb.attach(
         model,

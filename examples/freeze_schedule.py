@@ -1,4 +1,4 @@
-"""Fine-tuning in two steps: the head learns first, then the backbone with it, slowly at the beginning."""
+"""Fine-tuning in two steps: the head learns first, then the backbone too, at first slowly."""
 
 from ultralytics import YOLO
 
@@ -7,12 +7,12 @@ from yolo_callbacks.datasets import SHAPES, SHAPES_ARGUMENTS
 
 
 def main(data=str(SHAPES["detect"]), **arguments):
-    """Train, and print which part of the learning rate the layers had in each epoch; 0 while they were frozen."""
-    model = YOLO("yolo26n.yaml")  # "yolo26n.pt" where there is a network: frozen layers should know something
+    """Train, and print the factor on the learning rate of the layers in each epoch, 0 while they were frozen."""
+    model = YOLO("yolo26n.yaml")  # with a network, "yolo26n.pt": freeze only layers that have learned something
     run = ycb.attach(
         model,
         [
-            # a layer is frozen while any of these wants it frozen: the deeper half of the backbone learns first
+            # a layer is frozen while any callback freezes it: the deeper half of the backbone learns first
             ycb.FreezeBackbone(0.1, lr_factor=0.1, lr_ramp_epochs=5),
             ycb.FreezeBackbone(0.2, layers=6),
             ycb.CSVLogger(),

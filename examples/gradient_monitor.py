@@ -1,4 +1,4 @@
-"""What callbacks cannot see: gradients before they are clipped, activations, and a look of your own at both."""
+"""What no event can see: gradients before clipping, activations, and a measurement of your own."""
 
 from ultralytics import YOLO
 
@@ -7,17 +7,17 @@ from yolo_callbacks.datasets import SHAPES, SHAPES_ARGUMENTS
 
 
 class LargestGradient(ycb.Callback):
-    """Measure the largest single gradient of the first layer, by the same means as GradientMonitor."""
+    """Measure the largest single gradient of the first layer, the same way as GradientMonitor."""
 
     priority = ycb.Priority.MEASURE
 
     def setup(self, session):
-        """Begin to look; the run ends it at the latest, also after an exception."""
+        """Start watching; the run stops it when it ends, also after an exception."""
         self.largest = []
         session.run.model.watch_gradients("LargestGradient", self.look, every_n_steps=10, begin=self.largest.clear)
 
     def look(self, step):
-        """Keep a number on its device: to wait for it here would hold up training."""
+        """Keep the number on its device: fetching it here would hold up training."""
         self.largest.append((step.gradients["model.0.conv.weight"] / step.scale).abs().max())
 
     def measures(self, session):
@@ -25,12 +25,12 @@ class LargestGradient(ycb.Callback):
         return ("gradients/largest",)
 
     def measure(self, session):
-        """Return the number for the epoch that has just ended."""
+        """Return the number of the epoch that has just ended."""
         return {"gradients/largest": max(map(float, self.largest))} if self.largest else {}
 
 
 def main(data=str(SHAPES["detect"]), **arguments):
-    """Train, stop should gradients explode, and print what was measured."""
+    """Train, stop if gradients explode, and print what was measured."""
     model = YOLO("yolo26n.yaml")
     run = ycb.attach(
         model,

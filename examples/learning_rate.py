@@ -1,4 +1,4 @@
-"""Two controllers over the trainer's own schedule: a step of your own, and a reduction on a plateau."""
+"""Two controllers on top of the trainer's own schedule: a step of your own, and a reduction on a plateau."""
 
 from ultralytics import YOLO
 
@@ -7,12 +7,12 @@ from yolo_callbacks.datasets import SHAPES, SHAPES_ARGUMENTS
 
 
 def half_from_epoch_10(epoch, lr):
-    """Return the rate for an epoch, counted from 0; what is changed once stays changed."""
+    """Return the rate for an epoch, counted from 0; a change made once stays."""
     return lr * 0.5 if epoch == 10 else lr
 
 
 def main(data=str(SHAPES["detect"]), **arguments):
-    """Train, and print the learning rate of each epoch with what it was multiplied with."""
+    """Train, and print the learning rate and its factor for each epoch."""
     model = YOLO("yolo26n.yaml")
     run = ycb.attach(
         model,

@@ -1,4 +1,4 @@
-"""A training as a run at MLflow: parameters, curves, the best checkpoint. `mlflow ui` in the same folder shows it."""
+"""A training as an MLflow run: parameters, curves, the best checkpoint. `mlflow ui` in the same folder shows it."""
 
 from ultralytics import YOLO
 
@@ -7,7 +7,7 @@ from yolo_callbacks.datasets import SHAPES, SHAPES_ARGUMENTS
 
 
 def main(data=str(SHAPES["detect"]), **arguments):
-    """Train, and tell which run it is; MLFLOW_TRACKING_URI names a server, without it there is a local store."""
+    """Train, and print the run's id. MLFLOW_TRACKING_URI names a server; without it, the store is local."""
     model = YOLO("yolo26n.yaml")
     tracker = ycb.MLflow("shapes", tags={"purpose": "example"})
     run = ycb.attach(model, [ycb.EarlyStopping(patience=20), ycb.ModelCheckpoint(), tracker])

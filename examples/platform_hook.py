@@ -1,7 +1,7 @@
-"""Numbers of your own on the Ultralytics Platform, and on W&B, MLflow, TensorBoard: wherever Ultralytics reports to.
+"""Your own numbers on the Ultralytics Platform, and on W&B, MLflow, TensorBoard: wherever Ultralytics reports.
 
-With a key of https://platform.ultralytics.com: `ULTRALYTICS_API_KEY=... python examples/platform_hook.py`. Without one
-it trains all the same.
+With a key from https://platform.ultralytics.com: `ULTRALYTICS_API_KEY=... python examples/platform_hook.py`. Without a
+key it trains all the same.
 """
 
 from ultralytics import YOLO
@@ -11,18 +11,18 @@ from yolo_callbacks.datasets import SHAPES, SHAPES_ARGUMENTS
 
 
 def f2(numbers):
-    """Return F2 of an epoch; short names of metrics work as keys."""
+    """Return the F2 of an epoch; short metric names work as keys."""
     precision, recall = numbers["precision"], numbers["recall"]
     return 5 * precision * recall / (4 * precision + recall + 1e-9)
 
 
 def overfitting(numbers):
-    """Return how much larger the loss is on data that the model has not seen."""
+    """Return how much larger the loss is on unseen data."""
     return numbers["val_loss"] / numbers["train_loss"]
 
 
 def main(data=str(SHAPES["detect"]), **arguments):
-    """Train, with five numbers of ours beside Ultralytics' own; a cancel from the Platform is told as the reason."""
+    """Train with five numbers beside Ultralytics' own; if the Platform cancels the run, the stop reason says so."""
     model = YOLO("yolo26n.yaml")
     run = ycb.attach(
         model,

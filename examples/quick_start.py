@@ -1,4 +1,4 @@
-"""The default callbacks on one training, and what can be read of it afterwards."""
+"""The default callbacks in one training, and what you can read from it afterwards."""
 
 from ultralytics import YOLO
 

@@ -7,7 +7,7 @@ from yolo_callbacks.datasets import SHAPES, SHAPES_ARGUMENTS
 
 
 def main(data=str(SHAPES["detect"]), **arguments):
-    """Train with the default callbacks and TensorBoard beside them."""
+    """Train with the default callbacks and TensorBoard."""
     model = YOLO("yolo26n.yaml")
     board = ycb.TensorBoard(histogram_freq=5, predictions_freq=5, update_freq=10)
     run = ycb.attach(model, [*ycb.default_callbacks(), board])
