@@ -20,7 +20,9 @@ from yolo_callbacks.run_dir.journal import read_journal
 from yolo_callbacks.run_dir.manifest import manifest_of
 from yolo_callbacks.session.session import LIFECYCLE_EVENTS, Hook, Session
 from yolo_callbacks.support.log import LOGGER
-from yolo_callbacks.trainer.run import bring_back, is_verbose, launched, works_elsewhere
+from yolo_callbacks.trainer.introspection import is_verbose
+from yolo_callbacks.trainer.patches.result import return_checkpoint_of_workers
+from yolo_callbacks.trainer.ranks import is_worker, launches_workers
 from yolo_callbacks.trainer.versions import ultralytics_is_at_least
 
 if TYPE_CHECKING:
@@ -150,7 +152,7 @@ class Attachment:
         if session is not None:
             return session.run.save_dir
         trainer = self._trainer()
-        return Path(trainer.save_dir) if works_elsewhere(trainer) else self._launched  # the model may be gone
+        return Path(trainer.save_dir) if launches_workers(trainer) else self._launched  # the model may be gone
 
     def stop(self, message: str = "the program asked for it", reason: StopReason = StopReason.REQUESTED) -> bool:
         """End the run that goes on in this process after its current epoch, with everything saved.
@@ -206,7 +208,7 @@ class Attachment:
             report = self.report() if self._verbose else None
             if report is None or not report.worth_showing:
                 return
-            if launched() and report.status in ("finished", "stopped"):
+            if is_worker() and report.status in ("finished", "stopped"):
                 return  # the process that waits for this one shows it
             LOGGER.info(f"\n{as_panel(report.rows())}")
         except Exception as error:
@@ -218,7 +220,7 @@ class Attachment:
 
     def _newest(self) -> Session | None:
         """Return the newest run if it was, or is, in this process; None if other processes do the work."""
-        return None if works_elsewhere(self._trainer()) else self._session
+        return None if launches_workers(self._trainer()) else self._session
 
     def _stop(self) -> Stop | None:
         session = self._newest()
@@ -264,10 +266,10 @@ class Attachment:
             TypeError: If a callback cannot travel to the training processes that are about to be launched.
         """
         trainer = self._trainer()
-        if works_elsewhere(trainer):
+        if launches_workers(trainer):
             self._launched, self._session = Path(trainer.save_dir), None  # no event will tell us of this run
             self._verbose = is_verbose(trainer)
-            bring_back(trainer, self._come_back)
+            return_checkpoint_of_workers(trainer, self._come_back)
             for name, callback in label(self.callbacks).items():
                 _check_travels(name, callback)
         return {**self.__dict__, "_model": None, "_session": None}

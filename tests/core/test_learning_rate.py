@@ -10,7 +10,7 @@ from torch.optim import lr_scheduler
 
 from yolo_callbacks import SetLearningRate, Stop
 from yolo_callbacks.core.learning_rate import Anneal, LearningRateState
-from yolo_callbacks.trainer.learning_rate import arm, base_schedule, lowest_group, own_schedule, take_out
+from yolo_callbacks.trainer.learning_rate import apply_factors, base_schedule, lowest_group, own_schedule, remove_factor
 
 factors = st.floats(1e-3, 1.0)
 
@@ -78,14 +78,14 @@ def epochs(target, number, state=None, anneal=None, first=0, read=lambda target:
     """Go through epochs as Ultralytics does, and return the rates of each group in every one of them."""
     trace = []
     for target.epoch in range(first, first + number):
-        arm(target, state(target.epoch) if callable(state) else state or LearningRateState(), anneal)
+        apply_factors(target, state(target.epoch) if callable(state) else state or LearningRateState(), anneal)
         target.scheduler.last_epoch = target.epoch - 1
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that no optimizer has stepped before, as Ultralytics does
             target.scheduler.step()
         trace.append([group["lr"] for group in target.optimizer.param_groups])
         read(target)
-        take_out(target)
+        remove_factor(target)
     return trace
 
 
@@ -96,7 +96,7 @@ def halved_from(epoch, factor=0.5, min_lr=0.0):
 def test_an_untouched_trainer_is_left_alone():
     lf = lambda epoch: 1.0  # noqa: E731
     target = trainer(lf)
-    arm(target, LearningRateState())
+    apply_factors(target, LearningRateState())
     assert target.lf is lf
     assert target.scheduler.lr_lambdas == [lf, lf]
 
@@ -105,7 +105,7 @@ def test_arming_twice_does_not_multiply_twice():
     lf = lambda epoch: 1.0 - epoch / 10  # noqa: E731
     target, state = trainer(lf), state_of(("a", 0.5, 0.0))
     for _ in range(3):
-        arm(target, state)
+        apply_factors(target, state)
     assert [target.lf(e) for e in range(3)] == pytest.approx([0.5, 0.45, 0.4])
     assert target.scheduler.lr_lambdas == [target.lf, target.lf]
     assert own_schedule(target.lf) is lf
@@ -113,10 +113,10 @@ def test_arming_twice_does_not_multiply_twice():
 
 def test_a_new_schedule_of_the_trainer_is_taken_up():
     target, state = trainer(lambda epoch: 1.0), state_of(("a", 0.5, 0.0))
-    arm(target, state)
+    apply_factors(target, state)
     target.lf = lambda epoch: 0.2  # the trainer builds a new one after every epoch of a run with a time limit
     target.scheduler = lr_scheduler.LambdaLR(target.optimizer, target.lf)
-    arm(target, state)
+    apply_factors(target, state)
     assert target.lf(0) == pytest.approx(0.1)
 
 

@@ -360,7 +360,7 @@ def test_a_killed_training_beside_ultralytics_own_logging(shapes, client, server
 
 
 def test_under_an_active_run_it_is_nested_also_from_another_process(train, client, server, monkeypatch):
-    monkeypatch.setattr("yolo_callbacks.callbacks.mlflow.launched", lambda: False)
+    monkeypatch.setattr("yolo_callbacks.callbacks.mlflow.is_worker", lambda: False)
     mlflow.set_tracking_uri(server.uri)
     try:
         experiment = client.create_experiment("nested")
@@ -370,7 +370,7 @@ def test_under_an_active_run_it_is_nested_also_from_another_process(train, clien
             assert client.get_run(parent.info.run_id).info.status == "RUNNING"
             launched = pickle.dumps(ycb.MLflow(run_name="launched"))
             train([ycb.MLflow("beside", tracking_uri=f"http://localhost:{server.port}")], epochs=1, name="beside")
-        monkeypatch.setattr("yolo_callbacks.callbacks.mlflow.launched", lambda: True)
+        monkeypatch.setattr("yolo_callbacks.callbacks.mlflow.is_worker", lambda: True)
         train([pickle.loads(launched)], epochs=1, name="launched")
     finally:
         mlflow.set_tracking_uri(None)

@@ -20,7 +20,7 @@ import json, os, sys, time, urllib.request
 from tests.helpers import TINY_MODEL
 from ultralytics import YOLO, settings
 import yolo_callbacks as ycb
-from yolo_callbacks.trainer.patches import guarded_integrations as platform_guard
+from yolo_callbacks.trainer.patches import platform as platform_guard
 
 data, project, arguments = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 settings.update({"sync": False, "tensorboard": False, "mlflow": False, "wandb": False})

@@ -12,16 +12,14 @@ from ultralytics.utils.callbacks import platform as theirs
 from ultralytics.utils.logger import ConsoleLogger
 
 from tests.platform_server import KEY, SIGNATURE
-from yolo_callbacks.trainer.patches import guarded_integrations as platform_guard
-from yolo_callbacks.trainer.patches.files import SteadyList
+from yolo_callbacks.trainer.patches import platform as platform_guard
+from yolo_callbacks.trainer.patches.callback_lists import SnapshotList
 from yolo_callbacks.trainer.patches.guarded_integrations import (
     before_integrations,
     guard_integrations,
     integrations,
-    is_cancelled,
-    platform_model,
-    release_console,
 )
+from yolo_callbacks.trainer.patches.platform import is_cancelled, platform_model, release_console
 
 
 def of_the_platform(function):
@@ -290,7 +288,7 @@ def test_a_console_that_was_not_taken_stays(platform):
 def test_an_iteration_within_another_ends_nothing():
     """A copy that is made of the list while its functions are called must not take back what they have yet to see."""
     ended = []
-    functions = SteadyList([1, 2, 3])
+    functions = SnapshotList([1, 2, 3])
     functions.at_end = lambda: ended.append(len(seen))
     seen = []
     for item in functions:

@@ -21,7 +21,7 @@ from yolo_callbacks.support.checks import check_bool, check_choice, check_number
 from yolo_callbacks.support.log import LOGGER
 from yolo_callbacks.support.optional_packages import require
 from yolo_callbacks.support.secrets import unless_hidden, without_secrets
-from yolo_callbacks.trainer.run import launched
+from yolo_callbacks.trainer.ranks import is_worker
 
 if TYPE_CHECKING:
     from yolo_callbacks.session.session import Session
@@ -182,7 +182,7 @@ class MLflow(Callback):
 
     def _around(self) -> dict[str, Any]:
         """Return what the user's process has told MLflow, which is not always this one."""
-        return {**_surroundings(), **(self._launcher if launched() else {})}
+        return {**_surroundings(), **(self._launcher if is_worker() else {})}
 
     def _intent(self, session: Session, around: Mapping[str, Any]) -> Intent:
         elsewhere = self.tracking_uri not in (None, around["uri"])
@@ -205,7 +205,7 @@ class MLflow(Callback):
                     **(self.tags or {}),
                 }
             ),
-            first_tags={"mlflow.source.name": around["source"]} if launched() else {},
+            first_tags={"mlflow.source.name": around["source"]} if is_worker() else {},
             remembered=session.files.remembered(_NOTE).get("run_id"),
             given=given,
             parent=parent,

@@ -11,7 +11,7 @@ from yolo_callbacks.core.decision import Stop, StopReason
 from yolo_callbacks.core.naming import PREEMPTED
 from yolo_callbacks.core.rule import Priority
 from yolo_callbacks.support.signals import SignalWatch, check_signals
-from yolo_callbacks.trainer.run import launched
+from yolo_callbacks.trainer.ranks import is_worker
 
 if TYPE_CHECKING:
     from yolo_callbacks.session.session import Session
@@ -100,13 +100,13 @@ class PreemptionHandler(Callback):
         Not so in a process that was launched: there the signal may have come because another one has failed.
         """
         self._end()
-        if not launched():
+        if not is_worker():
             self._leave_if_asked()
         self._session = None
 
     def _begin(self) -> None:
         if self._watch is None:
-            self._watch = SignalWatch(self.signals, self._note, patient=launched())
+            self._watch = SignalWatch(self.signals, self._note, patient=is_worker())
             self._watch.start()
 
     def _end(self) -> None:
@@ -121,7 +121,7 @@ class PreemptionHandler(Callback):
         if self._arrived is None or self._session is None:
             return
         number, self._arrived = self._arrived, None
-        message = f"{signal.Signals(number).name} arrived{_FROM_LAUNCHER if launched() else ''}"
+        message = f"{signal.Signals(number).name} arrived{_FROM_LAUNCHER if is_worker() else ''}"
         stop = Stop(message, source=type(self).__name__, reason=StopReason.PREEMPTED)
         self._session.leave(stop, SystemExit(128 + number), save_as=PREEMPTED)
 

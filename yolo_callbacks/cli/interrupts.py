@@ -11,7 +11,7 @@ from rich.console import Console
 from yolo_callbacks.attachment import Attachment
 from yolo_callbacks.core.decision import StopReason
 from yolo_callbacks.support.signals import SignalWatch
-from yolo_callbacks.trainer.run import works_elsewhere
+from yolo_callbacks.trainer.ranks import launches_workers
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def pass_signals_on(model: Any) -> Iterator[list[int]]:
     passed_on: list[int] = []
 
     def react(number: int) -> None:
-        if not works_elsewhere(getattr(model, "trainer", None)):
+        if not launches_workers(getattr(model, "trainer", None)):
             raise SystemExit(128 + number)
         import psutil
 

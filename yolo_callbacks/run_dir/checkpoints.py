@@ -89,7 +89,7 @@ class CheckpointStore:
         data: list[bytes | None] = [None]
         what, origin = f"the checkpoint for {decision.file}", source or self._run.last_checkpoint
         if source is None and not self._disk.attempt(
-            what, _CONSEQUENCE, lambda: data.insert(0, self._run.checkpoint_bytes())
+            what, _CONSEQUENCE, lambda: data.insert(0, self._run.checkpointing.epoch_bytes())
         ):
             return
         key = f"checkpoint {decision.file} of epoch {decision.epoch}"
@@ -129,7 +129,7 @@ class CheckpointStore:
         Returns:
             False if there is nothing that could be used later.
         """
-        data = self._run.checkpoint_now(finished)
+        data = self._run.checkpointing.current_bytes(finished)
         if data is None:
             return False
         stored = storage.write_bytes(data, self.path(file), _check)
@@ -216,7 +216,7 @@ class CheckpointStore:
     def prepare_export(self, file: str) -> Path:
         """Make a stored checkpoint one that gives the right values when it is exported, and return its path."""
         path = self.path(file)
-        if self._run.needs_calibration and path.exists():
+        if self._run.checkpointing.needs_calibration and path.exists():
             self._rewrite(file, lambda temporary: storage.copy(path, temporary))
         return path
 
@@ -224,7 +224,7 @@ class CheckpointStore:
         path = self.path(file)
         with storage.replacing(path) as temporary:
             write(temporary)
-            self._run.calibrate(temporary)
+            self._run.checkpointing.calibrate(temporary)
         size, digest = storage.fingerprint(path)
         self._stored[file].update(bytes=size, sha256=digest)
         self._changed()

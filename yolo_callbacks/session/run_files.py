@@ -192,7 +192,7 @@ class RunFiles:
 
     def export_soon(self, file: str, plan: ExportPlan) -> None:
         """Export a checkpoint of this run while the training goes on."""
-        if not self._run.needs_calibration:  # which needs the trainer's own data: at the end
+        if not self._run.checkpointing.needs_calibration:  # which needs the trainer's own data: at the end
             self.exports.soon(plan, file)
 
     def export(self, file: str, plan: ExportPlan) -> None:

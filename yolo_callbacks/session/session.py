@@ -21,8 +21,9 @@ from yolo_callbacks.session.run_files import RunFiles
 from yolo_callbacks.support.background import tell_once
 from yolo_callbacks.support.checks import as_number
 from yolo_callbacks.support.log import LOGGER
-from yolo_callbacks.trainer.ranks import broadcast
-from yolo_callbacks.trainer.run import TRAINER, Run, launched
+from yolo_callbacks.trainer.ranks import broadcast, is_worker
+from yolo_callbacks.trainer.run import Run
+from yolo_callbacks.trainer.stops import TRAINER
 
 LIFECYCLE_EVENTS = (
     "on_pretrain_routine_end",
@@ -176,7 +177,7 @@ class Session:
             if event in LIFECYCLE_EVENTS or any(callback.overrides(event) for callback in self._callbacks.values()):
                 self.run.listen(event, Hook(event))
         if self._opened:
-            self.run.steady()
+            self.run.protect_callback_lists()
 
     def request_stop(self, stop: Stop) -> None:
         """Ask for the end of the run after the epoch that runs. Safe from any thread and from a signal handler."""
@@ -269,42 +270,42 @@ class Session:
         return not self.run.epoch_is_open and (bool(self.entries) or self.run.evaluates_finally)
 
     def _on_pretrain_routine_start(self) -> None:
-        self.run.guard()
-        self.run.steady()
+        self.run.guard_integrations()
+        self.run.protect_callback_lists()
         self.run.prepare()
 
     def _on_pretrain_routine_end(self) -> None:
         self._open()
 
     def _on_train_epoch_start(self) -> None:
-        self.run.take_back()
+        self.run.unpublish()
         self._open()
         self._listen()
         if self._over_before is not None:
             over, self._over_before = self._over_before, None
             LOGGER.info(f"This run had ended after epoch {self.history.epoch} before: {over.message}")
-            self.run.finish()
+            self.run.skip_training()
         self.run.begin_epoch(self.ledger.learning_rate, self.ledger.freezing)
 
     def _on_train_epoch_end(self) -> None:
-        self.run.take_back()
+        self.run.unpublish()
         self._open()
         self._listen()
-        self.run.end_train_part()
+        self.run.end_batches()
         if self.run.is_main:
             self.files.checkpoints.wait()  # the trainer is about to write last.pt again
 
     def _on_model_save(self) -> None:
-        self.run.checkpoint_was_saved()
+        self.run.checkpointing.note_saved()
 
     def _on_fit_epoch_end(self) -> None:
         self._open()
-        self.run.bring_end_forward(self.ledger.finishing)  # with `time` the trainer has just planned anew
+        self.run.apply_finish(self.ledger.finishing)  # with `time` the trainer has just planned anew
         decisions = self._decide() if self.run.is_main else ()
         heard = broadcast(decisions, self.run.world_size)
         if not self.run.is_main:
             self.ledger.hear(heard)
-        self.run.bring_end_forward(self.ledger.finishing)
+        self.run.apply_finish(self.ledger.finishing)
         if any(isinstance(decision, Stop) and decision.source != TRAINER for decision in heard):
             self.run.stop()
         if self.run.is_main:
@@ -314,7 +315,7 @@ class Session:
 
     def _before_stripping(self) -> bool:
         """The trainer is about to strip `last.pt` and `best.pt`: return whether that may be done. Rank 0."""
-        self.run.take_back()
+        self.run.unpublish()
         self.files.checkpoints.wait()
         return self.files.checkpoints.keep_originals()
 
@@ -337,8 +338,8 @@ class Session:
         in_force = self.ledger.learning_rate, self.ledger.freezing, self.ledger.finishing
         in_force = broadcast(in_force, self.run.world_size)
         self.ledger.learning_rate, self.ledger.freezing, self.ledger.finishing = in_force
-        self.run.bring_end_forward(self.ledger.finishing)
-        self.run.guard()
+        self.run.apply_finish(self.ledger.finishing)
+        self.run.guard_integrations()
         self.run.protect(self._announce, self._before_stripping)
         self._opened = True
         self._listen()
@@ -382,16 +383,16 @@ class Session:
             self._carry_out(ledger.decisions)
         for record in earlier:
             from_results_csv = record.base_lr is None
-            self.run.bring_end_forward(ledger.finishing)
+            self.run.apply_finish(ledger.finishing)
             ledger.add(self.run.with_schedule(record, ledger.learning_rate) if from_results_csv else record)
         if ledger.entries:
-            self.run.bring_end_forward(ledger.finishing)
+            self.run.apply_finish(ledger.finishing)
             self.run.continue_clock(ledger.history[-1].elapsed)
             *before, newest = ledger.entries
             saved = [d for entry in before for d in entry.decisions if isinstance(d, SaveCheckpoint)]
             self.files.checkpoints.adopt(saved)
             self._carry_out_missed(newest)
-            self._over_before = ledger.entries[-1].stop or self.run.nothing_left()
+            self._over_before = ledger.entries[-1].stop or self.run.why_finished()
         self.files.journal.begin(ledger.content)
         self.files.manifest.update(
             **self.run.describe(),
@@ -449,7 +450,7 @@ class Session:
         """Build the epoch's record, ask for decisions, and write both to the journal. Rank 0."""
         record = self._record()
         asked, self._asked_to_stop = self._asked_to_stop, None
-        entry = self.ledger.add(record, [stop for stop in (asked, self.run.foreign_stop()) if stop is not None])
+        entry = self.ledger.add(record, [stop for stop in (asked, self.run.why_stopping()) if stop is not None])
         self.files.journal.append(entry, lambda: self.ledger.content)
         return entry.decisions
 
@@ -488,7 +489,7 @@ class Session:
         if error is None:
             self.files.checkpoints.wait()
             if self.stop_decision is None and self.history and not self.history[-1].last:
-                self._late_stop = replace(self.run.external_stop, epoch=self.history.epoch)
+                self._late_stop = replace(self.run.why_ended(), epoch=self.history.epoch)
         try:
             self._guarded("close", error)
             if error is None:
@@ -524,7 +525,7 @@ class Session:
     def _hand_over(self, decision: SaveCheckpoint, path: Path) -> None:
         """Make the restored weights what `model.train()` returns with."""
         LOGGER.info(f"{decision.source}: the model is the one of epoch {decision.epoch}, {path}")
-        if not launched():  # the launching process finds it by run.json
+        if not is_worker():  # the launching process finds it by run.json
             self.run.use_as_result(path)
 
     def _guarded(self, step: str, *args: Any, only: Iterable[Participant] | None = None) -> None:

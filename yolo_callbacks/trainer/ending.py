@@ -53,6 +53,10 @@ class Ending:
         if self.state.begun:
             self._close_mosaic()
 
+    def release(self) -> None:
+        """Let go of the trainer."""
+        self._trainer = self._loader = None
+
     @property
     def anneal(self) -> Anneal | None:
         """The way of the learning rate to the end; None while the trainer's own schedule holds."""

@@ -13,7 +13,7 @@ from typing import Any
 from yolo_callbacks.core.freezing import FreezeState
 from yolo_callbacks.core.layer_patterns import LayerNames, Layers, select
 from yolo_callbacks.support.checks import SettingError
-from yolo_callbacks.trainer.parameter_rates import ParameterRates, forget
+from yolo_callbacks.trainer.parameter_rates import ParameterRates, reset_state
 
 
 class FrozenLayers:
@@ -71,15 +71,19 @@ class FrozenLayers:
             parameters[name].requires_grad_(name not in frozen)
         for name in frozen:
             parameters[name].grad = None
-        forget(self._trainer.optimizer, (parameters[name] for name in frozen))
+        reset_state(self._trainer.optimizer, (parameters[name] for name in frozen))
         self._frozen = frozen
         self._list(words)
         factors = {parameters[name]: factor for name, factor in state.factors(names).items()}
         self._rates.set(self._trainer.optimizer, factors)
 
-    def settle(self) -> None:
-        """Leave the optimizer as the trainer knows it, also where an error has ended its step."""
-        self._rates.join()
+    def restore_groups(self) -> None:
+        """Give the optimizer the parameter groups that the trainer knows, also where an error has ended its step."""
+        self._rates.restore_groups()
+
+    def release(self) -> None:
+        """Let go of the trainer."""
+        self._trainer, self._rates = None, ParameterRates()
 
     @property
     def _model(self) -> Any:

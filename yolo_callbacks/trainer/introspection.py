@@ -1,4 +1,4 @@
-"""What a trainer measured and how it is set: the reading half of the facade. Used by `run.py` alone."""
+"""Reads from a trainer what it measured and how it is set."""
 
 from __future__ import annotations
 
@@ -106,6 +106,11 @@ def description(trainer: Any) -> dict[str, Any]:
         },
         "args": {key: _plain(value) for key, value in args.items()},
     }
+
+
+def is_verbose(trainer: Any) -> bool:
+    """Return whether the trainer may log as usual; `train(verbose=False)` asks for less."""
+    return bool(getattr(trainer.args, "verbose", True))
 
 
 def validation_arguments(trainer: Any) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class SteppedRates:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Do the scheduler's own step, and multiply the rates that it has set."""
-        self.take_out()
+        self.remove_factor()
         result = self._own_step(*args, **kwargs)
         factor, groups = self.factor(), self._optimizer.param_groups
         self._own, self._factor = [group["lr"] for group in groups], factor
@@ -37,7 +37,7 @@ class SteppedRates:
             group["lr"] *= factor
         return result
 
-    def take_out(self) -> None:
+    def remove_factor(self) -> None:
         """Give every group its own rate back."""
         factor, self._factor = self._factor, None
         if factor is None:
@@ -83,7 +83,7 @@ def base_schedule(trainer: Any, anneal: Anneal | None = None) -> BaseSchedule:
     return BaseSchedule(newest, anneal, initial_lr)
 
 
-def arm(trainer: Any, state: LearningRateState, anneal: Anneal | None = None) -> None:
+def apply_factors(trainer: Any, state: LearningRateState, anneal: Anneal | None = None) -> None:
     """Make the trainer use the factors from its next `scheduler.step()` on, and the way to an end that came forward.
 
     Idempotent, and to be called before every epoch on every rank: the trainer builds a new schedule after every epoch
@@ -91,7 +91,7 @@ def arm(trainer: Any, state: LearningRateState, anneal: Anneal | None = None) ->
     """
     if not state.touched and anneal is None:
         return
-    take_out(trainer)
+    remove_factor(trainer)
     scheduler, lowest, base = trainer.scheduler, lowest_group(trainer)[1], base_schedule(trainer, anneal)
     scaled: dict[int, ScaledSchedule] = {}
 
@@ -109,11 +109,11 @@ def arm(trainer: Any, state: LearningRateState, anneal: Anneal | None = None) ->
     scheduler.step.factor = lambda: over(base.own).factor(trainer.epoch)
 
 
-def take_out(trainer: Any) -> None:
+def remove_factor(trainer: Any) -> None:
     """Leave the rates as the trainer's own scheduler has set them, for what it computes from them and saves."""
     step = getattr(trainer.scheduler, "step", None)
     if isinstance(step, SteppedRates):
-        step.take_out()
+        step.remove_factor()
 
 
 def _is_lambda(scheduler: Any) -> bool:

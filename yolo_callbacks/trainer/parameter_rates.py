@@ -28,7 +28,7 @@ class ParameterRates:
             optimizer: The trainer's optimizer.
             factors: Factor by parameter; without any, nothing is left on the optimizer.
         """
-        self.join()
+        self.restore_groups()
         self._factors = dict(factors)
         if self._hooks and (optimizer is not self._optimizer or not factors):
             while self._hooks:
@@ -36,17 +36,17 @@ class ParameterRates:
         if factors and not self._hooks:
             self._hooks = [
                 optimizer.register_step_pre_hook(lambda *_: self._split()),
-                optimizer.register_step_post_hook(lambda *_: self.join()),
+                optimizer.register_step_post_hook(lambda *_: self.restore_groups()),
             ]
         self._optimizer = optimizer
 
-    def join(self) -> None:
-        """Put the whole groups back, also where a step has not come to its end."""
+    def restore_groups(self) -> None:
+        """Put the whole groups back, also where an error has ended a step."""
         if self._whole is not None:
             self._optimizer.param_groups, self._whole = self._whole, None
 
     def _split(self) -> None:
-        self.join()
+        self.restore_groups()
         self._whole = self._optimizer.param_groups
         self._optimizer.param_groups = [part for group in self._whole for part in self._parts(group)]
 
@@ -62,7 +62,7 @@ class ParameterRates:
             yield group
 
 
-def forget(optimizer: Any, parameters: Iterable[Any]) -> None:
-    """Drop what the optimizer remembers of parameters: their momentum begins anew with their next gradient."""
+def reset_state(optimizer: Any, parameters: Iterable[Any]) -> None:
+    """Drop the optimizer's state of some parameters: their momentum begins anew with their next gradient."""
     for parameter in parameters:
         optimizer.state.pop(parameter, None)

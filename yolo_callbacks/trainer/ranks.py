@@ -1,8 +1,8 @@
-"""Ranks: who decides, and how the others hear of it."""
+"""Ranks: which process this is, who decides, and how the others hear of it."""
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -22,3 +22,22 @@ def broadcast(value: T, world_size: int) -> T:
     box = [value]
     distributed.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def is_main() -> bool:
+    """Return whether this process is rank 0, or the only one."""
+    from ultralytics.utils import RANK
+
+    return RANK in {-1, 0}
+
+
+def is_worker() -> bool:
+    """Return whether this process is one of several ranks; the process that launched it waits for it."""
+    from ultralytics.utils import RANK
+
+    return bool(RANK != -1)
+
+
+def launches_workers(trainer: Any) -> bool:
+    """Return whether a trainer only launches other processes to train, so that no event ever comes here."""
+    return bool(getattr(trainer, "ddp", False))

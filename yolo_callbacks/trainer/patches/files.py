@@ -1,12 +1,16 @@
-"""What Ultralytics writes itself, made to survive. Used by `run.py` alone.
+"""Makes the files that Ultralytics writes survive a kill and a failing disk.
 
-Its trainer writes `last.pt` and `best.pt` over the old ones in place, so a process that dies in that instant leaves a
-file that does not load, and an error of the disk, there or in `results.csv`, ends the training.
+Changed: `trainer.last` and `trainer.best`; `validate`, `save_metrics`, `save_model`, `final_eval` and `plot_metrics`
+of this trainer.
+Why: Ultralytics overwrites `last.pt` and `best.pt` in place, so that a kill in that instant leaves a file that does not
+load. A disk error, there or in `results.csv`, ends the training.
+Undone: by the function that `protect_files` returns.
+Needed in: every version that is supported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -14,8 +18,7 @@ from typing import Any
 from yolo_callbacks.support import storage
 from yolo_callbacks.support.best_effort import Disk
 from yolo_callbacks.support.log import LOGGER
-from yolo_callbacks.trainer.patches.published_metrics import Loan
-from yolo_callbacks.trainer.versions import ultralytics_is_at_least
+from yolo_callbacks.trainer.patches.published_metrics import PublishedMetrics
 
 Write = Callable[[Path, bytes], Any]
 
@@ -46,18 +49,17 @@ def protect_files(
     after_save: Callable[[bytes, bool], None],
     validated: Callable[[], None],
     may_strip: Callable[[], bool],
-    loan: Loan,
+    published: PublishedMetrics,
 ) -> Callable[[], None]:
     """Make what a trainer writes survive a kill and a disk that fails.
 
     Args:
         trainer: The trainer.
-        before_save: Called when `last.pt` is about to be put in its place.
-        after_save: Called then with the checkpoint's bytes, and whether they are in `last.pt`.
+        before_save: Called before `last.pt` is replaced.
+        after_save: Called after it with the checkpoint's bytes, and whether they are in `last.pt`.
         validated: Called when an epoch was validated.
-        may_strip: Called when `last.pt` and `best.pt` are about to be written over at the end; returns whether that
-            may be done.
-        loan: What is lent to the trainer's metrics, and does not belong into a checkpoint.
+        may_strip: Called before `last.pt` and `best.pt` are stripped at the end; returns whether they may be.
+        published: Numbers among the trainer's metrics that do not belong into a checkpoint.
 
     Returns:
         What undoes it.
@@ -94,7 +96,7 @@ def protect_files(
         return result
 
     def save_model(*args: Any, **kwargs: Any) -> Any:
-        with loan.taken_back():
+        with published.hidden():
             return attempt("save_model", trainer.wdir, "no checkpoint is saved", args, kwargs, failed=False)
 
     def plot_metrics(*args: Any, **kwargs: Any) -> Any:
@@ -118,123 +120,3 @@ def protect_files(
         vars(trainer).update(own_attributes)
 
     return undo
-
-
-class ResultPath(type(Path())):  # type: ignore[misc]
-    """The path of a checkpoint that lets another one be found when it is asked whether it is there."""
-
-    look: Callable[[], None] | None = None
-
-    def exists(self, *args: Any, **kwargs: Any) -> bool:
-        """Return whether it is there."""
-        if self.look is not None:
-            self.look()
-        return bool(super().exists(*args, **kwargs))
-
-
-def look_for_result(trainer: Any, find: Callable[[], Path | None]) -> None:
-    """Let `model.train()` return with another checkpoint than `best.pt`, which is found only after the training.
-
-    For a process that waits for others to train: the next that it does is to ask whether there is a `best.pt`.
-    """
-    best = trainer.best
-
-    def look() -> None:
-        trainer.best = find() or best
-
-    trainer.best = ResultPath(best)
-    trainer.best.look = look
-
-
-class SteadyList(list[Any]):
-    """A list that may change while it is iterated over: nothing is skipped, and what is added comes last.
-
-    Attributes:
-        at_end: Called when an iteration has ended, also with an exception; one within another does not count.
-    """
-
-    at_end: Callable[[], None] | None = None
-    _iterations = 0
-
-    def __iter__(self) -> Iterator[Any]:
-        before = self[:]
-        self._iterations += 1
-        try:
-            yield from (item for item in before if item in self[:])
-            yield from [item for item in self[:] if all(item is not old for old in before)]
-        finally:
-            self._iterations -= 1
-            if self.at_end is not None and not self._iterations:
-                self.at_end()
-
-
-def steady_callbacks(trainer: Any, at_end: Mapping[str, Callable[[], None]]) -> None:
-    """Let every callback of a trainer be called even if one before it removes itself.
-
-    Ultralytics iterates over the very list that the callback is removed from, and so skips the one after it.
-
-    Args:
-        trainer: The trainer.
-        at_end: What is called when all callbacks of an event were.
-    """
-    for event, functions in list(trainer.callbacks.items()):
-        if not isinstance(functions, SteadyList):
-            trainer.callbacks[event] = SteadyList(functions)
-    for event, function in at_end.items():
-        if isinstance(functions := trainer.callbacks[event], SteadyList):
-            functions.at_end = function
-
-
-def tell_of_exceptions(trainer: Any) -> None:
-    """Let a training that ends with an exception send its last event, as Ultralytics does from 8.4.177 on."""
-    if ultralytics_is_at_least(8, 4, 177):
-        return
-    train = trainer._do_train
-
-    def do_train(*args: Any, **kwargs: Any) -> None:
-        try:
-            train(*args, **kwargs)
-        except BaseException:
-            trainer.run_callbacks("teardown")
-            raise
-
-    trainer._do_train = do_train
-
-
-class NothingLeft(Exception):
-    """Leaves the training loop of a run that had ended before; never seen outside."""
-
-
-def go_straight_to_the_end(trainer: Any) -> None:
-    """Let a resumed run that turns out to have ended do what is left: the final evaluation, and all that follows.
-
-    A process may die after the last epoch, while Ultralytics strips and evaluates. It has no way to take that up: it
-    refuses a run whose planned epochs are done, and trains one more epoch of one that was stopped. Has to be called
-    before the training begins; `NothingLeft` raised from on_train_epoch_start then skips the loop.
-    """
-    train, resume = trainer._do_train, trainer.resume_training
-
-    def resume_training(checkpoint: Any, *args: Any, **kwargs: Any) -> None:
-        try:
-            resume(checkpoint, *args, **kwargs)
-        except AssertionError:
-            done = (checkpoint or {}).get("epoch", -1) + 1
-            if not done or done < trainer.epochs:  # a stripped checkpoint is finished and knows no epoch
-                raise
-            trainer._load_checkpoint_state(checkpoint)
-            trainer.start_epoch = done
-
-    def do_train(*args: Any, **kwargs: Any) -> None:
-        try:
-            train(*args, **kwargs)
-        except NothingLeft:
-            trainer.epoch = trainer.start_epoch - 1
-            trainer.final_eval()
-            if trainer.args.plots:
-                trainer.plot_metrics()
-            trainer.run_callbacks("on_train_end")
-            for loader in (trainer.train_loader, trainer.test_loader):
-                if hasattr(loader, "close"):
-                    loader.close()
-
-    trainer._do_train, trainer.resume_training = do_train, resume_training

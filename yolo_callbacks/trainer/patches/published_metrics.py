@@ -1,8 +1,11 @@
-"""Numbers that others see among a trainer's metrics for a moment. Used by `run.py` alone.
+"""Shows numbers of callbacks to Ultralytics' integrations, for the length of one event.
 
-Ultralytics' integrations read `trainer.metrics` at the end of an epoch. The same dict becomes a row of `results.csv`,
-whose columns are fixed by the first one, and a part of `last.pt`, and without validation it stays from epoch to epoch:
-what is added to it has to go again.
+Changed: `trainer.metrics`, from on_fit_epoch_end to the end of that event.
+Why: the integrations read the metrics of an epoch there, and there is no other way to send a number through them. The
+same dict becomes a row of `results.csv`, whose columns are fixed by the first one, and a part of `last.pt`; without
+validation it stays from epoch to epoch. So what is added has to go again.
+Undone: by `PublishedMetrics.remove`.
+Needed in: every version that is supported.
 """
 
 from __future__ import annotations
@@ -12,11 +15,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 
-class Loan:
-    """What is lent to `trainer.metrics`, and taken back.
+class PublishedMetrics:
+    """Numbers that are added to `trainer.metrics` for a moment.
 
-    The dict stays the same object, so that what other functions change in it stays changed. A name that is lent is
-    taken back whatever became of its value, and also out of a dict that somebody has made from this one.
+    The dict stays the same object, so that what other functions change in it stays changed. A name that was added is
+    removed whatever became of its value, and also from a copy of the dict that somebody has put in its place.
 
     Args:
         trainer: The trainer.
@@ -24,55 +27,55 @@ class Loan:
     Example:
         >>> from types import SimpleNamespace
         >>> trainer = SimpleNamespace(metrics={"metrics/recall(B)": 0.5})
-        >>> loan = Loan(trainer)
-        >>> loan.lend({"custom/lr_factor": 0.1, "metrics/recall(B)": 1.0})
+        >>> published = PublishedMetrics(trainer)
+        >>> published.add({"custom/lr_factor": 0.1, "metrics/recall(B)": 1.0})
         ('metrics/recall(B)',)
         >>> trainer.metrics
         {'metrics/recall(B)': 0.5, 'custom/lr_factor': 0.1}
-        >>> loan.take_back()
+        >>> published.remove()
         >>> trainer.metrics
         {'metrics/recall(B)': 0.5}
     """
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
-        self._lent: dict[str, float] = {}
-        self._to: Any = None
+        self._added: dict[str, float] = {}
+        self._metrics: Any = None
 
-    def lend(self, values: Mapping[str, float]) -> tuple[str, ...]:
-        """Add numbers, but for those whose name is taken; return the names that are."""
+    def add(self, values: Mapping[str, float]) -> tuple[str, ...]:
+        """Add numbers whose names are free; return the names that are taken."""
         metrics = self._trainer.metrics
-        if self._to is not metrics:
-            self.take_back()
+        if self._metrics is not metrics:
+            self.remove()
         taken = tuple(name for name in values if name in metrics)
         new = {name: value for name, value in values.items() if name not in taken}
-        self._to = metrics
-        self._lent.update(new)
+        self._metrics = metrics
+        self._added.update(new)
         metrics.update(new)
         return taken
 
-    def take_back(self) -> None:
-        """Take out what was added, as if it had never been there."""
-        if not self._lent:
+    def remove(self) -> None:
+        """Remove what was added, as if it had never been there."""
+        if not self._added:
             return
-        for metrics in (self._to, self._trainer.metrics):
+        for metrics in (self._metrics, self._trainer.metrics):
             if isinstance(metrics, dict):
-                for name in self._lent:
+                for name in self._added:
                     metrics.pop(name, None)
-        self._to, self._lent = None, {}
+        self._metrics, self._added = None, {}
 
     def release(self) -> None:
-        """Take back what is lent, and let go of the trainer."""
-        self.take_back()
-        self._trainer = self._to = None
+        """Remove what was added, and let go of the trainer."""
+        self.remove()
+        self._trainer = self._metrics = None
 
     @contextlib.contextmanager
-    def taken_back(self) -> Iterator[None]:
-        """Take back for as long as something is done that must not see it."""
-        lent = self._lent
-        self.take_back()
+    def hidden(self) -> Iterator[None]:
+        """Remove the numbers for the length of a `with` block."""
+        added = self._added
+        self.remove()
         try:
             yield
         finally:
-            if lent:
-                self.lend(lent)
+            if added:
+                self.add(added)

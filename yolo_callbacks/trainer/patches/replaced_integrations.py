@@ -1,4 +1,10 @@
-"""Ultralytics' own integrations with other tools, where a callback does the same work. Used by `run.py` alone."""
+"""Switches off an integration of Ultralytics whose work a callback does.
+
+Changed: the integration's functions in `trainer.callbacks`; for TensorBoard also its module's `WRITER`.
+Why: a run would be logged twice.
+Undone: never; the lists belong to this trainer alone, and Ultralytics opens a new writer for its next run.
+Needed in: every version that is supported.
+"""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from ultralytics.optim import MuSGD
 
-from yolo_callbacks.trainer.parameter_rates import ParameterRates, forget
+from yolo_callbacks.trainer.parameter_rates import ParameterRates, reset_state
 
 SETTINGS = {
     "SGD": (torch.optim.SGD, {"lr": 0.05}),
@@ -123,7 +123,7 @@ def test_a_step_that_breaks_leaves_groups_that_can_be_put_back():
     with pytest.raises(KeyboardInterrupt):
         optimizer.step()
     assert len(optimizer.param_groups) == 2
-    rates.join()
+    rates.restore_groups()
     assert optimizer.param_groups is whole
     assert optimizer.state_dict() == fresh
     with pytest.raises(KeyboardInterrupt):
@@ -160,8 +160,8 @@ def test_what_has_no_gradient_is_not_touched_and_what_is_forgotten_begins_anew(n
     first = net[0].weight
     first.requires_grad_(False)
     first.grad = None
-    forget(optimizer, [first])
-    forget(optimizer, [first])
+    reset_state(optimizer, [first])
+    reset_state(optimizer, [first])
     before = first.detach().clone()
     for number in range(3, 6):
         step(net, optimizer, number)

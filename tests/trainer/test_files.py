@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from yolo_callbacks.trainer.patches.files import protect_files
-from yolo_callbacks.trainer.patches.published_metrics import Loan
+from yolo_callbacks.trainer.patches.published_metrics import PublishedMetrics
 
 
 class Trainer:
@@ -52,7 +52,12 @@ def trainer(tmp_path):
     made = Trainer(tmp_path)
     made.validations = []
     made.undo = protect_files(
-        made, lambda: None, lambda data, saved: None, lambda: made.validations.append(1), lambda: True, Loan(made)
+        made,
+        lambda: None,
+        lambda data, saved: None,
+        lambda: made.validations.append(1),
+        lambda: True,
+        PublishedMetrics(made),
     )
     return made
 
@@ -88,7 +93,9 @@ def test_a_full_disk_leaves_whole_rows(trainer):
 def test_a_trainer_with_methods_of_its_own_object_gets_them_back(tmp_path):
     trainer = Trainer(tmp_path)
     trainer.save_model = mine = lambda: "mine"
-    undo = protect_files(trainer, lambda: None, lambda *_: None, lambda: None, lambda: True, Loan(SimpleNamespace()))
+    undo = protect_files(
+        trainer, lambda: None, lambda *_: None, lambda: None, lambda: True, PublishedMetrics(SimpleNamespace())
+    )
     del trainer.validate  # whoever takes ours off does no harm
     undo()
     assert trainer.save_model is mine
