@@ -79,7 +79,7 @@ def test_new_files_have_ordinary_permissions(tmp_path):
 @pytest.mark.parametrize("mask", [0o022, 0o077])
 def test_new_files_have_ordinary_permissions_when_the_program_changes_them_late(tmp_path, mask):
     code = (
-        "import os, pathlib, sys; from yolo_callbacks.core import storage; os.umask(int(sys.argv[1])); "
+        "import os, pathlib, sys; from yolo_callbacks.support import storage; os.umask(int(sys.argv[1])); "
         "storage.write_text(pathlib.Path('ours'), ''); pathlib.Path('plain').write_text(''); "
         "assert os.stat('ours').st_mode == os.stat('plain').st_mode"
     )
