@@ -54,7 +54,7 @@ class Stopwatch:
 
     def wrap(self, model) -> None:
         """Put a watch around each of our functions on a model."""
-        from yolo_callbacks.session.session import Hook
+        from yolo_callbacks.session.hook import Hook
 
         for event, functions in model.callbacks.items():
             model.callbacks[event] = [self._timed(event, f) if isinstance(f, Hook) else f for f in functions]
@@ -74,7 +74,7 @@ def train(folder: Path, attached: bool, epochs: int, device: str) -> tuple[list[
 
     import yolo_callbacks as ycb
     from yolo_callbacks.datasets import SHAPES
-    from yolo_callbacks.session.session import Hook
+    from yolo_callbacks.session.hook import Hook
 
     model, watch, seconds, per_batch = YOLO("yolo26n.yaml", verbose=False), Stopwatch(), [], 0
     if attached:

@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from yolo_callbacks import Callback, Decision, EpochRecord, History, Plan, SetLearningRate, Stop
+from yolo_callbacks import Attachment, Callback, Decision, EpochRecord, History, Plan, SetLearningRate, Stop
 from yolo_callbacks.core.entry import JournalContent
 from yolo_callbacks.run_dir.journal import read_journal
+from yolo_callbacks.session.hook import Hook
 
 TINY = {"imgsz": 64, "batch": 4, "nbs": 4, "warmup_epochs": 0, "device": "cpu", "plots": False, "verbose": False}
 """Arguments of the smallest training: an optimizer step a batch, so that the weights move at all, and no warm-up, in
@@ -89,6 +90,12 @@ def wait_for(condition: Callable[[], Any], seconds: float = 60) -> Any:
         assert time.monotonic() < deadline, f"not within {seconds} s"
         time.sleep(0.05)
     return found
+
+
+def attachment_of(model: Any) -> Attachment:
+    """Return what `attach` has registered with a model."""
+    hooks = (function for function in model.callbacks["on_fit_epoch_end"] if isinstance(function, Hook))
+    return next(hooks).receive.__self__
 
 
 # -------------------------------------------------------------------------------------------- what it leaves

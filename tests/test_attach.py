@@ -8,10 +8,10 @@ import pytest
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY_MODEL
+from tests.helpers import TINY_MODEL, attachment_of
 from yolo_callbacks.core.entry import Entry, JournalContent
 from yolo_callbacks.run_dir.journal import Journal
-from yolo_callbacks.session.session import Hook
+from yolo_callbacks.session.hook import Hook
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_attaching_twice_replaces(model):
     second = ycb.attach(model, [ycb.EarlyStopping()])
     registered = [hooks for hooks in ours(model).values() if hooks]
     assert registered
-    assert all(len(hooks) == 1 and hooks[0].attachment is second for hooks in registered)
+    assert all(len(hooks) == 1 and hooks[0].receive.__self__ is second for hooks in registered)
 
 
 def test_detach_removes_ours_and_nothing_else(model):
@@ -140,7 +140,7 @@ def test_a_failed_attach_leaves_what_was_attached(model):
     run = ycb.attach(model, [ycb.CSVLogger()])
     with pytest.raises(TypeError):
         ycb.attach(model, [print])
-    assert ours(model)["on_fit_epoch_end"][0].attachment is run
+    assert attachment_of(model) is run
 
 
 def test_one_that_would_drop_its_own_periodic_files(model):

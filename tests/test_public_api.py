@@ -20,9 +20,9 @@ def lines_of(name):
     # the steps and events that a callback overrides are Callback's
     if not inspect.isclass(value) or (issubclass(value, ycb.Callback) and value is not ycb.Callback):
         return own
-    return own + [
-        f"{name}.{member}{parameters(item)}" for member, item in sorted(vars(value).items()) if member[0] != "_"
-    ]
+    classes = reversed(value.__mro__) if value is ycb.Callback else [value]  # it has its steps from its bases
+    members = {member: item for one in classes for member, item in vars(one).items()}
+    return own + [f"{name}.{member}{parameters(item)}" for member, item in sorted(members.items()) if member[0] != "_"]
 
 
 def parameters(value):

@@ -18,7 +18,8 @@ from yolo_callbacks.core.record import Plan
 from yolo_callbacks.reporting.summary import Report, as_html, as_panel, as_text
 from yolo_callbacks.run_dir.journal import read_journal
 from yolo_callbacks.run_dir.manifest import manifest_of
-from yolo_callbacks.session.session import LIFECYCLE_EVENTS, Hook, Session
+from yolo_callbacks.session.hook import LIFECYCLE_EVENTS, Hook
+from yolo_callbacks.session.session import Session
 from yolo_callbacks.support.log import LOGGER
 from yolo_callbacks.trainer.introspection import is_verbose
 from yolo_callbacks.trainer.patches.result import return_checkpoint_of_workers
@@ -69,7 +70,7 @@ def attach(model: Any, callbacks: Callbacks = None) -> Attachment:
     attachment = Attachment(model, chosen)
     detach(model)
     for event in attachment.events():
-        model.add_callback(event, _AttachedHook(event, attachment))
+        model.add_callback(event, Hook(event, attachment._receive))
     first = model.callbacks["on_pretrain_routine_start"]
     first.insert(0, first.pop())  # before any that removes itself, after which Ultralytics skips one
     return attachment
@@ -189,6 +190,20 @@ class Attachment:
                 LOGGER.info(f"Callbacks: {', '.join(label(self.callbacks)) or 'none'}{self.remark}")
         return session
 
+    def _receive(self, event: str, source: Any) -> None:
+        """Deal with an event of a trainer, or of a validator."""
+        if event in VAL_EVENTS:  # sent by a validator, during a training and outside of one
+            for callback in self.callbacks:
+                if callback.overrides(event):
+                    getattr(callback, event)(source)
+            return
+        session = self.enter(source)
+        try:
+            session.handle(event)
+        finally:
+            if event == "teardown" and session.run.is_main:
+                self.show_summary()
+
     def report(self) -> Report | None:
         """Return how the newest run went, or goes; None before the first training."""
         folder, session = self.save_dir, self._newest()
@@ -292,27 +307,6 @@ class Attachment:
             return report.rows() if report is not None else []
         except Exception as error:
             return [("Run", f"cannot be read: {type(error).__name__}: {error}")]
-
-
-class _AttachedHook(Hook):
-    """A hook that brings its callbacks along."""
-
-    def __init__(self, event: str, attachment: Attachment) -> None:
-        super().__init__(event)
-        self.attachment = attachment
-
-    def __call__(self, source: Any) -> None:
-        if self.event in VAL_EVENTS:  # sent by a validator, during a training and outside of one
-            for callback in self.attachment.callbacks:
-                if callback.overrides(self.event):
-                    getattr(callback, self.event)(source)
-            return
-        session = self.attachment.enter(source)
-        try:
-            session.handle(self.event)
-        finally:
-            if self.event == "teardown" and session.run.is_main:
-                self.attachment.show_summary()
 
 
 def _check_travels(name: str, callback: Callback) -> None:

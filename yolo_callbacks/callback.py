@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from yolo_callbacks.session.session import Participant, Session
+from yolo_callbacks.session.participant import Participant
+from yolo_callbacks.session.session import Session
 
 
-class Callback(Participant):
+class Callback(Participant[Session]):
     """Base class of all callbacks. Override what you need; everything has a default that does nothing.
 
     There are two ways to write one. **Events** are Ultralytics' own, with its trainer (or validator) as the only

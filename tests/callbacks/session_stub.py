@@ -21,6 +21,8 @@ from yolo_callbacks import Plan
 from yolo_callbacks.core.entry import Entry
 from yolo_callbacks.core.ledger import Ledger
 from yolo_callbacks.session import session as session_module
+from yolo_callbacks.session.ending import Ending
+from yolo_callbacks.session.resuming import known_checkpoints
 from yolo_callbacks.session.run_files import RunFiles
 from yolo_callbacks.session.session import Session
 
@@ -61,7 +63,8 @@ class SessionStub(Session):
         vars(trainer)[session_module._SLOT] = self
         self.join(callbacks)
         self.ledger = Ledger(self._callbacks, Plan(planned_epochs=planned))
-        self.files = RunFiles(self.run)
+        self.files = RunFiles(self.run, known_checkpoints(self.run))
+        self._main = SimpleNamespace(ending=Ending(self.run, self.files, self.ledger, self._steps))
         self._opened = True
 
     def begin(self):
@@ -72,13 +75,13 @@ class SessionStub(Session):
         number = self.history.epoch + 1
         self.run.trainer.epoch = number - 1
         self.history.append(record(number, value, planned=self.run.planned_epochs, **fields))
-        self.ledger.hear(decisions)
+        self.ledger.note(decisions)
         self.entries.append(Entry(self.history[-1], tuple(decisions), counters))
         for callback in self.callbacks.values():
             callback.act(self)
 
     def end(self, error=None, stop=None):
-        self._late_stop = stop
+        self._main.ending._late_stop = stop
         for step in ("close", "deliver"):
             for callback in self.callbacks.values():
                 getattr(callback, step)(self, error)

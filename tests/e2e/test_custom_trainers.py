@@ -8,6 +8,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR
 from ultralytics.models.yolo.detect import DetectionTrainer
 
 import yolo_callbacks as ycb
+from tests.helpers import attachment_of
 from yolo_callbacks import StopReason
 
 SGD = {"optimizer": "SGD", "lr0": 0.01, "momentum": 0.9}
@@ -108,7 +109,7 @@ def test_a_rate_of_0_and_a_stop_of_the_users_own_without_saving(train):
     answers = []
 
     def before(model):
-        model.add_callback("on_pretrain_routine_start", lambda trainer: answers.append(registered(model).stop()))
+        model.add_callback("on_pretrain_routine_start", lambda trainer: answers.append(attachment_of(model).stop()))
         model.add_callback("on_fit_epoch_end", lambda trainer: setattr(trainer, "stop", trainer.epoch == 1))
 
     run = train(
@@ -134,8 +135,3 @@ def rates_of_cosine(number):
         scheduler.step()
         rates.append(optimizer.param_groups[0]["lr"])
     return rates
-
-
-def registered(model):
-    functions = model.callbacks["on_fit_epoch_end"]
-    return next(function.attachment for function in functions if hasattr(function, "attachment"))

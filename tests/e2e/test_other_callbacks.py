@@ -14,7 +14,7 @@ from tests.helpers import TINY, TINY_MODEL, journal, run_json
 from tests.platform_server import Platform, train_in_process
 from yolo_callbacks import StopReason
 from yolo_callbacks.core.events import TRAIN_EVENTS
-from yolo_callbacks.session.session import LIFECYCLE_EVENTS
+from yolo_callbacks.session.hook import LIFECYCLE_EVENTS
 
 
 def epochs(folder):

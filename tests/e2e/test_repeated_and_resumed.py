@@ -5,7 +5,7 @@ import pytest
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY, TINY_MODEL, Crash, crash_in
+from tests.helpers import TINY, TINY_MODEL, Crash, attachment_of, crash_in
 from yolo_callbacks import CSVLogger, EarlyStopping, LearningRateScheduler, ModelCheckpoint, StopReason
 
 
@@ -42,7 +42,7 @@ def test_a_training_can_be_stopped_from_code(train):
             assert runs[0].stop("somebody needs the machine")
 
     def before(model):
-        runs.append(model.callbacks["on_fit_epoch_end"][-1].attachment)
+        runs.append(attachment_of(model))
         model.add_callback("on_train_batch_end", stop_in_epoch_2)
 
     run = train([CSVLogger()], before=before, epochs=9)

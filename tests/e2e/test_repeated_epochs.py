@@ -12,7 +12,7 @@ import torch
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY, TINY_MODEL, constant, journal_records
+from tests.helpers import TINY, TINY_MODEL, attachment_of, constant, journal_records
 from yolo_callbacks import (
     CSVLogger,
     EarlyStopping,
@@ -217,7 +217,7 @@ def test_nan_in_a_run_with_a_time_limit(train):
 
 def test_a_stop_that_is_asked_for_in_a_spoilt_pass_comes_after_the_repeated_one(train):
     def before(model):
-        run = model.callbacks["on_fit_epoch_end"][-1].attachment
+        run = attachment_of(model)
         poison({2})(model)
         model.add_callback("on_train_batch_start", lambda t: run.stop() if t.epoch == 1 and t.tloss is None else None)
 

@@ -14,10 +14,10 @@ import torch
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY, TINY_MODEL, constant, run_json
+from tests.helpers import TINY, TINY_MODEL, attachment_of, constant, run_json
 from yolo_callbacks import CSVLogger, EarlyStopping, ModelCheckpoint, ReduceLROnPlateau, StopReason
 from yolo_callbacks.run_dir.journal import read_journal
-from yolo_callbacks.session.session import Hook
+from yolo_callbacks.session.hook import Hook
 
 
 def callbacks():
@@ -298,7 +298,7 @@ def test_a_copy_of_an_attached_model_is_attached_too(copied, arguments, tmp_path
     twin.train(**arguments, name="two", epochs=6)
     assert_is_a_run_of_its_own(tmp_path / "two")
     assert (run.save_dir, len(run.history)) == (tmp_path / "one", 3)
-    assert registered(twin)[0].attachment.save_dir == tmp_path / "two"
+    assert attachment_of(twin).save_dir == tmp_path / "two"
     ycb.detach(twin)
     assert registered(twin) == []
     assert len(registered(model)) == len(run.events())

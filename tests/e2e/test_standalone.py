@@ -6,6 +6,7 @@ from ultralytics import YOLO
 
 import yolo_callbacks as ycb
 from tests.helpers import TINY, TINY_MODEL, constant
+from yolo_callbacks.session.hook import Hook
 
 ARGUMENTS = {**TINY, "name": "run"}
 
@@ -112,7 +113,7 @@ def test_a_subclass_that_calls_super_is_not_called_twice(shapes, tmp_path):
 def test_batch_events_are_only_registered_for_those_who_ask(train):
     train([ycb.CSVLogger(), ycb.EarlyStopping()], epochs=1)
     assert train.model.callbacks["on_train_batch_end"] == [
-        f for f in train.model.callbacks["on_train_batch_end"] if not isinstance(f, ycb.core.session.Hook)
+        f for f in train.model.callbacks["on_train_batch_end"] if not isinstance(f, Hook)
     ]
 
 

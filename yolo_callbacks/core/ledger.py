@@ -59,7 +59,7 @@ class Ledger:
 
     def begin(self) -> None:
         """Ask for what should be in force from the first epoch on."""
-        self.hear(self._ask())
+        self.note(self._ask())
 
     def add(self, record: EpochRecord, stops: Iterable[Stop] = ()) -> Entry:
         """Take in the next epoch and decide; see `decide`.
@@ -97,7 +97,7 @@ class Ledger:
             finishes = self.finishing.begun or any(isinstance(decision, Finish) for decision in decisions)
             ignored = StopReason.TRAINER_PATIENCE if finishes else None
             decisions += tuple(replace(s, epoch=record.epoch) for s in stops if s.reason is not ignored)[:1]
-        self.hear(decisions)
+        self.note(decisions)
         return decisions
 
     @property
@@ -106,8 +106,8 @@ class Ledger:
         before = tuple(decision for decision in self.decisions if decision.epoch == 0)
         return JournalContent(self.history.plan, before, self.entries)
 
-    def hear(self, decisions: Iterable[Decision]) -> None:
-        """Take note of decisions; a rank that does not decide itself hears of them from the one that does."""
+    def note(self, decisions: Iterable[Decision]) -> None:
+        """Note decisions and what they put in force; a rank above 0 notes those that rank 0 has taken."""
         for decision in decisions:
             self.decisions.append(decision)
             self.learning_rate = self.learning_rate.after(decision)

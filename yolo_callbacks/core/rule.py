@@ -16,9 +16,7 @@ Decisions = Union[Decision, Iterable[Decision], None]
 class Priority(IntEnum):
     """Order within an epoch, lowest first: a reporter sees what a controller decided in the same epoch.
 
-    An error in a callback up to `CHECKPOINT` raises, because a wrong decision is worse than a stopped run. An error
-    in a `REPORT` callback's `measure`, `counters`, `setup`, `act`, `close` or `deliver` is logged once, and training
-    goes on; one in `decide`, or in an event's own method, raises whatever the priority.
+    An error in a callback up to `CHECKPOINT` raises; see `is_controller`.
     """
 
     MEASURE = 0
@@ -66,3 +64,13 @@ class Rule:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.get_config().items())})"
+
+
+def is_controller(rule: Rule) -> bool:
+    """Return whether the course of the run depends on a callback: all do, up to `Priority.CHECKPOINT`.
+
+    An error in a controller raises, because a wrong decision is worse than a stopped run. An error in a reporter's
+    `measure`, `counters`, `setup`, `act`, `close` or `deliver` is logged once, and training goes on; one in `decide`,
+    or in an event's own method, raises in both.
+    """
+    return rule.priority < Priority.REPORT

@@ -1,0 +1,95 @@
+"""MainRank: what rank 0 does for all ranks. It takes the run up, decides, and keeps the files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from yolo_callbacks.core.decision import Decision, SaveCheckpoint, Stop
+from yolo_callbacks.core.ledger import Ledger
+from yolo_callbacks.core.lineup import configuration
+from yolo_callbacks.session.ending import Ending
+from yolo_callbacks.session.measuring import Measuring
+from yolo_callbacks.session.resuming import known_checkpoints, take_up
+from yolo_callbacks.session.run_files import RunFiles
+from yolo_callbacks.session.steps import Steps
+from yolo_callbacks.support.log import LOGGER
+from yolo_callbacks.trainer.run import Run
+
+
+class MainRank:
+    """Rank 0's part of a run.
+
+    Args:
+        run: The run.
+        steps: The callbacks and their steps.
+        measuring: Builds the record of an epoch.
+
+    Attributes:
+        ledger: Epochs and decisions.
+        files: What the run leaves on disk.
+        ending: How the run ends.
+        over_before: Why a resumed run had already ended, None if it goes on.
+    """
+
+    def __init__(self, run: Run, steps: Steps[Any], measuring: Measuring[Any]) -> None:
+        self._run, self._steps, self._measuring = run, steps, measuring
+        self.ledger = Ledger(steps.callbacks, run.plan(), steps.failed)
+        self.ledger.begin()
+        self.files = RunFiles(run, known_checkpoints(run))
+        self.ending = Ending(run, self.files, self.ledger, steps)
+        self.over_before: Stop | None = None
+
+    def take_up(self, facts: Mapping[str, Any]) -> None:
+        """Take up an interrupted run, or begin a new one.
+
+        Args:
+            facts: What else `run.json` should say of the run.
+        """
+        ledger, files = self.ledger, self.files
+        self.over_before = take_up(self._run, ledger, files.journal.path, files.checkpoints)
+        files.journal.begin(ledger.content)
+        files.manifest.update(
+            **self._run.describe(),
+            **facts,
+            callbacks=configuration(self._steps.callbacks),
+            checkpoints=files.checkpoints.stored,
+        )
+        if ledger.entries:
+            files.list_decisions(decision for entry in ledger.entries for decision in entry.decisions)
+        else:
+            self.carry_out(ledger.decisions)
+
+    def announce(self) -> None:
+        """The trainer is about to replace `last.pt`: note the epoch first, so that the journal is never behind."""
+        if self._run.epoch_is_open and self.ledger.history.epoch < self._run.epoch:
+            self.files.journal.announce(self._measuring.record(self.ledger.learning_rate, complete=False))
+
+    def decide(self, take_request: Callable[[], Stop | None]) -> tuple[Decision, ...]:
+        """Build the epoch's record, ask for decisions, and write both to the journal.
+
+        Args:
+            take_request: Returns the stop that was requested during the epoch, None for none.
+        """
+        record = self._measuring.record(self.ledger.learning_rate)
+        stops = [stop for stop in (take_request(), self._run.why_stopping()) if stop is not None]
+        entry = self.ledger.add(record, stops)
+        self.files.journal.append(entry, lambda: self.ledger.content)
+        return entry.decisions
+
+    def carry_out(self, decisions: Iterable[Decision]) -> None:
+        """Do what decisions ask for on disk, and log them."""
+        decisions = tuple(decisions)
+        for decision in decisions:
+            if isinstance(decision, SaveCheckpoint):
+                self.files.checkpoints.keep(decision)
+            verbose = getattr(self._steps.callbacks.get(decision.source), "verbose", 1)
+            if verbose and getattr(decision, "announce", True):
+                LOGGER.info(f"{decision.source}: epoch {decision.epoch}: {decision.message}")
+        self.files.list_decisions(decisions)
+
+    def before_stripping(self) -> bool:
+        """The trainer is about to strip `last.pt` and `best.pt`: return whether that may be done."""
+        self._run.unpublish()
+        self.files.checkpoints.wait()
+        return self.files.checkpoints.keep_originals()

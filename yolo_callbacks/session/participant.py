@@ -1,0 +1,58 @@
+"""Participant: what a session asks of a callback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import ClassVar, Generic, TypeVar
+
+from yolo_callbacks.core.rule import Rule
+
+S = TypeVar("S")
+
+
+class Participant(Rule, Generic[S]):
+    """A rule with effects. `S` is the session that it takes part in."""
+
+    replaces: ClassVar[str] = ""
+    """The Ultralytics integration whose work it does, such as `"tensorboard"`, which is then off in the run."""
+
+    # ------------------------------------------------------------------------------------------------- measuring
+
+    def measures(self, session: S) -> Iterable[str]:
+        """Return the names of what `measure` gives, asked once before the first epoch.
+
+        They get a column from the first row on, and can be monitored like any other metric. A name of ours contains a
+        `/`, such as `"gradients/norm"`, so that it is not mistaken for one of the trainer's.
+        """
+        return ()
+
+    def measure(self, session: S) -> Mapping[str, float]:
+        """Return numbers for the epoch that has just been trained and validated, before anything is decided.
+
+        They become part of its record, and so of the journal; a name that is left out was not measured in this epoch.
+        """
+        return {}
+
+    # ------------------------------------------------------------------------------------------------- effects
+
+    def setup(self, session: S) -> None:
+        """Training is about to start, or to resume.
+
+        Raises:
+            UnknownMetricError: If it is set to report a metric that the run will not have; the run does not start.
+        """
+
+    def act(self, session: S) -> None:
+        """An epoch is complete, and its decisions are in force."""
+
+    def close(self, session: S, error: BaseException | None) -> None:
+        """Training has ended; `error` is what ended it, None if nothing went wrong."""
+
+    def deliver(self, session: S, error: BaseException | None) -> None:
+        """Last of all: every file of the run is complete, `run.json` too, for callbacks that copy or upload them."""
+
+    # ------------------------------------------------------------------------------------------------- events
+
+    def overrides(self, event: str) -> bool:
+        """Return whether the class has a method of its own for this event."""
+        return False

@@ -1,0 +1,163 @@
+"""Resuming: how an interrupted run is taken up, from what it has left in its directory. Rank 0.
+
+Its epochs are read back, its files are put in the state that the last of them left, and the ledger decides over the
+epochs once more as it did live. A fresh run is one with no epochs: what an earlier one has left is set aside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from yolo_callbacks.core.decision import SaveCheckpoint, Stop
+from yolo_callbacks.core.entry import Entry, JournalContent
+from yolo_callbacks.core.ledger import Ledger
+from yolo_callbacks.core.naming import BACKUP, MID_EPOCH, TO_RESUME
+from yolo_callbacks.core.record import EpochRecord, Plan
+from yolo_callbacks.run_dir.checkpoints import CheckpointStore
+from yolo_callbacks.run_dir.journal import read_journal
+from yolo_callbacks.run_dir.manifest import manifest_of
+from yolo_callbacks.run_dir.recovery import checkpoints_in, epochs_in, load
+from yolo_callbacks.run_dir.results_csv import mend_results_csv, read_results_csv, results_in_checkpoint
+from yolo_callbacks.support import storage
+from yolo_callbacks.support.log import LOGGER
+from yolo_callbacks.trainer.run import Run
+
+
+def known_checkpoints(run: Run) -> list[dict[str, Any]]:
+    """Return the checkpoints that an earlier part of this run has kept, up to where it is resumed."""
+    done = run.epochs_before
+    listed = manifest_of(run.save_dir).get("checkpoints", []) if done else []
+    later = [item["file"] for item in listed if item["epoch"] > done]
+    if later:
+        LOGGER.warning(f"Kept checkpoints of epochs after {done}, which now run again: {', '.join(later)}")
+    return [item for item in listed if item["epoch"] <= done]
+
+
+def take_up(run: Run, ledger: Ledger, journal: Path, checkpoints: CheckpointStore) -> Stop | None:
+    """Take up a run where it was interrupted.
+
+    Args:
+        run: The run.
+        ledger: Gets the epochs that the run has behind it.
+        journal: Where the run's journal is.
+        checkpoints: The checkpoints of the run.
+
+    Returns:
+        Why the run had already ended, None if it goes on.
+    """
+    earlier = _earlier_epochs(run, journal)
+    _mend_results(run)
+    _tidy_checkpoints(run, checkpoints)
+    checkpoints.mend_originals()
+    _mend_best(run, checkpoints)
+    for record in earlier:
+        from_results_csv = record.base_lr is None
+        run.apply_finish(ledger.finishing)
+        ledger.add(run.with_schedule(record, ledger.learning_rate) if from_results_csv else record)
+    if not ledger.entries:
+        return None
+    run.apply_finish(ledger.finishing)
+    run.continue_clock(ledger.history[-1].elapsed)
+    *before, newest = ledger.entries
+    checkpoints.adopt(d for entry in before for d in entry.decisions if isinstance(d, SaveCheckpoint))
+    _keep_missed(run, checkpoints, newest)
+    return newest.stop or run.why_finished()
+
+
+def _earlier_epochs(run: Run, journal: Path) -> list[EpochRecord]:
+    """Return the epochs before this start, one record each, cut back to where the run is resumed.
+
+    They come from the journal; where it lacks one, from `results.csv`, or else from the checkpoint that the run is
+    resumed from. The journal of another run in the same folder is set aside.
+    """
+    done = run.epochs_before
+    content = read_journal(journal) if journal.exists() else JournalContent(Plan(), (), [])
+    written = [entry.record for entry in content.entries]
+    if written and written[-1].epoch > done:
+        whose = f"epochs after {done}, which now run again," if done else "an earlier run"
+        LOGGER.warning(f"The journal of {whose} is kept as {storage.set_aside(journal)}")
+    if not done:
+        return []
+    results = run.save_dir / "results.csv"
+    sources: tuple[Callable[[], list[EpochRecord]], ...] = (
+        lambda: read_results_csv(results) if results.exists() else [],
+        lambda: results_in_checkpoint(load(run.resumed_from)),
+    )
+    records = {record.epoch: record for record in [*written, *([content.pending] if content.pending else [])]}
+    for source in sources:
+        if any(epoch not in records for epoch in range(1, done + 1)):
+            records = {record.epoch: record for record in source()} | records
+    missing = [str(epoch) for epoch in range(1, done + 1) if epoch not in records]
+    if missing:
+        LOGGER.warning(f"Epochs {', '.join(missing)} are in no log and count as if they had not been")
+    return [records[epoch] for epoch in sorted(records) if epoch <= done]
+
+
+def _mend_results(run: Run) -> None:
+    """Remove the rows of epochs that run again from Ultralytics' `results.csv`."""
+    path, done = run.save_dir / "results.csv", run.epochs_before
+    try:
+        gone = mend_results_csv(path, done) if done else 0
+    except OSError as error:
+        LOGGER.warning(f"{path} cannot be mended: {error}")
+        return
+    if gone:
+        LOGGER.info(f"{path}: {gone} row{'s' * (gone > 1)} of epochs that run again went")
+
+
+def _tidy_checkpoints(run: Run, checkpoints: CheckpointStore) -> None:
+    """Set aside the checkpoints of another run in this folder, or of epochs of this one that run again."""
+    done, last = run.epochs_before, run.last_checkpoint
+    known = [last, *(checkpoints.path(name) for name in TO_RESUME)]
+    if done:
+        resumed = run.resumed_from.resolve()
+        stale = [path for path in known if path.resolve() != resumed and (epochs_in(path) or 0) > done]
+    else:  # nothing here belongs to this run, whatever its name
+        resumed = None
+        others = (path for path in checkpoints_in(run.save_dir) if path not in known)
+        stale = [path for path in known if path.exists()] + [path for path in others if epochs_in(path)]
+    for path in stale:
+        storage.rename(path, path.with_name(f"{path.name}.old"))
+    if stale:
+        names = ", ".join(path.name for path in stale)
+        LOGGER.warning(f"{names} of {'epochs that now run again' if done else 'an earlier run'} are kept as *.old")
+    if last in stale and resumed is not None:
+        storage.duplicate(resumed, last)
+    checkpoints.forget_missing()
+
+
+def _mend_best(run: Run, checkpoints: CheckpointStore) -> None:
+    """Write `best.pt` where the process died between `last.pt` and it."""
+    if not run.epochs_before:
+        return
+    content = load(run.resumed_from)
+    fitness = (content.get("train_metrics") or {}).get("fitness")
+    if fitness is None or content.get("best_fitness") != fitness:
+        return
+    source = _newest_epoch(run, checkpoints)
+    if source is not None and epochs_in(run.best_checkpoint) != run.epochs_before:
+        storage.duplicate(source, run.best_checkpoint)
+
+
+def _keep_missed(run: Run, checkpoints: CheckpointStore, entry: Entry) -> None:
+    """Keep the checkpoints of the newest epoch that a crash right after the decision left undone."""
+    saves = [decision for decision in entry.decisions if isinstance(decision, SaveCheckpoint)]
+    missed = [decision for decision in saves if not checkpoints.has(decision)]
+    source = _newest_epoch(run, checkpoints) if missed else None
+    for decision in missed:
+        if source is not None:
+            checkpoints.keep(decision, source)
+        else:
+            LOGGER.warning(f"{decision.file} of epoch {decision.epoch} was lost with the process")
+
+
+def _newest_epoch(run: Run, checkpoints: CheckpointStore) -> Path | None:
+    """Return a checkpoint of the last epoch before a resume, with the weights that were validated; None for none.
+
+    A checkpoint from the middle of the next epoch can be resumed, but it has other weights.
+    """
+    candidates = [run.last_checkpoint, checkpoints.path(BACKUP), run.resumed_from]
+    whole = (path for path in candidates if path.name not in MID_EPOCH)
+    return next((path for path in whole if epochs_in(path) == run.epochs_before), None)
