@@ -11,7 +11,8 @@ from yolo_callbacks.core.decision import Decision, SaveCheckpoint, Stop, StopRea
 from yolo_callbacks.core.entry import JournalContent
 from yolo_callbacks.core.naming import BACKUP, MID_EPOCH, TO_RESUME, WEIGHTS
 from yolo_callbacks.core.record import EpochRecord, Plan
-from yolo_callbacks.exports.export import ExportPlan, Exports
+from yolo_callbacks.exports.export import Exports
+from yolo_callbacks.exports.plan import ExportPlan
 from yolo_callbacks.run_dir.checkpoints import CheckpointStore
 from yolo_callbacks.run_dir.journal import Journal, read_journal
 from yolo_callbacks.run_dir.manifest import Manifest, manifest_of
