@@ -13,6 +13,7 @@ from yolo_callbacks.support.checks import (
     check_choice,
     check_file_name,
     check_int,
+    check_names,
     check_number,
     check_verbose,
 )
@@ -23,6 +24,9 @@ from yolo_callbacks.support.checks import (
     [
         (lambda: check_choice("mode", "maxx", ["min", "max"]), ValueError, "mode='maxx' is not one of 'min', 'max'"),
         (lambda: check_choice("mode", 3, ["min"]), ValueError, "mode=3 is not one of 'min'"),
+        (lambda: check_names("x", "car", "a list of names"), TypeError, "x='car' must be a list of names"),
+        (lambda: check_names("x", ["car", 1], "a list of names"), TypeError, "x=['car', 1] must be a list of names"),
+        (lambda: check_names("x", 3, "a list of names", one=True), TypeError, "x=3 must be a list of names"),
         (lambda: check_bool("flag", 1), TypeError, "flag=1 must be True or False, not int"),
         (lambda: check_int("n", 1.5, minimum=1), TypeError, "n=1.5 must be a whole number >= 1, not float"),
         (lambda: check_int("n", True, minimum=1), TypeError, "n=True must be a whole number"),
@@ -48,6 +52,9 @@ def test_good_values():
     assert check_verbose(True) == 1
     assert check_number("x", 3) == 3.0
     assert check_int("n", 4, minimum=4) == 4
+    assert check_names("x", ("car", "bus"), "a list of names") == ["car", "bus"]
+    assert check_names("x", "car", "a list of names", one=True) == ["car"]
+    assert check_names("x", [], "a list of names") == []
 
 
 @pytest.mark.parametrize("as_theirs", [np.int64, np.uint8, np.array, torch.tensor])

@@ -27,7 +27,8 @@ from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.entry import Entry
 from yolo_callbacks.core.rule import Priority
 from yolo_callbacks.reporting.deliverables import deliverables
-from yolo_callbacks.reporting.mlflow_run import ID_TAG, Intent, MLflowRun
+from yolo_callbacks.reporting.mlflow_lookup import ID_TAG, Intent
+from yolo_callbacks.reporting.mlflow_run import MLflowRun
 from yolo_callbacks.reporting.mlflow_server import MLflowServer
 from yolo_callbacks.reporting.outbox import NotDelivered
 from yolo_callbacks.run_dir.journal import read_journal

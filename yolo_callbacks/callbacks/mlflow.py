@@ -9,15 +9,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from yolo_callbacks.callback import Callback
-from yolo_callbacks.core.decision import StopReason
 from yolo_callbacks.core.lineup import configuration
 from yolo_callbacks.core.rule import Priority
 from yolo_callbacks.reporting.deliverables import GROUPS, deliverables
-from yolo_callbacks.reporting.mlflow_run import Intent, MLflowRun
+from yolo_callbacks.reporting.mlflow_lookup import Intent
+from yolo_callbacks.reporting.mlflow_run import MLflowRun
 from yolo_callbacks.reporting.mlflow_server import MLflowServer, secret_uri
 from yolo_callbacks.reporting.outbox import HURRY, Outbox
+from yolo_callbacks.session.run_files import status_of
 from yolo_callbacks.support.background import Background
-from yolo_callbacks.support.checks import check_bool, check_choice, check_number
+from yolo_callbacks.support.checks import check_bool, check_choice, check_names, check_number
 from yolo_callbacks.support.log import LOGGER
 from yolo_callbacks.support.optional_packages import require
 from yolo_callbacks.support.secrets import unless_hidden, without_secrets
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 _NOTE = "MLflow"
 _UPDATE = "update"
+_STATUS = {"failed": "FAILED", "interrupted": "KILLED", "preempted": "KILLED"}  # FINISHED otherwise
 _EXPERIMENT = "/Shared/Ultralytics"  # as Ultralytics calls it
 _STATUS_TIMEOUT = 10.0  # seconds for the last word, after files that took too long
 _NEVER_REACHED_TIMEOUT = 5.0  # seconds for a server that has not answered once
@@ -144,7 +146,8 @@ class MLflow(Callback):
         run, outbox = self._run, self._outbox
         if run is None or outbox is None:
             return
-        status, stop = _status(session, error), session.stop_decision
+        stop = session.stop_decision
+        status = _STATUS.get(status_of(stop, error), "FINISHED")
         tags: dict[str, Any] = {"epochs": session.history.epoch, **(_of_stop(stop) if stop is not None else {})}
         if error is not None:
             tags["error"] = without_secrets(f"{type(error).__name__}: {error}".removesuffix(": "))
@@ -258,14 +261,6 @@ def _surroundings() -> dict[str, Any]:
     }
 
 
-def _status(session: Session, error: BaseException | None) -> str:
-    stop = session.stop_decision
-    preempted = stop is not None and stop.reason is StopReason.PREEMPTED
-    if preempted or isinstance(error, (KeyboardInterrupt, SystemExit)):
-        return "KILLED"
-    return "FAILED" if error is not None else "FINISHED"
-
-
 def _of_stop(stop: Any) -> dict[str, Any]:
     return {"stop.reason": stop.reason.value, "stop.message": stop.message, "stop.epoch": stop.epoch}
 
@@ -295,6 +290,5 @@ def _check_tags(value: object) -> dict[str, Any] | None:
 def _check_groups(value: object) -> bool | list[str]:
     if isinstance(value, bool):
         return value
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        raise TypeError(f"log_artifacts={value!r} must be True, False, or a list of {', '.join(map(repr, GROUPS))}")
-    return [check_choice("log_artifacts", item, GROUPS) for item in value]
+    names = check_names("log_artifacts", value, f"True, False, or a list of {', '.join(map(repr, GROUPS))}")
+    return [check_choice("log_artifacts", name, GROUPS) for name in names]

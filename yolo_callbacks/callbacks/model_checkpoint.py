@@ -12,11 +12,18 @@ from yolo_callbacks.core.naming import EXAMPLE_EPOCH, EXCEPTION, LATEST, FileTem
 from yolo_callbacks.core.record import History, Plan
 from yolo_callbacks.core.rule import Priority
 from yolo_callbacks.core.selection import ALL, ClockFold, Top, TopFold, never_due
-from yolo_callbacks.support.checks import check_bool, check_choice, check_int, check_number, check_verbose
+from yolo_callbacks.support.checks import (
+    check_bool,
+    check_choice,
+    check_int,
+    check_names,
+    check_number,
+    check_verbose,
+)
 from yolo_callbacks.support.log import LOGGER
 
 if TYPE_CHECKING:
-    from yolo_callbacks.exports.export import ExportPlan
+    from yolo_callbacks.exports.plan import ExportPlan
     from yolo_callbacks.session.session import Session
 
 PERIODIC = "epoch-{epoch:04d}.pt"
@@ -250,7 +257,7 @@ class ModelCheckpoint(Callback):
             session.files.export(best, self._export_plan())
 
     def _export_plan(self) -> ExportPlan:
-        from yolo_callbacks.exports.export import ExportPlan
+        from yolo_callbacks.exports.plan import ExportPlan
 
         return ExportPlan(
             self._best_name(), self.export, self.export_args or {}, self.export_tolerance, self.export_timeout
@@ -269,9 +276,7 @@ def _checked_formats(export: object, *, to_prove: bool) -> tuple[str, ...]:
         return ()
     from yolo_callbacks.exports.formats import check_formats, check_packages
 
-    if not isinstance(export, Iterable):
-        raise TypeError(f"export={export!r} must be a format such as 'onnx', or a list of them")
-    formats = check_formats([export] if isinstance(export, str) else export)
+    formats = check_formats(check_names("export", export, "a format such as 'onnx', or a list of them", one=True))
     check_packages(formats, to_prove=to_prove)
     return formats
 

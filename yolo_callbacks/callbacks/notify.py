@@ -18,7 +18,7 @@ from yolo_callbacks.reporting.messenger import Message, check_urls, scheme_of, s
 from yolo_callbacks.reporting.news import NewsFold
 from yolo_callbacks.reporting.outbox import GRACE, HURRY, Outbox
 from yolo_callbacks.session.run_files import status_of
-from yolo_callbacks.support.checks import check_bool, check_choice, check_number
+from yolo_callbacks.support.checks import check_bool, check_choice, check_names, check_number
 from yolo_callbacks.support.numbers import duration
 from yolo_callbacks.support.optional_packages import require
 from yolo_callbacks.support.secrets import Secret, hide, unless_hidden
@@ -205,9 +205,7 @@ class Notify(Callback):
 
 
 def _check_events(events: object) -> list[str]:
-    names = None if isinstance(events, str) or not isinstance(events, Iterable) else list(events)
-    if names is None:
-        raise TypeError(f"events={events!r} must be a list of {', '.join(map(repr, EVENTS))}")
+    names = check_names("events", events, f"a list of {', '.join(map(repr, EVENTS))}")
     return [check_choice("events", name, EVENTS) for name in names]
 
 

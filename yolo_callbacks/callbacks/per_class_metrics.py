@@ -10,7 +10,7 @@ from yolo_callbacks.core.metrics import CLASS_METRICS, CLASS_SUMMARIES, UnknownM
 from yolo_callbacks.core.rule import Priority
 from yolo_callbacks.pictures.drawing import Drawing
 from yolo_callbacks.run_dir.class_log import ClassLog
-from yolo_callbacks.support.checks import check_choice, check_file_name, check_int, check_number
+from yolo_callbacks.support.checks import check_choice, check_file_name, check_int, check_names, check_number
 
 if TYPE_CHECKING:
     from yolo_callbacks.core.classes import Classes
@@ -175,15 +175,12 @@ def _names(name: str, value: object, example: str) -> list[str] | None:
     """Return a list of names.
 
     Raises:
-        TypeError: If it is none.
+        TypeError: If it is something else.
         ValueError: If it is empty.
     """
     if value is None:
         return None
-    listed = [value] if isinstance(value, str) else list(value) if isinstance(value, Iterable) else [value]
-    for item in listed:
-        if not isinstance(item, str):
-            raise TypeError(f"{name}={value!r} must be a list of names such as {example}, and {item!r} is none")
-    if not listed:
+    names = check_names(name, value, f"a list of names such as {example}", one=True)
+    if not names:
         raise ValueError(f"{name}={value!r} names nothing: leave it out for all")
-    return [str(item) for item in listed]
+    return [str(item) for item in names]

@@ -19,7 +19,7 @@ from yolo_callbacks.core.rule import Priority
 from yolo_callbacks.reporting.outbox import GRACE, HURRY, Attempt, Outbox
 from yolo_callbacks.reporting.webhook import Webhook, check_headers, check_url, secret_bytes
 from yolo_callbacks.session.run_files import status_of
-from yolo_callbacks.support.checks import check_bool, check_int, check_number
+from yolo_callbacks.support.checks import check_bool, check_int, check_names, check_number
 from yolo_callbacks.support.secrets import HIDDEN, Secret, hide, unless_hidden, without_secrets
 
 if TYPE_CHECKING:
@@ -250,10 +250,7 @@ def _send(webhook: Webhook, message: Mapping[str, Any], attempt: Attempt) -> Non
 def _check_names(metrics: object) -> list[str] | None:
     if metrics is None:
         return None
-    names = None if isinstance(metrics, str) or not isinstance(metrics, Iterable) else list(metrics)
-    if names is None or not all(isinstance(name, str) for name in names):
-        raise TypeError(f"metrics={metrics!r} must be a list of names such as ['fitness', 'val_loss'], or None")
-    return names
+    return check_names("metrics", metrics, "a list of names such as ['fitness', 'val_loss'], or None")
 
 
 def _decision(decision: Decision) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from yolo_callbacks.exports.formats import FOLDER, expected_name, takes
+from yolo_callbacks.exports.formats import FOLDER, expected_name
+from yolo_callbacks.exports.plan import ExportPlan
 from yolo_callbacks.exports.process import ExportProcess
 from yolo_callbacks.exports.verdict import comparison, in_short, in_words, verdict
 from yolo_callbacks.run_dir.checkpoints import CheckpointStore
@@ -28,27 +29,6 @@ REJECTED = ".rejected"
 
 _REPORT, _SCRATCH = "report.json", ".scratch"
 _ATTEMPTS = 3  # to copy a checkpoint that a newer one replaces at that moment
-_BOTH = ("batch", "nms", "end2end", "conf", "iou", "max_det", "agnostic_nms")  # what an export and a validation take
-_EMBEDDED_NMS_CONF = 0.25  # what Ultralytics builds into an exported file that has its own suppression
-
-
-@dataclass(frozen=True)
-class ExportPlan:
-    """What is to be exported of a series of checkpoints, and how well it has to do.
-
-    Attributes:
-        series: The template of the checkpoints' names; each series has one proved export of a format at a time.
-        formats: Formats of Ultralytics.
-        arguments: Further arguments of `YOLO.export`.
-        tolerance: The most that the fitness may differ by; None exports without a proof.
-        timeout: The most seconds that one format may take, proof included.
-    """
-
-    series: str
-    formats: tuple[str, ...]
-    arguments: Mapping[str, Any]
-    tolerance: float | None
-    timeout: float
 
 
 @dataclass
@@ -176,50 +156,18 @@ class Exports:
                 LOGGER.info(f"{job.file} is exported to {name} and proved already")
                 continue
             LOGGER.info(f"Exporting {job.file} to {name}{' and validating it' * (job.plan.tolerance is not None)} ...")
+            request = {
+                **job.plan.request(name, job.copy, self._validation),
+                "reference": reference,
+                "nice": job.considerate,
+            }
             start = time.monotonic()
-            outcome = job.process.run(self._request(job, name, reference), job.copy.parent, job.plan.timeout)
+            outcome = job.process.run(request, job.copy.parent, job.plan.timeout)
             if job.cancelled:
                 return
             self._tried.add(mark)
             self._note(job, name, outcome, time.monotonic() - start)
             reference = outcome.get("reference")
-
-    def _request(self, job: _Job, name: str, reference: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Return what the process is asked for. Both validations get the same pictures, in the same shape."""
-        settings = self._validation
-        given = {key: value for key, value in job.plan.arguments.items() if takes(name, key)}
-        arguments = {"imgsz": settings["imgsz"], **given}
-        if name != "engine":  # TensorRT's run on a GPU alone
-            arguments.setdefault("device", "cpu")  # the training may hold all of the GPU's memory
-        if takes(name, "data") and any(arguments.get(key) for key in ("int8", "quantize")):
-            arguments.setdefault("data", settings["data"])  # else Ultralytics calibrates with coco8, if it can get it
-        both = {key: arguments[key] for key in _BOTH if key in arguments}
-        if both.get("nms"):
-            both.setdefault("conf", _EMBEDDED_NMS_CONF)
-        validation = {
-            "batch": 1,
-            **settings,
-            **both,
-            "imgsz": arguments["imgsz"],
-            "device": arguments.get("device"),
-            "rect": False,  # an exported file takes one shape
-            "workers": 0,
-            "plots": False,
-            "save_json": False,
-            "save_txt": False,
-            "verbose": False,
-            "project": str(job.copy.parent),
-            "name": "val",
-            "exist_ok": True,
-        }
-        return {
-            "checkpoint": str(job.copy),
-            "format": name,
-            "arguments": arguments,
-            "validation": None if job.plan.tolerance is None else validation,
-            "reference": reference,
-            "nice": job.considerate,
-        }
 
     # ------------------------------------------------------------------------------------------ the report
 

@@ -1,4 +1,4 @@
-"""One training at MLflow: its run is found or begun, kept up to date, and ended. Called by worker threads.
+"""One training at MLflow: its run is kept up to date, and ended. Called by worker threads.
 
 Only MLflow's client is used, with the run's id in every call: the active run of the user's process is left alone.
 """
@@ -8,74 +8,38 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from yolo_callbacks.core.entry import Entry
 from yolo_callbacks.core.naming import safe_name
+from yolo_callbacks.reporting.mlflow_lookup import ID_TAG, Intent, find_or_create, shortened, tag_text
 from yolo_callbacks.reporting.mlflow_server import MLflowServer
 from yolo_callbacks.reporting.outbox import NotDelivered
 from yolo_callbacks.support.log import LOGGER
 
-ID_TAG = "yolo_callbacks.id"
-"""The tag that holds the id of the training, by which its run is found again."""
-
-_MARK = "lr_factor"  # every epoch has it; it is sent last, so that a step with it is whole
-_BATCH = 1000  # metrics that MLflow takes at once
-_PARAM_LENGTH = 500  # that every version of MLflow takes
-_TAG_LENGTH = 5000
+_MARK = "lr_factor"  # every epoch has it; it is sent last, so that a step with it is complete
+_BATCH = 1000  # metrics that MLflow accepts at once
+_PARAM_LENGTH = 500  # characters that every version of MLflow accepts
 _PASSES = 3  # over the files: Ultralytics draws some pictures in threads that nobody waits for
-_NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 _OF_EVERY_RESUME = ("model", "resume")
 _REFUSED = "INVALID_PARAMETER_VALUE"
-
-
-@dataclass(frozen=True)
-class Intent:
-    """What is to be tracked, gathered on the training thread.
-
-    Attributes:
-        training: Id of the training, kept over resumes.
-        experiment: Name of the experiment.
-        experiment_id: Its id, where that is what is known.
-        name: Name of the run.
-        params: Parameters.
-        tags: Tags of this part of the training.
-        first_tags: Tags of a run that is begun, beside what MLflow knows of the process.
-        remembered: Id of the run that an earlier part of the training began.
-        given: Id of the run that the user wants to go on with.
-        parent: Id of the run under which a new one is nested.
-        active: Id of the user's active run, which is not ours to end.
-    """
-
-    training: str
-    experiment: str = ""
-    experiment_id: str | None = None
-    name: str = ""
-    params: Mapping[str, Any] = field(default_factory=dict)
-    tags: Mapping[str, Any] = field(default_factory=dict)
-    first_tags: Mapping[str, Any] = field(default_factory=dict)
-    remembered: str | None = None
-    given: str | None = None
-    parent: str | None = None
-    active: str | None = None
 
 
 class MLflowRun:
     """A run at MLflow.
 
-    `update`, `conclude`, `end` and `upload` talk to the server and take as long as that takes. One that fails can be
-    called again, and does only what is left.
+    `update`, `conclude`, `end` and `upload` talk to the server, however long that takes. After a failure, call the
+    method again: it does only what is left.
 
     Args:
-        server: Where.
-        intent: What is to be tracked.
+        server: The server.
+        intent: What to track.
         entries: The epochs, a list that grows while the training goes on.
         remember: Called with the id of the run when it is known.
 
     Attributes:
-        server: Where it is.
+        server: The server.
         run_id: The id of the run, None until it is known.
     """
 
@@ -88,7 +52,7 @@ class MLflowRun:
         self._entries = entries
         self._remember = remember
         self._earlier = len(entries)
-        # no time of its own for each epoch: what is sent twice is then the same to the last digit, and stored once
+        # times follow from the records: a metric that is sent twice is then identical, and stored once
         self._clock_start = time.time() - (entries[-1].record.elapsed if entries else 0.0)
         self._described = False
         self._known: frozenset[int] = frozenset()
@@ -103,7 +67,7 @@ class MLflowRun:
         return [e.record.epoch for e in self._entries[self._next :] if e.record.epoch not in self._known]
 
     def update(self) -> None:
-        """Begin the run, if that is not done, and send the epochs that the server lacks.
+        """Begin the run, unless that is done, and send the epochs that the server lacks.
 
         Raises:
             NotDelivered: If that is not possible now.
@@ -147,7 +111,7 @@ class MLflowRun:
 
     def _begin(self, client: Any) -> None:
         if self.run_id is None:
-            run = self._find(client) or self._create(client)
+            run = find_or_create(client, self.server, self._intent)
             self._remember(str(run.info.run_id))
             self.run_id = str(run.info.run_id)
             LOGGER.info(f"MLflow: {self.server.page(run.info)}")
@@ -155,61 +119,11 @@ class MLflowRun:
             self._describe(client, client.get_run(self.run_id))
             self._described = True
 
-    def _find(self, client: Any) -> Any:
-        """Return the run to go on with, None if there is none."""
-        intent = self._intent
-        if intent.remembered:
-            run = _get(client, intent.remembered)
-            if run is not None:
-                return run
-            LOGGER.warning(
-                f"MLflow: {intent.remembered}, the run of this training, is not at {self.server.shown} any more; the "
-                "training goes on in a new one"
-            )
-        if intent.given:
-            run = _get(client, intent.given)
-            if run is not None and run.data.tags.get(ID_TAG, intent.training) == intent.training:
-                return run
-            problem = f"is not at {self.server.shown}" if run is None else "holds another training"
-            LOGGER.warning(f"MLflow: the run {intent.given} {problem}, a new one is begun")
-        # a run whose id was lost with the process, or with the answer of the server
-        wanted = f"tags.`{ID_TAG}` = '{intent.training}'"
-        found = client.search_runs([self._experiment(client)], wanted, max_results=1)
-        return found[0] if found else None
-
-    def _experiment(self, client: Any) -> str:
-        """Return the id of the experiment, which is made if need be."""
-        from mlflow.exceptions import MlflowException
-
-        if self._intent.experiment_id:
-            return self._intent.experiment_id
-        name = self._intent.experiment
-        found = client.get_experiment_by_name(name)
-        if found is None:
-            try:
-                return str(client.create_experiment(name))
-            except MlflowException:  # another process was faster
-                found = client.get_experiment_by_name(name)
-                if found is None:
-                    raise
-        if found.lifecycle_stage != "active":
-            raise NotDelivered(f"the experiment {name!r} is deleted: restore it, or choose another name", again=False)
-        return str(found.experiment_id)
-
-    def _create(self, client: Any) -> Any:
-        from mlflow.tracking.context.registry import resolve_tags
-
-        intent = self._intent
-        parent = {"mlflow.parentRunId": intent.parent} if intent.parent else {}
-        tags = {**resolve_tags(), **intent.first_tags, **parent, ID_TAG: intent.training}
-        texts = {key: _cut(value, _TAG_LENGTH) for key, value in tags.items()}
-        return client.create_run(self._experiment(client), tags=texts, run_name=intent.name)
-
     def _describe(self, client: Any, run: Any) -> None:
         """Send parameters and tags, and find out which epochs are there."""
         if self.run_id != self._intent.active:
             client.update_run(self.run_id, status="RUNNING")
-        params = {safe_name(key): _cut(value, _PARAM_LENGTH) for key, value in self._intent.params.items()}
+        params = {safe_name(key): shortened(value, _PARAM_LENGTH) for key, value in self._intent.params.items()}
         changed = {key: value for key, value in params.items() if run.data.params.get(key, value) != value}
         self._send_params(client, {key: value for key, value in params.items() if key not in run.data.params})
         now = {f"resumed.{key}": value for key, value in changed.items()}
@@ -217,8 +131,8 @@ class MLflowRun:
         news = [key for key in changed if key not in _OF_EVERY_RESUME]
         if news:
             LOGGER.info(
-                f"MLflow: {', '.join(news)} changed since this run began; MLflow keeps parameters as they were, "
-                "what holds now is in the tags resumed.*"
+                f"MLflow: {', '.join(news)} changed since this run began; MLflow keeps the first value of a parameter, "
+                "the present one is in the tags resumed.*"
             )
         self._take_stock(client, run)
 
@@ -234,7 +148,7 @@ class MLflowRun:
             if error.error_code != _REFUSED:
                 raise
             if len(items) == 1:
-                LOGGER.warning(f"MLflow does not take the parameter {items[0].key}: {self.server.why(error)}")
+                LOGGER.warning(f"MLflow does not accept the parameter {items[0].key}: {self.server.why(error)}")
                 return
             for key, value in params.items():
                 self._send_params(client, {key: value})
@@ -242,13 +156,13 @@ class MLflowRun:
     def _set_tags(self, client: Any, tags: Mapping[str, Any]) -> None:
         from mlflow.entities import RunTag
 
-        items = [RunTag(safe_name(key), _cut(value, _TAG_LENGTH)) for key, value in tags.items()]
+        items = [RunTag(safe_name(key), tag_text(value)) for key, value in tags.items()]
         client.log_batch(self.run_id, tags=items)
 
     # ------------------------------------------------------------------------------------------ the epochs
 
     def _take_stock(self, client: Any, run: Any) -> None:
-        """Note which of the earlier epochs the server has. It takes nothing back of those that now run again."""
+        """Note which of the earlier epochs the server has. MLflow cannot delete those that now run again."""
         if _MARK not in run.data.metrics:
             return
         steps = {point.step for point in client.get_metric_history(self.run_id, _MARK)}
@@ -256,10 +170,10 @@ class MLflowRun:
         self._known = frozenset(steps & done)
         again = sorted(steps - done)
         if again:
-            LOGGER.info(f"MLflow: epochs {again[0]} to {again[-1]} run again, and what they give now counts")
+            LOGGER.info(f"MLflow: epochs {again[0]} to {again[-1]} run again; their new values count")
 
     def _send_epochs(self, client: Any) -> None:
-        """Send what is missing, as many epochs at once as MLflow takes."""
+        """Send what is missing, as many epochs at once as MLflow accepts."""
         there = len(self._entries)
         batch: list[Any] = []
         for number in range(self._next, there):
@@ -285,7 +199,7 @@ class MLflowRun:
         return [Metric(self._name(key), value, at, step) for key, value in numbers.items()]
 
     def _name(self, metric: str) -> str:
-        """Return the name that a metric has at the server, which no other one has."""
+        """Return the name of a metric at the server; it is unique."""
         if metric not in self._names:
             name, taken = safe_name(metric), set(self._names.values())
             while name in taken:
@@ -296,7 +210,7 @@ class MLflowRun:
     # ------------------------------------------------------------------------------------------ the files
 
     def upload(self, files: Callable[[], Mapping[str, Path]]) -> None:
-        """Upload files, until all are there as they are on disk or `give_up` is called; what fails is told.
+        """Upload files until the server has each as it is on disk, or `give_up` is called; a failure is logged.
 
         Args:
             files: Returns the files by their path at the server.
@@ -318,32 +232,11 @@ class MLflowRun:
                 done[place] = stamp
 
     def give_up(self) -> str:
-        """Upload no further file, and return the one that was on its way last."""
+        """Upload no further file, and return the last one that was under way."""
         self._given_up.set()
         return self._uploading
-
-
-def _get(client: Any, run_id: str) -> Any:
-    """Return a run, None if it is not there or deleted."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        run = client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code in _NOT_THERE:
-            return None
-        raise
-    return run if run.info.lifecycle_stage == "active" else None
 
 
 def _stamp(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_size, status.st_mtime_ns
-
-
-def _cut(value: Any, length: int) -> str:
-    text = str(value)
-    if len(text) <= length:
-        return text
-    note = f"... ({len(text)} characters, all in run.json)"
-    return text[: length - len(note)] + note

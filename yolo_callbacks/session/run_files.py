@@ -9,7 +9,8 @@ from typing import Any
 
 from yolo_callbacks.core.decision import Decision, SaveCheckpoint, Stop, StopReason
 from yolo_callbacks.core.naming import WEIGHTS
-from yolo_callbacks.exports.export import ExportPlan, Exports
+from yolo_callbacks.exports.export import Exports
+from yolo_callbacks.exports.plan import ExportPlan
 from yolo_callbacks.run_dir.checkpoints import CheckpointStore
 from yolo_callbacks.run_dir.journal import Journal
 from yolo_callbacks.run_dir.manifest import Manifest

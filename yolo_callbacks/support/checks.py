@@ -38,6 +38,29 @@ def check_choice(name: str, value: object, allowed: Iterable[str]) -> str:
     return value
 
 
+def check_names(name: str, value: object, meant: str, *, one: bool = False) -> list[str]:
+    """Return a list of strings.
+
+    Args:
+        name: What to call it in the message.
+        value: The value to check.
+        meant: What it must be, for the message.
+        one: Whether a single string is accepted, as a list of one.
+
+    Raises:
+        TypeError: If it is not a list of strings.
+
+    Example:
+        >>> check_names("classes", ("car", "bus"), "a list of names")
+        ['car', 'bus']
+    """
+    items = ([value] if one else None) if isinstance(value, str) else value
+    names = list(items) if isinstance(items, Iterable) else None
+    if names is None or not all(isinstance(item, str) for item in names):
+        raise TypeError(f"{name}={value!r} must be {meant}")
+    return names
+
+
 def check_bool(name: str, value: object) -> bool:
     """Return `value` if it is a bool.
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from yolo_callbacks.support.checks import nearest
+from yolo_callbacks.support.checks import check_names, nearest
 from yolo_callbacks.support.log import LOGGER
 
 _NEVER_CAUGHT = ("SIGKILL", "SIGSTOP")
@@ -26,10 +26,7 @@ def check_signals(name: str, value: object) -> tuple[str, ...]:
     """
     own = [item.name for item in signal.Signals if item.name.startswith("SIG")]  # Windows: not CTRL_C_EVENT
     known = [item for item in dict.fromkeys((*own, *_OF_SOME_SYSTEMS)) if item not in _NEVER_CAUGHT]
-    names = [value] if isinstance(value, str) else value
-    if not isinstance(names, Iterable):
-        raise TypeError(f"{name}={value!r} must be a list of signals such as 'SIGTERM'")
-    checked = tuple(str(item) for item in names)
+    checked = tuple(check_names(name, value, "a list of signals such as 'SIGTERM'", one=True))
     for item in checked:
         if item not in known:
             raise ValueError(f"{name}={value!r}: '{item}' is no signal to wait for{nearest(item, known)}")
