@@ -19,7 +19,8 @@ from pathlib import Path
 import yolo_callbacks as ycb
 from benchmarks.surroundings import private
 from yolo_callbacks.datasets import SHAPES
-from yolo_callbacks.trainer.model import probes
+from yolo_callbacks.trainer.model.activation_watch import ActivationWatch
+from yolo_callbacks.trainer.model.gradient_watch import OptimizerSteps
 
 WARM_UP = 2
 
@@ -125,9 +126,9 @@ def train(monitor, options) -> Alternating:
 
     watch = Stopwatch()
     step, begin, hook = (
-        probes._OptimizerSteps._step,
-        probes.ActivationWatch._begin_batch,
-        probes.ActivationWatch._hook,
+        OptimizerSteps._step,
+        ActivationWatch._begin_batch,
+        ActivationWatch._hook,
     )
 
     def timed_step(self):
@@ -137,9 +138,9 @@ def train(monitor, options) -> Alternating:
         finally:
             self._own = own
 
-    probes._OptimizerSteps._step = watch.around(timed_step)
-    probes.ActivationWatch._begin_batch = watch.around(begin)
-    probes.ActivationWatch._hook = lambda self, name: watch.around(hook(self, name))
+    OptimizerSteps._step = watch.around(timed_step)
+    ActivationWatch._begin_batch = watch.around(begin)
+    ActivationWatch._hook = lambda self, name: watch.around(hook(self, name))
     try:
         alternating = Alternating(monitor, watch)
         model = YOLO(options.model, verbose=False)
@@ -160,8 +161,8 @@ def train(monitor, options) -> Alternating:
                 name="run",
             )
     finally:
-        probes._OptimizerSteps._step = step
-        probes.ActivationWatch._begin_batch, probes.ActivationWatch._hook = begin, hook
+        OptimizerSteps._step = step
+        ActivationWatch._begin_batch, ActivationWatch._hook = begin, hook
     return alternating
 
 

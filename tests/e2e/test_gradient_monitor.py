@@ -14,7 +14,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 import yolo_callbacks as ycb
 from tests.helpers import TINY
 from yolo_callbacks import ActivationMonitor, CSVLogger, FreezeBackbone, GradientMonitor
-from yolo_callbacks.trainer.model.probes import Watch
+from yolo_callbacks.trainer.model.watch import Watch
 
 BY_BATCH = {"batch": 2, "nbs": 2, "warmup_epochs": 0}
 """Two batches an epoch, each with a step of its own."""

@@ -7,7 +7,7 @@ import torch
 
 from yolo_callbacks.trainer.model import gradient_norms
 from yolo_callbacks.trainer.model.gradient_norms import GradientNorms
-from yolo_callbacks.trainer.model.probes import OptimizerStep
+from yolo_callbacks.trainer.model.gradient_watch import OptimizerStep
 
 NAMES = ("a.weight", "a.bias", "b.weight")
 

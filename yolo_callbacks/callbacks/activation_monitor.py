@@ -13,8 +13,8 @@ from yolo_callbacks.support.numbers import plain
 
 if TYPE_CHECKING:
     from yolo_callbacks.session.session import Session
+    from yolo_callbacks.trainer.model.activation_watch import ActivationWatch
     from yolo_callbacks.trainer.model.output_numbers import OutputNumbers
-    from yolo_callbacks.trainer.model.probes import ActivationWatch
 
 Layers = Union[Sequence[Union[str, int]], str, int, None]
 

@@ -15,7 +15,7 @@ from yolo_callbacks.support.secrets import Plain
 if TYPE_CHECKING:
     from yolo_callbacks.session.session import Session
     from yolo_callbacks.trainer.model.gradient_norms import GradientNorms, NormSummary
-    from yolo_callbacks.trainer.model.probes import GradientWatch
+    from yolo_callbacks.trainer.model.gradient_watch import GradientWatch
 
 Groups = Union[str, Mapping[str, Union[str, Sequence[str]]], None]
 

@@ -19,7 +19,7 @@ from yolo_callbacks.trainer.model.tensor_sample import Sample, sample
 
 if TYPE_CHECKING:
     from yolo_callbacks.session.session import Session
-    from yolo_callbacks.trainer.model.probes import OptimizerStep
+    from yolo_callbacks.trainer.model.gradient_watch import OptimizerStep
 
 _MOST_NUMBERS = 4093  # of one tensor in a histogram; a prime, see `sample`
 _PICTURES = 4

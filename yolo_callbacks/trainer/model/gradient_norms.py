@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from yolo_callbacks.trainer.model.probes import OptimizerStep
+    from yolo_callbacks.trainer.model.gradient_watch import OptimizerStep
 
 _KEPT_ON_DEVICE = 256  # sampled steps, after which the numbers are fetched even in the middle of an epoch
 _WINDOW, _ENOUGH = 100, 10  # sampled steps that a layer's usual norm is taken from, and the fewest of them

@@ -1,4 +1,4 @@
-"""Numbers of what layers put out over the sampled batches of an epoch."""
+"""Statistics of the outputs of layers over the sampled batches of an epoch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _KEPT_ON_DEVICE = 1024  # outputs, after which the numbers are fetched even in t
 
 
 class OutputNumbers:
-    """What layers have put out: a few numbers an output, on the device until they are asked for.
+    """A few numbers for each output of a layer, kept on the device until they are asked for.
 
     Args:
         zero_below: Size below which a value counts as 0.
@@ -28,7 +28,7 @@ class OutputNumbers:
         self._channels: dict[str, Any] = {}
 
     def look(self, batch: int, layer: str, output: Any) -> None:
-        """Keep the numbers of what a layer has put out in a batch."""
+        """Keep the numbers of a layer's output in a batch."""
         import torch
 
         tensors = [tensor for tensor in _tensors(output) if tensor.is_floating_point() and tensor.numel()]
@@ -99,7 +99,7 @@ def _together(one: Any, other: Any) -> Any:
 
 
 def _tensors(output: Any) -> Iterator[Any]:
-    """Return the tensors in what a layer puts out."""
+    """Return the tensors in a layer's output."""
     if isinstance(output, Mapping):
         output = list(output.values())
     if isinstance(output, (list, tuple)):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from yolo_callbacks.trainer.model.activation_watch import ActivationWatch
+from yolo_callbacks.trainer.model.gradient_watch import GradientWatch, OptimizerStep
 from yolo_callbacks.trainer.model.graph import prepare_graph
 from yolo_callbacks.trainer.model.layers import find_layers, is_compiled, parameter_parts, trainable_parameters
 from yolo_callbacks.trainer.model.predictions import Predicted, watch_validation
-from yolo_callbacks.trainer.model.probes import ActivationWatch, GradientWatch, OptimizerStep, Probes
+from yolo_callbacks.trainer.model.probes import Probes
 from yolo_callbacks.trainer.model.tensor_sample import Sample, sample
 
 
@@ -84,17 +86,17 @@ class ModelView:
         """Look at the gradients of sampled steps of the optimizer. Rank 0; it ends with the run at the latest.
 
         The functions must not change what they see, and should not wait for the device: what they keep of it stays
-        there until `measure`. An error in one is told once and ends the watch, not the training.
+        there until `measure`. An error in one is logged once and ends the watch, not the training.
 
         Args:
-            who: What to call it in the log line of an error.
+            who: What the log line of an error calls it.
             look: Called when all gradients are there, reduced over the ranks, before they are unscaled and clipped.
-            every_n_steps: Look at the first step of an epoch and at every so manieth after it.
+            every_n_steps: Look at the first step of an epoch and at every Nth step after it.
             clipped: Called as the optimizer begins its step, with unscaled and clipped gradients; not called in a
                 step that is skipped.
             done: Called after the step: whether the optimizer was called, and, where the loss is scaled, a tensor
                 that tells whether the step was skipped because gradients were not finite.
-            begin: Called when an epoch starts, or starts again after NaN or for want of memory.
+            begin: Called when an epoch starts, or starts again after NaN or after running out of memory.
 
         Returns:
             What ends it: `watch.remove()`.
@@ -119,16 +121,16 @@ class ModelView:
         every_n_batches: int = 1,
         begin: Callable[[], None] | None = None,
     ) -> ActivationWatch:
-        """Look at what layers put out in sampled batches of the training. Rank 0; it ends with the run at the latest.
+        """Look at the outputs of layers in sampled batches of the training. Rank 0; it ends with the run at the latest.
 
         What holds for `watch_gradients` holds here. The outputs are those of this rank's images, and still part of
         the graph: look at `output.detach()`.
 
         Args:
-            who: What to call it in the log line of an error.
+            who: What the log line of an error calls it.
             layers: Names of layers, from `find_layers`.
             look: Called with the number of the batch in its epoch, counted from 1, the layer's name and its output.
-            every_n_batches: Look at the first batch of an epoch and at every so manieth after it.
+            every_n_batches: Look at the first batch of an epoch and at every Nth batch after it.
             begin: Called when an epoch starts, or starts again.
 
         Returns:
@@ -137,12 +139,12 @@ class ModelView:
         return self._look().watch_activations(who, layers, look, every_n_batches, begin)
 
     def watch_validation(self, who: str, most: int, look: Callable[[Sequence[Predicted]], None]) -> Callable[[], None]:
-        """Look at the first pictures of the next validation, with their labels and what is found in them. Rank 0.
+        """Look at the first pictures of the next validation, with their labels and predictions. Rank 0.
 
-        Nothing is predicted for it, and the validation goes on as it would have. An error is told.
+        Nothing is predicted for it, and the validation goes on as it would have. An error is logged.
 
         Args:
-            who: What to call it in the log line of an error.
+            who: What the log line of an error calls it.
             most: The most pictures, all of them from the first batch.
             look: Called with them, copied, in the middle of the validation.
 

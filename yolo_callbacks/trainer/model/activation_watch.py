@@ -1,0 +1,77 @@
+"""Looks at the outputs of layers.
+
+PyTorch's forward hooks show them. They are on the model only while a sampled batch goes through it: at other times the
+trainer copies and saves the model, and its hooks with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from yolo_callbacks.trainer.model.layers import unwrapped
+from yolo_callbacks.trainer.model.watch import Watch
+
+_BATCH_EVENT = "on_train_batch_start"
+
+
+class ActivationWatch(Watch):
+    """Looks at the outputs of layers in sampled batches of the training."""
+
+    def __init__(
+        self,
+        trainer: Any,
+        who: str,
+        every: int,
+        layers: Mapping[str, Any],
+        look: Callable[[int, str, Any], None],
+        begin: Callable[[], None] | None,
+    ) -> None:
+        super().__init__(who, every, begin)
+        self._trainer, self._layers, self._look = trainer, dict(layers), look
+        self._hooks: list[Any] = []
+        self._number = 0
+        self._listen()
+
+    def remove(self) -> None:
+        """Look no more, leave nothing on model and trainer, and let go of them."""
+        super().remove()
+        self._take_off()
+        functions = self._trainer.callbacks[_BATCH_EVENT] if self._trainer is not None else []
+        if self._begin_batch in functions:
+            functions.remove(self._begin_batch)
+        self._trainer, self._layers = None, {}
+
+    def begin_epoch(self) -> None:
+        """An epoch starts, or starts again, maybe as the one before ran out of memory in a layer."""
+        self._number = 0
+        self._take_off()
+        if self.active:
+            self._listen()  # somebody may have cleared the list
+        super().begin_epoch()
+
+    def _listen(self) -> None:
+        functions = self._trainer.callbacks[_BATCH_EVENT]
+        if self._begin_batch not in functions:
+            functions.append(self._begin_batch)
+
+    def _begin_batch(self, _: Any) -> None:
+        self._number += 1
+        if self._hooks:
+            self._take_off()
+        if self.due(self._number):
+            with self.guarded():
+                self._hooks += [layer.register_forward_hook(self._hook(name)) for name, layer in self._layers.items()]
+                self._hooks.append(unwrapped(self._trainer.model).register_forward_hook(lambda *_: self._take_off()))
+
+    def _hook(self, name: str) -> Callable[..., None]:
+        def look(_module: Any, _inputs: Any, output: Any) -> None:
+            if self.active:
+                with self.guarded():
+                    self._look(self._number, name, output)
+
+        return look
+
+    def _take_off(self) -> None:
+        while self._hooks:
+            self._hooks.pop().remove()

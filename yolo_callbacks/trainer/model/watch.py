@@ -1,0 +1,45 @@
+"""Watch: looks at a training until it is removed, or fails."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+from yolo_callbacks.support.background import tell_once
+
+
+class Watch:
+    """Looks at a training until it is removed; an error is logged once and removes it.
+
+    Attributes:
+        active: Whether it still looks.
+    """
+
+    def __init__(self, who: str, every: int, begin: Callable[[], None] | None) -> None:
+        self.active = True
+        self._who = who
+        self._every = every
+        self._begin = begin
+
+    def begin_epoch(self) -> None:
+        """An epoch starts, or starts again."""
+        if self.active and self._begin is not None:
+            with self.guarded():
+                self._begin()
+
+    def remove(self) -> None:
+        """Look no more. May be called again."""
+        self.active = False
+
+    def due(self, number: int) -> bool:
+        """Return whether the step or batch of this number in its epoch is a sampled one: the first always is."""
+        return self.active and (number - 1) % self._every == 0
+
+    @contextlib.contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Let no error out: it is logged, and the watch removes itself."""
+        try:
+            yield
+        except Exception as error:
+            self.remove()
+            tell_once(set(), self._who, error)
