@@ -10,7 +10,7 @@ from pathlib import Path
 
 from yolo_callbacks.core.classes import Classes, ClassResults
 from yolo_callbacks.support import storage
-from yolo_callbacks.support.best_effort import Disk
+from yolo_callbacks.support.best_effort import BestEffortWrites
 
 EPOCH, CLASS = "epoch", "class"
 
@@ -33,7 +33,7 @@ class ClassLog:
         self._metrics = classes.metrics
         self._begun = False
         self._waiting = ""
-        self._disk = Disk()
+        self._writes = BestEffortWrites()
 
     def begin(self) -> None:
         """Put the file in the state that the run goes on from."""
@@ -45,7 +45,8 @@ class ClassLog:
         self._attempt()
 
     def _attempt(self) -> None:
-        self._disk.attempt(str(self._path), "its rows wait in memory", self._flush)
+        with self._writes.attempt(str(self._path), "its rows wait in memory"):
+            self._flush()
 
     def _rows(self, epoch: int, results: ClassResults) -> str:
         counts = map(str, results.counts) if results.counts else itertools.repeat("")
