@@ -234,9 +234,9 @@ class Attachment:
         if restored is None:
             return None
         if not restored.exists():
-            LOGGER.warning(f"{restored} is not there, so the weights of best.pt stay in the model")
+            LOGGER.warning(f"{restored} does not exist, so the model keeps the weights of best.pt")
             return None
-        LOGGER.info(f"The model is {restored}")
+        LOGGER.info(f"The model has the weights of {restored}")
         return restored
 
     def __getstate__(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ class CheckpointStore:
     """Carries out `SaveCheckpoint` decisions.
 
     The copy of `last.pt` is made by the worker while the next epoch trains; `wait` must be called before the trainer
-    writes `last.pt` again. An old file goes only after the new one is on disk.
+    writes `last.pt` again. An old file is removed only after the new one is on disk.
 
     Args:
         run: The run whose checkpoints are kept.
@@ -67,7 +67,7 @@ class CheckpointStore:
                 left.pop(old, None)
         for file, decision in left.items():
             path = self.path(file)
-            if not self.has(decision) and epochs_in(path) == decision.epoch:  # else the disk has refused it
+            if not self.has(decision) and epochs_in(path) == decision.epoch:  # otherwise the disk has refused it
                 self._list(decision, storage.StoredFile(path, *storage.fingerprint(path)))
 
     def path(self, file: str) -> Path:
@@ -133,7 +133,7 @@ class CheckpointStore:
             return False
         stored = storage.write_bytes(data, self.path(file), _check)
         self._list(SaveCheckpoint("", finished, file=file, role=role), stored)
-        LOGGER.info(f"The weights as they are in epoch {self._run.epoch} are saved as {self.path(file)}")
+        LOGGER.info(f"Saved the current weights, in epoch {self._run.epoch}, as {self.path(file)}")
         return True
 
     def keep_originals(self) -> bool:
@@ -154,7 +154,7 @@ class CheckpointStore:
         """Put back what an interrupted stripping has destroyed."""
         for path, kept in self._originals():
             if kept.exists() and not storage.is_whole(path):
-                LOGGER.info(f"{path} was destroyed when it was stripped, and is put back from {kept.name}")
+                LOGGER.info(f"{path} was damaged while it was stripped, and is restored from {kept.name}")
                 with self._writes.attempt(str(path), "it stays as it is"):
                     storage.duplicate(kept, path)
 
@@ -211,7 +211,7 @@ class CheckpointStore:
         path = self.path(decision.file)
         if not self.has(decision):
             LOGGER.warning(
-                f"{path} of epoch {decision.epoch} is not there, so the weights of best.pt stay in the model"
+                f"{path} of epoch {decision.epoch} does not exist, so the model keeps the weights of best.pt"
             )
             return None
         self._rewrite(decision.file, lambda temporary: strip(path, temporary))

@@ -16,7 +16,7 @@ EPOCH, CLASS = "epoch", "class"
 
 
 class ClassLog:
-    """Appends what was measured of each class. Nothing but what a failing disk has not taken is kept in memory.
+    """Appends the metrics of each class. Only rows that a failing disk has refused are kept in memory.
 
     Args:
         path: The file.
@@ -36,11 +36,11 @@ class ClassLog:
         self._writes = BestEffortWrites()
 
     def begin(self) -> None:
-        """Put the file in the state that the run goes on from."""
+        """Cut the file back to where the run goes on."""
         self._attempt()
 
     def add(self, epoch: int, results: ClassResults) -> None:
-        """Add an epoch. A disk that cannot be written to is told once, and the rows go out with a later epoch."""
+        """Add an epoch. If the disk fails, that is logged once, and the rows are written with a later epoch."""
         self._waiting += self._rows(epoch, results)
         self._attempt()
 

@@ -1,4 +1,4 @@
-"""The journal: one line per epoch, the source of truth of a run. Appended with fsync, read back after any crash."""
+"""The journal: one line per epoch, the source of truth of a run. Appended with fsync, readable after any crash."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from yolo_callbacks.support.numbers import decode_number
 class Journal:
     """Appends entries to `journal.jsonl`.
 
-    A disk that cannot be written to does not stop the training: the lines wait in memory and go out with the next one
-    that can be written.
+    A disk that cannot be written to does not stop the training: the lines wait in memory and are written with the next
+    one that can be.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,7 +58,7 @@ class Journal:
         if _has_header(self.path):
             storage.append_lines(self.path, self._waiting)
         else:
-            LOGGER.warning(f"{self.path} was not there and is written anew")
+            LOGGER.warning(f"{self.path} was gone and is written anew")
             storage.write_text(self.path, content().to_text())
         self._waiting = ""
 
