@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from yolo_callbacks.callback import Callback
-from yolo_callbacks.choosing import Callbacks, resolve
+from yolo_callbacks.choosing import Callbacks, check_model, check_version, resolve
 from yolo_callbacks.core.decision import Decision, Stop, StopReason
-from yolo_callbacks.core.entry import Entry, JournalContent
 from yolo_callbacks.core.events import EVENTS, VAL_EVENTS
 from yolo_callbacks.core.lineup import label
-from yolo_callbacks.core.record import Plan
 from yolo_callbacks.reporting.summary import Report, as_html, as_panel, as_text
-from yolo_callbacks.run_dir.journal import read_journal
-from yolo_callbacks.run_dir.manifest import manifest_of
+from yolo_callbacks.run_dir.recorded_run import RecordedRun
 from yolo_callbacks.session.hook import LIFECYCLE_EVENTS, Hook
+from yolo_callbacks.session.live_run import LiveRun
 from yolo_callbacks.session.session import Session
 from yolo_callbacks.support.log import LOGGER
 from yolo_callbacks.trainer.introspection import is_verbose
 from yolo_callbacks.trainer.patches.result import return_checkpoint_of_workers
 from yolo_callbacks.trainer.ranks import is_worker, launches_workers
-from yolo_callbacks.trainer.versions import ultralytics_is_at_least
 
 if TYPE_CHECKING:
     import pandas as pd
-
-MINIMUM_ULTRALYTICS = (8, 4, 140)
-"""The first version that takes callbacks along to every GPU; older ones drop them without a word."""
 
 
 def attach(model: Any, callbacks: Callbacks = None) -> Attachment:
@@ -64,8 +57,8 @@ def attach(model: Any, callbacks: Callbacks = None) -> Attachment:
         print(run.stop_reason, run.history["metrics/mAP50-95(B)"].max())
         ```
     """
-    _check_model(model)
-    _check_version()
+    check_model(model)
+    check_version()
     chosen = resolve(callbacks)
     attachment = Attachment(model, chosen)
     detach(model)
@@ -88,7 +81,7 @@ def detach(model: Any) -> None:
         ycb.detach(model)  # the next model.train() runs without us
         ```
     """
-    _check_model(model)
+    check_model(model)
     for event, functions in model.callbacks.items():
         model.callbacks[event] = [function for function in functions if not isinstance(function, Hook)]
 
@@ -118,42 +111,42 @@ class Attachment:
 
     @property
     def history(self) -> pd.DataFrame:
-        """One row an epoch, indexed by `epoch` (counted from 1): metrics, losses, learning rates, counters, events.
+        """One row per epoch, indexed by `epoch` (counted from 1): metrics, losses, learning rates, counters, events.
 
         Empty before the first epoch.
         """
         import pandas as pd
 
-        rows = [entry.to_row() for entry in self._entries()]
+        run = self._run()
+        rows = [entry.to_row() for entry in run.entries] if run is not None else []
         frame: pd.DataFrame = pd.DataFrame(rows, columns=None if rows else ["epoch"]).set_index("epoch")
         return frame
 
     @property
     def decisions(self) -> list[Decision]:
         """What was decided, at which epoch and why, oldest first."""
-        session = self._newest()
-        return self._journal().decisions if session is None else list(session.ledger.decisions)
+        run = self._run()
+        return run.decisions if run is not None else []
 
     @property
     def stop_reason(self) -> StopReason | None:
         """Why the run ended before its last planned epoch; None if it did not."""
-        stop = self._stop()
+        run = self._run()
+        stop = run.stop if run is not None else None
         return stop.reason if stop else None
 
     @property
     def stop_message(self) -> str | None:
         """The same as one sentence for people."""
-        stop = self._stop()
+        run = self._run()
+        stop = run.stop if run is not None else None
         return stop.message if stop else None
 
     @property
     def save_dir(self) -> Path | None:
         """The newest run's directory; None before the first training."""
-        session = self._newest()
-        if session is not None:
-            return session.run.save_dir
-        trainer = self._trainer()
-        return Path(trainer.save_dir) if launches_workers(trainer) else self._launched  # the model may be gone
+        run = self._run()
+        return run.folder if run is not None else None
 
     def stop(self, message: str = "the program asked for it", reason: StopReason = StopReason.REQUESTED) -> bool:
         """End the run that goes on in this process after its current epoch, with everything saved.
@@ -206,16 +199,10 @@ class Attachment:
 
     def report(self) -> Report | None:
         """Return how the newest run went, or goes; None before the first training."""
-        folder, session = self.save_dir, self._newest()
-        if folder is None:
+        run = self._run()
+        if run is None:
             return None
-        if session is None:
-            manifest = manifest_of(folder)
-            ended = manifest.get("status", "running") != "running"
-        else:  # until it has opened, what lies in the folder is of another run
-            manifest = session.files.manifest.content if session.opened and session.run.is_main else {}
-            ended = session.ended
-        return Report(folder, self._entries(), self.decisions, self._stop(), manifest, ended)
+        return Report(run.folder, run.entries, run.decisions, run.stop, run.manifest, run.ended)
 
     def show_summary(self) -> None:
         """Log how the run went, once it is over. Never raises: the training is done."""
@@ -233,45 +220,25 @@ class Attachment:
         model = self._model() if self._model is not None else None
         return getattr(model, "trainer", None)
 
-    def _newest(self) -> Session | None:
-        """Return the newest run if it was, or is, in this process; None if other processes do the work."""
-        return None if launches_workers(self._trainer()) else self._session
-
-    def _stop(self) -> Stop | None:
-        session = self._newest()
-        if session is not None:
-            return session.stop_decision
-        stop = manifest_of(self.save_dir).get("stop") if self.save_dir else None
-        if stop:
-            return Stop(stop["message"], stop["epoch"], reason=StopReason(stop["reason"]))
-        entries = self._journal().entries
-        return entries[-1].stop if entries else None
-
-    def _entries(self) -> list[Entry]:
-        session = self._newest()
-        return self._journal().entries if session is None else session.entries
-
-    def _journal(self) -> JournalContent:
-        path = self.save_dir / "callbacks" / "journal.jsonl" if self.save_dir else None
-        return read_journal(path) if path is not None and path.exists() else JournalContent(Plan(), (), [])
-
-    def _come_back(self) -> Path | None:
-        """Other processes have trained: return the weights that they have restored, None if there are none."""
-        self.show_summary()
-        return self._restored()
+    def _run(self) -> LiveRun | RecordedRun | None:
+        """Return the newest run, to be read; None before the first training."""
+        trainer = self._trainer()
+        if launches_workers(trainer):
+            return RecordedRun(Path(trainer.save_dir))
+        if self._session is not None:
+            return LiveRun(self._session)
+        return RecordedRun(self._launched) if self._launched is not None else None  # the model may be gone
 
     def _restored(self) -> Path | None:
-        """Return the weights that other processes have restored; None if there are none."""
-        folder = self.save_dir
-        manifest = manifest_of(folder) if folder else {}
-        files = [str(item["file"]) for item in manifest.get("checkpoints", []) if item["role"] == "restore"]
-        if folder is None or not files or manifest.get("status") not in ("finished", "stopped"):
+        """Other processes have trained: show the summary, and return the weights that they have restored, if any."""
+        self.show_summary()
+        restored = RecordedRun(self._launched).restored if self._launched is not None else None
+        if restored is None:
             return None
-        restored = folder / files[0]
         if not restored.exists():
-            LOGGER.warning(f"{restored} is not there, so the weights of best.pt stay in the model")
+            LOGGER.warning(f"{restored} does not exist, so the model keeps the weights of best.pt")
             return None
-        LOGGER.info(f"The model is {restored}")
+        LOGGER.info(f"The model has the weights of {restored}")
         return restored
 
     def __getstate__(self) -> dict[str, Any]:
@@ -282,12 +249,20 @@ class Attachment:
         """
         trainer = self._trainer()
         if launches_workers(trainer):
-            self._launched, self._session = Path(trainer.save_dir), None  # no event will tell us of this run
-            self._verbose = is_verbose(trainer)
-            return_checkpoint_of_workers(trainer, self._come_back)
-            for name, callback in label(self.callbacks).items():
-                _check_travels(name, callback)
+            self._follow(trainer)
         return {**self.__dict__, "_model": None, "_session": None}
+
+    def _follow(self, trainer: Any) -> None:
+        """Other processes are about to train: no event comes here, and only our being pickled says that they begin.
+
+        Raises:
+            TypeError: If a callback cannot be pickled.
+        """
+        self._launched, self._session = Path(trainer.save_dir), None
+        self._verbose = is_verbose(trainer)
+        return_checkpoint_of_workers(trainer, self._restored)
+        for name, callback in label(self.callbacks).items():
+            _check_travels(name, callback)
 
     def __repr__(self) -> str:
         rows = as_text(self._rows())
@@ -318,20 +293,3 @@ def _check_travels(name: str, callback: Callback) -> None:
         raise TypeError(
             f"{name} cannot be sent to the training processes ({error}): make what it holds in setup()"
         ) from error
-
-
-def _check_model(model: Any) -> None:
-    if isinstance(model, type) or not callable(getattr(model, "add_callback", None)):
-        hint = ": load it first, YOLO(path)" if isinstance(model, (str, os.PathLike)) else ""
-        raise TypeError(f"cannot attach to {model!r}, it must be an Ultralytics model such as YOLO('yolo26n.pt'){hint}")
-
-
-def _check_version() -> None:
-    if not ultralytics_is_at_least(*MINIMUM_ULTRALYTICS):
-        from ultralytics import __version__
-
-        needed = ".".join(map(str, MINIMUM_ULTRALYTICS))
-        raise ImportError(
-            f"ultralytics {__version__} is too old, it drops callbacks on several GPUs: "
-            f"pip install 'ultralytics>={needed}'"
-        )

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from inspect import isfunction
 from typing import Any
 
+from yolo_callbacks.core.events import TRAIN_EVENTS
 from yolo_callbacks.session.participant import Participant
 from yolo_callbacks.session.session import Session
 
@@ -55,43 +59,38 @@ class Callback(Participant[Session]):
         'half is enough'
     """
 
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        _let_enlist(cls)
+
     # ------------------------------------------------------------------------------------------------- events
 
     def on_pretrain_routine_start(self, trainer: Any) -> None:
         """Called first of all, on rank 0."""
-        self._enlist(trainer)
 
     def on_pretrain_routine_end(self, trainer: Any) -> None:
         """Called when model, data and optimizer are ready."""
-        self._enlist(trainer)
 
     def on_train_start(self, trainer: Any) -> None:
         """Called before the first epoch."""
-        self._enlist(trainer)
 
     def on_train_epoch_start(self, trainer: Any) -> None:
         """Called before each epoch, and again before a repeated one."""
-        self._enlist(trainer)
 
     def on_train_batch_start(self, trainer: Any) -> None:
         """Called before each batch."""
-        self._enlist(trainer)
 
     def on_train_batch_end(self, trainer: Any) -> None:
         """Called after each batch."""
-        self._enlist(trainer)
 
     def on_train_epoch_end(self, trainer: Any) -> None:
         """Called after an epoch's batches, before its validation."""
-        self._enlist(trainer)
 
     def on_model_save(self, trainer: Any) -> None:
         """Called when the trainer has written its checkpoints."""
-        self._enlist(trainer)
 
     def on_fit_epoch_end(self, trainer: Any) -> None:
         """Called when an epoch is complete."""
-        self._enlist(trainer)
 
     def on_train_end(self, trainer: Any) -> None:
         """Called after the final evaluation."""
@@ -111,12 +110,34 @@ class Callback(Participant[Session]):
     def on_val_end(self, validator: Any) -> None:
         """Called after a validation."""
 
-    def _enlist(self, trainer: Any) -> None:
-        """Take part in the run from a single registered method, `model.add_callback(event, callback.event)`."""
-        Session.of(trainer).enlist(self)
-
     # ------------------------------------------------------------------------------------------------- itself
 
     def overrides(self, event: str) -> bool:
         """Return whether the class has a method of its own for this event."""
         return getattr(type(self), event) is not getattr(Callback, event)
+
+
+_ENLISTING = tuple(event for event in TRAIN_EVENTS if event not in ("on_train_end", "teardown"))
+"""Events by which a callback can take part in a run: after the others there is nothing left to take part in."""
+
+
+def _let_enlist(cls: type[Callback]) -> None:
+    """Let the methods of a class for events enlist the callback, so that registering a single one is enough.
+
+    As in `model.add_callback("on_fit_epoch_end", callback.on_fit_epoch_end)`.
+    """
+    for event in _ENLISTING:
+        if isfunction(vars(cls).get(event)):
+            setattr(cls, event, _enlisting(vars(cls)[event]))
+
+
+def _enlisting(method: Callable[[Callback, Any], None]) -> Callable[[Callback, Any], None]:
+    @wraps(method)
+    def enlist_and_call(callback: Callback, trainer: Any) -> None:
+        Session.of(trainer).enlist(callback)
+        method(callback, trainer)
+
+    return enlist_and_call
+
+
+_let_enlist(Callback)

@@ -1,19 +1,24 @@
-"""From what a user passes to attach() to a list of callbacks that go together."""
+"""What a user passes to attach(): the model, checked, and a list of callbacks that go together."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import TypeGuard, Union
+from typing import Any, TypeGuard, Union
 
 from yolo_callbacks.callback import Callback
 from yolo_callbacks.config import load_config
 from yolo_callbacks.core.events import check_events
 from yolo_callbacks.core.lineup import check_together
 from yolo_callbacks.defaults import default_callbacks
+from yolo_callbacks.trainer.versions import ultralytics_is_at_least
 
 Callbacks = Union[Iterable[Callback], Callback, str, "os.PathLike[str]", None]
 """What `attach` takes: a callback, a list of them, the path of a file that lists them, or None for the default ones."""
+
+
+MINIMUM_ULTRALYTICS = (8, 4, 140)
+"""The first version that takes callbacks along to every GPU; older ones drop them without a word."""
 
 
 def resolve(callbacks: Callbacks) -> list[Callback]:
@@ -46,3 +51,30 @@ def resolve(callbacks: Callbacks) -> list[Callback]:
 
 def _is_class(item: object) -> TypeGuard[type[Callback]]:
     return isinstance(item, type) and issubclass(item, Callback)
+
+
+def check_model(model: Any) -> None:
+    """Make sure that callbacks can be registered with a model.
+
+    Raises:
+        TypeError: If they cannot.
+    """
+    if isinstance(model, type) or not callable(getattr(model, "add_callback", None)):
+        hint = ": load it first, YOLO(path)" if isinstance(model, (str, os.PathLike)) else ""
+        raise TypeError(f"cannot attach to {model!r}, it must be an Ultralytics model such as YOLO('yolo26n.pt'){hint}")
+
+
+def check_version() -> None:
+    """Make sure that the installed Ultralytics is new enough.
+
+    Raises:
+        ImportError: If it is not.
+    """
+    if not ultralytics_is_at_least(*MINIMUM_ULTRALYTICS):
+        from ultralytics import __version__
+
+        needed = ".".join(map(str, MINIMUM_ULTRALYTICS))
+        raise ImportError(
+            f"ultralytics {__version__} is too old, it drops callbacks on several GPUs: "
+            f"pip install 'ultralytics>={needed}'"
+        )

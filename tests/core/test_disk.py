@@ -1,13 +1,6 @@
 import pytest
 
-from yolo_callbacks.support.best_effort import Disk
-
-
-def fails_with(error):
-    def write():
-        raise error
-
-    return write
+from yolo_callbacks.support.best_effort import BestEffortWrites
 
 
 @pytest.mark.parametrize(
@@ -26,10 +19,14 @@ def fails_with(error):
 def test_only_an_error_about_a_file_in_the_folder_is_the_disks(file, ours, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     error = OSError(28, "No space left on device", file)
-    write = fails_with(error)
     for folder in (tmp_path / "train", (tmp_path / "train").relative_to(tmp_path)):
         if ours:
-            assert not Disk().attempt("x", "it stays", write, within=folder)
+            with BestEffortWrites().attempt("x", "it stays", within=folder) as attempt:
+                raise error
+            assert not attempt.worked
         else:
-            with pytest.raises(OSError, match="No space"):
-                Disk().attempt("x", "it stays", write, within=folder)
+            with (
+                pytest.raises(OSError, match="No space"),
+                BestEffortWrites().attempt("x", "it stays", within=folder),
+            ):
+                raise error

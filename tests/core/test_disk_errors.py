@@ -6,14 +6,7 @@ import ssl
 
 import pytest
 
-from yolo_callbacks.support.best_effort import Disk
-
-
-def failing(error):
-    def write():
-        raise error
-
-    return write
+from yolo_callbacks.support.best_effort import BestEffortWrites
 
 
 @pytest.mark.parametrize(
@@ -31,7 +24,9 @@ def failing(error):
 def test_what_is_of_the_disk_ends_no_training(error, tmp_path):
     if error.filename:
         error.filename = error.filename.format(run=tmp_path)
-    assert not Disk().attempt("a file", "it is left out", failing(error), within=tmp_path)
+    with BestEffortWrites().attempt("a file", "it is left out", within=tmp_path) as attempt:
+        raise error
+    assert not attempt.worked
 
 
 @pytest.mark.parametrize(
@@ -52,6 +47,9 @@ def test_what_is_of_the_disk_ends_no_training(error, tmp_path):
 def test_what_is_not_of_the_disk_comes_out(error, tmp_path):
     if error.filename:
         error.filename = error.filename.format(run=tmp_path)
-    with pytest.raises(type(error)) as raised:
-        Disk().attempt("a file", "it is left out", failing(error), within=tmp_path)
+    with (
+        pytest.raises(type(error)) as raised,
+        BestEffortWrites().attempt("a file", "it is left out", within=tmp_path),
+    ):
+        raise error
     assert raised.value is error

@@ -11,7 +11,7 @@ from ultralytics.utils.patches import torch_load
 import yolo_callbacks as ycb
 from yolo_callbacks.run_dir.journal import read_journal
 
-SMALLER_THAN_A_CHECKPOINT = 150_000
+SMALLER_THAN_A_CHECKPOINT = 50_000
 
 
 def at_start_of(epochs):

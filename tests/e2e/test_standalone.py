@@ -91,6 +91,23 @@ def test_a_subclass_gets_its_events_but_not_the_final_evaluations(train):
     ]
 
 
+class StopsAfterTwo(ycb.Callback):
+    """Its own method calls no `super()`."""
+
+    def on_train_epoch_end(self, trainer):
+        pass
+
+    def decide(self, history):
+        return ycb.Stop("two are enough") if history.epoch == 2 else None
+
+
+def test_a_method_of_its_own_enlists_a_subclass(shapes, tmp_path):
+    model = YOLO(TINY_MODEL, verbose=False)
+    model.add_callback("on_train_epoch_end", StopsAfterTwo().on_train_epoch_end)
+    model.train(data=str(shapes), epochs=9, project=str(tmp_path), **ARGUMENTS)
+    assert len(pd.read_csv(tmp_path / "run" / "results.csv")) == 2
+
+
 class CallsSuper(ycb.Callback):
     def __init__(self):
         self.epochs = []

@@ -202,7 +202,7 @@ class ModelCheckpoint(Callback):
             decisions.append(self._save_best(best))
         due = self.every_n_epochs is not None and record.epoch % self.every_n_epochs == 0
         if self._clock is not None:
-            due = history.fold(self._clock).rang_in == record.epoch or due
+            due = history.fold(self._clock).epoch == record.epoch or due
         if due:
             decisions.append(self._save(record.epoch, PERIODIC.format(epoch=record.epoch), "periodic"))
         if self.save_last:

@@ -230,6 +230,11 @@ class SaveCheckpoint(Decision):
         return f"{self.role} -> {self.file.rsplit('/', 1)[-1]}" if self.role == "best" else ""
 
 
+def is_announced(decision: Decision) -> bool:
+    """Return whether a decision is worth a line in the log; `Stop` and `Finish` always are."""
+    return not isinstance(decision, (SetLearningRate, SetFrozen, SaveCheckpoint)) or decision.announce
+
+
 _KINDS: dict[str, type[Decision]] = {
     "stop": Stop,
     "finish": Finish,

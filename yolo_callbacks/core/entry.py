@@ -1,4 +1,4 @@
-"""Entry: one epoch of a run with what was decided after it, as the journal keeps it."""
+"""Entry: one epoch of a run and the decisions after it, as the journal keeps them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lengths in epochs: a whole number of them, or a share of the planned ones. Pure."""
+"""Lengths in epochs: a whole number of them, or a share of the planned ones."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def in_epochs(length: Epochs, planned_epochs: int) -> int:
     """Return how many epochs a length is, in a run of so many planned epochs. A share is at least one.
 
     Example:
-        >>> in_epochs(0.07, 100), in_epochs(7, 100)  # 0.07 * 100 is a hair more than 7
+        >>> in_epochs(0.07, 100), in_epochs(7, 100)  # 0.07 * 100 is slightly more than 7
         (7, 7)
     """
     return max(1, math.ceil(round(length * planned_epochs, 9))) if isinstance(length, float) else length

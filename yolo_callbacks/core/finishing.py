@@ -1,4 +1,4 @@
-"""How a run ends before its time and still ends well. Pure: no trainer, no torch.
+"""How a run ends early with the end of its schedule.
 
 `trainer/ending.py` puts it in force in the trainer.
 """
@@ -15,7 +15,7 @@ from yolo_callbacks.core.record import EpochRecord, Plan
 
 @dataclass(frozen=True)
 class FinishState:
-    """Whether the run is about to finish. The same decisions in the same order give the same state.
+    """Whether the end of the run was brought forward. The same decisions in the same order give the same state.
 
     Attributes:
         decision: The first `Finish` of the run, the only one that counts; None as long as there was none.

@@ -1,4 +1,4 @@
-"""What the rest of a run can still be expected to bring. Pure: no trainer, no torch, no files.
+"""How much the rest of a run can still be expected to improve.
 
 The rule behind `EarlyStopping(patience="auto")`. `docs/stopping.md` derives it and shows what it does on real curves.
 """

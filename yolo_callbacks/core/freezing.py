@@ -1,4 +1,4 @@
-"""What is frozen, and at what part of the learning rate the rest learns. Pure: no trainer, no torch.
+"""Which layers are frozen, and which share of the learning rate the others get.
 
 `trainer/frozen_layers.py` puts it in force in the trainer.
 """
@@ -14,11 +14,11 @@ from yolo_callbacks.core.layer_patterns import LayerNames, Layers, select
 
 @dataclass(frozen=True)
 class FreezeState:
-    """What every source has asked for. The same decisions in the same order give the same state.
+    """What each source has asked for. The same decisions in the same order give the same state.
 
     Attributes:
-        asked: Whether layers are frozen, and the factor of their learning rate, by source and layers: what a source
-            says of some layers replaces what it has said of the same before.
+        asked: Whether layers are frozen, and the factor of their learning rate, by source and layers: a new
+            request of a source replaces its earlier one for the same layers.
     """
 
     asked: Mapping[tuple[str, Layers], tuple[bool, float]] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class FreezeState:
 
     @property
     def touched(self) -> bool:
-        """Whether anybody has ever asked for anything; if not, the trainer is left alone."""
+        """Whether anything was ever asked for; if not, the trainer is left alone."""
         return bool(self.asked)
 
     def frozen(self, names: LayerNames) -> frozenset[str]:

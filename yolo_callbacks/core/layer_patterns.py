@@ -1,4 +1,4 @@
-"""Which layers are meant: patterns of names, and what they select in a model. Pure: names in, names out."""
+"""Patterns of layer names, and what they select in a model."""
 
 from __future__ import annotations
 

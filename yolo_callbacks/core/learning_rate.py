@@ -1,4 +1,4 @@
-"""Learning-rate schedules: the factors that callbacks ask for, over the trainer's own schedule. Pure."""
+"""Learning-rate schedules: the factors that callbacks ask for, on top of the trainer's own schedule."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Schedule = Callable[[int], float]
 
 @dataclass(frozen=True)
 class LearningRateState:
-    """The factors in force, one a source. Pure: the same decisions in the same order give the same state.
+    """The factors in force, one per source. The same decisions in the same order give the same state.
 
     Attributes:
         factors: Factor and `min_lr` by source.

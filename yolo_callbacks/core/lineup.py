@@ -1,4 +1,4 @@
-"""The line-up: which callbacks take part, under which labels, and whether they go together."""
+"""The callbacks of a run: their labels, and whether they go together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of metrics: how a short name finds its key, which direction is better, and what is said of an unknown one."""
+"""Names of metrics: how a short name finds its key, which direction is better, and the error for an unknown one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _OF_THE_TRAINER = ("metrics/", "train/", "val/", "lr/")
 _HEADS = ("(M)", "(P)", "(B)")
 
 CLASS_METRICS = ("mAP50-95", "mAP50", "precision", "recall", "mIoU", "pixel_acc", "top1", "top5")
-"""What there may be of a single class, as in `mAP50-95/person`."""
+"""The metrics of a single class, as in `mAP50-95/person`."""
 
 WORST_CLASS = "worst_class"
 CLASS_SUMMARIES: dict[str, str] = {
@@ -43,17 +43,17 @@ CLASS_SUMMARIES: dict[str, str] = {
     "classes/median": "max",
     "classes/at_zero": "min",
 }
-"""What is said of all classes of an epoch together, and which direction is better."""
+"""The metrics of all classes together, and which direction is better."""
 
 SHORT_NAMES: tuple[str, ...] = ("fitness", *_SHORT, *_LOSS_SUMS, "lr", WORST_CLASS)
 
 
 class UnknownMetricError(SettingError):
-    """A metric was asked for that the run does not have."""
+    """A callback asks for a metric that the run does not have."""
 
 
 class UnmeasuredError(UnknownMetricError):
-    """The same of a name that is none of the trainer's: see `is_measured`."""
+    """The same for a name that is not the trainer's: see `is_measured`."""
 
 
 def keys_of(name: str, available: Iterable[str]) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ def keys_of(name: str, available: Iterable[str]) -> tuple[str, ...]:
 
 
 def _find(name: str, keys: Collection[str]) -> tuple[str, ...]:
-    """Return the keys of a metric, none if it is not there."""
+    """Return the keys of a metric, none if it is unknown."""
     if name in keys:
         return (name,)
     if name in _LOSS_SUMS:
@@ -131,7 +131,7 @@ def is_measured(name: str) -> bool:
 
 
 def unknown_metric(name: str, available: Iterable[str]) -> str:
-    """Return the sentence that is said of a metric that is not there."""
+    """Return the error message for a metric that the run does not have."""
     keys = dict.fromkeys(available)
     of_classes = [split for split in map(class_metric, keys) if split is not None]
     others = {*(key for key in keys if class_metric(key) is None), *(n for n in SHORT_NAMES if _find(n, keys))}
@@ -231,7 +231,7 @@ class MetricView(Mapping[str, float]):
         return sum(self._metrics[key] for key in keys_of(name, self._metrics))
 
     def get(self, name: str, default: Any = None) -> Any:
-        """Return a metric, or `default` if it is not there."""
+        """Return a metric, or `default` if there is none."""
         found = _find(name, self._metrics)
         return sum(self._metrics[key] for key in found) if found else default
 

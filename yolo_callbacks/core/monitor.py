@@ -1,4 +1,4 @@
-"""What is watched, what counts as an improvement, and how long there was none. Pure: no trainer, no torch, no files."""
+"""What is monitored, what counts as an improvement, and how long there was none."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class Monitor:
         try:
             value = self.metric(view)
         except UnmeasuredError:
-            if record.measures:  # a mistake, such as a class that is not there, and not a rebuilt epoch
+            if record.measures:  # a mistake, such as a class that does not exist, and not a rebuilt epoch
                 raise
             return None
         try:
@@ -132,7 +132,7 @@ class Monitor:
             raise TypeError(f"monitor function '{self.name}' returned {value!r}, it must return a number") from None
 
     def is_worst(self, value: float) -> bool:
-        """Return whether nothing could be worse, so that the value is no best that is worth a word: a score of 0."""
+        """Return whether nothing could be worse, as with a score of 0: such a value is not reported as the best."""
         return value == 0 and self.mode == "max" and isinstance(self.metric, str) and direction(self.metric) == "max"
 
     def is_better(self, value: float, than: float) -> bool:

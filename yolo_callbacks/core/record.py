@@ -1,4 +1,4 @@
-"""What is known of a run: its plan, a record an epoch, and the history that holds the records.
+"""What is known of a run: its plan, a record per epoch, and the history that holds the records.
 
 Everything here is plain data and pure functions: no trainer, no torch, no files.
 """
@@ -55,7 +55,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What one finished epoch left behind.
+    """What is known of one finished epoch.
 
     Attributes:
         epoch: Number of the epoch, counted from 1 as in `results.csv` and in the progress bar.
@@ -86,7 +86,7 @@ class EpochRecord:
 
     @property
     def whole_epochs(self) -> int:
-        """Number of epochs that a share of the planned epochs is of: a finish does not shorten a patience."""
+        """The planned epochs that a share refers to: without a `Finish`, which does not shorten a patience."""
         return self.planned_before_finish or self.planned_epochs
 
 

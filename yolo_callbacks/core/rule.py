@@ -74,3 +74,11 @@ def is_controller(rule: Rule) -> bool:
     or in an event's own method, raises in both.
     """
     return rule.priority < Priority.REPORT
+
+
+def logs_decisions(rule: Rule | None) -> bool:
+    """Return whether a callback's decisions are logged: unless it has a `verbose`, and that is 0.
+
+    Those of nobody, such as a stop from outside, are always logged.
+    """
+    return bool(getattr(rule, "verbose", True))

@@ -1,4 +1,4 @@
-"""Which epochs are worth keeping: the best so many, and one whenever so much time has passed. Pure."""
+"""Which epochs are worth keeping: the N best, and one after each time interval."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class TopFold:
 
 
 def never_due(every_n_epochs: int | None, plan: Plan) -> tuple[str, ...]:
-    """Return that every n-th epoch never comes, if it does not.
+    """Return a sentence if every n-th epoch is never due, else nothing.
 
     Example:
         >>> never_due(50, Plan(planned_epochs=12)), never_due(12, Plan(planned_epochs=12))
@@ -72,23 +72,28 @@ def never_due(every_n_epochs: int | None, plan: Plan) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Alarm:
-    """When the clock rang last: seconds of training, and the epoch."""
+class Due:
+    """When something was due last.
 
-    at: float = 0.0
-    rang_in: int = 0
+    Attributes:
+        elapsed: Seconds of training until then.
+        epoch: The epoch that ended then, 0 before the first time.
+    """
+
+    elapsed: float = 0.0
+    epoch: int = 0
 
 
 @dataclass(frozen=True)
 class ClockFold:
-    """Rings in the first epoch that ends so many seconds of training after it last rang."""
+    """Is due in the first epoch that ends at least so many seconds of training after it was due last."""
 
     seconds: float
 
-    def initial(self, plan: Plan) -> Alarm:
+    def initial(self, plan: Plan) -> Due:
         """Return the state before the first epoch."""
-        return Alarm()
+        return Due()
 
-    def step(self, state: Alarm, record: EpochRecord) -> Alarm:
+    def step(self, state: Due, record: EpochRecord) -> Due:
         """Return the state after one more epoch."""
-        return Alarm(record.elapsed, record.epoch) if record.elapsed - state.at >= self.seconds else state
+        return Due(record.elapsed, record.epoch) if record.elapsed - state.elapsed >= self.seconds else state

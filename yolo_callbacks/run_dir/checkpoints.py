@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from yolo_callbacks.core.naming import BEST_KEPT, LAST_KEPT
 from yolo_callbacks.run_dir.recovery import epochs_in
 from yolo_callbacks.support import storage
 from yolo_callbacks.support.background import Background
-from yolo_callbacks.support.best_effort import Disk
+from yolo_callbacks.support.best_effort import BestEffortWrites
 from yolo_callbacks.support.log import LOGGER, without_chatter
 from yolo_callbacks.trainer.run import Run
 
@@ -23,7 +22,7 @@ class CheckpointStore:
     """Carries out `SaveCheckpoint` decisions.
 
     The copy of `last.pt` is made by the worker while the next epoch trains; `wait` must be called before the trainer
-    writes `last.pt` again. An old file goes only after the new one is on disk.
+    writes `last.pt` again. An old file is removed only after the new one is on disk.
 
     Args:
         run: The run whose checkpoints are kept.
@@ -39,7 +38,7 @@ class CheckpointStore:
         self._worker = worker
         self._changed = changed
         self._error: Exception | None = None
-        self._disk = Disk()
+        self._writes = BestEffortWrites()
         self._stored: dict[str, dict[str, Any]] = {str(item["file"]): dict(item) for item in known}
 
     @property
@@ -68,7 +67,7 @@ class CheckpointStore:
                 left.pop(old, None)
         for file, decision in left.items():
             path = self.path(file)
-            if not self.has(decision) and epochs_in(path) == decision.epoch:  # else the disk has refused it
+            if not self.has(decision) and epochs_in(path) == decision.epoch:  # otherwise the disk has refused it
                 self._list(decision, storage.StoredFile(path, *storage.fingerprint(path)))
 
     def path(self, file: str) -> Path:
@@ -86,14 +85,14 @@ class CheckpointStore:
             decision: What to keep and where.
             source: A file that holds it; None for what the trainer has just saved.
         """
-        data: list[bytes | None] = [None]
-        what, origin = f"the checkpoint for {decision.file}", source or self._run.last_checkpoint
-        if source is None and not self._disk.attempt(
-            what, _CONSEQUENCE, lambda: data.insert(0, self._run.checkpointing.epoch_bytes())
-        ):
-            return
-        key = f"checkpoint {decision.file} of epoch {decision.epoch}"
-        self._worker.submit(key, lambda: self._attempt(decision, data[0], origin))
+        data: bytes | None = None
+        if source is None:
+            with self._writes.attempt(f"the checkpoint for {decision.file}", _CONSEQUENCE) as attempt:
+                data = self._run.checkpointing.epoch_bytes()
+            if not attempt.worked:
+                return
+        key, origin = f"checkpoint {decision.file} of epoch {decision.epoch}", source or self._run.last_checkpoint
+        self._worker.submit(key, lambda: self._attempt(decision, data, origin))
 
     def wait(self) -> None:
         """Wait until everything is on disk.
@@ -113,8 +112,8 @@ class CheckpointStore:
     def _attempt(self, decision: SaveCheckpoint, data: bytes | None, source: Path) -> None:
         """Store a checkpoint. A disk that fails must not end the training; anything else is a mistake of ours."""
         try:
-            path = str(self.path(decision.file))
-            self._disk.attempt(path, _CONSEQUENCE, lambda: self._store(decision, data, source))
+            with self._writes.attempt(str(self.path(decision.file)), _CONSEQUENCE):
+                self._store(decision, data, source)
         except Exception as error:
             self._error = error
 
@@ -134,7 +133,7 @@ class CheckpointStore:
             return False
         stored = storage.write_bytes(data, self.path(file), _check)
         self._list(SaveCheckpoint("", finished, file=file, role=role), stored)
-        LOGGER.info(f"The weights as they are in epoch {self._run.epoch} are saved as {self.path(file)}")
+        LOGGER.info(f"Saved the current weights, in epoch {self._run.epoch}, as {self.path(file)}")
         return True
 
     def keep_originals(self) -> bool:
@@ -143,19 +142,21 @@ class CheckpointStore:
         Returns:
             Whether there was room for that.
         """
-        copies = [
-            self._disk.attempt(str(kept), f"{path.name} is left alone", partial(storage.duplicate, path, kept))
-            for path, kept in self._originals()
-            if path.exists()
-        ]
-        return all(copies)
+        worked = True
+        for path, kept in self._originals():
+            if path.exists():
+                with self._writes.attempt(str(kept), f"{path.name} is left alone") as attempt:
+                    storage.duplicate(path, kept)
+                worked = worked and attempt.worked
+        return worked
 
     def mend_originals(self) -> None:
         """Put back what an interrupted stripping has destroyed."""
         for path, kept in self._originals():
             if kept.exists() and not storage.is_whole(path):
-                LOGGER.info(f"{path} was destroyed when it was stripped, and is put back from {kept.name}")
-                self._disk.attempt(str(path), "it stays as it is", partial(storage.duplicate, kept, path))
+                LOGGER.info(f"{path} was damaged while it was stripped, and is restored from {kept.name}")
+                with self._writes.attempt(str(path), "it stays as it is"):
+                    storage.duplicate(kept, path)
 
     def drop_originals(self) -> None:
         """The stripping is done: the copies can go, each where the file itself is whole.
@@ -164,7 +165,8 @@ class CheckpointStore:
         """
         for path, kept in reversed(self._originals()):
             if storage.is_whole(path):
-                self._disk.attempt(str(kept), "and not removed", partial(kept.unlink, missing_ok=True))
+                with self._writes.attempt(str(kept), "and not removed"):
+                    kept.unlink(missing_ok=True)
 
     def _originals(self) -> list[tuple[Path, Path]]:
         return [
@@ -179,7 +181,9 @@ class CheckpointStore:
 
     def _unlink(self, file: str) -> bool:
         path = self.path(file)
-        return self._disk.attempt(str(path), "and not removed", lambda: path.unlink(missing_ok=True))
+        with self._writes.attempt(str(path), "and not removed") as attempt:
+            path.unlink(missing_ok=True)
+        return attempt.worked
 
     def _store(self, decision: SaveCheckpoint, data: bytes | None, source: Path) -> None:
         target = self.path(decision.file)
@@ -207,7 +211,7 @@ class CheckpointStore:
         path = self.path(decision.file)
         if not self.has(decision):
             LOGGER.warning(
-                f"{path} of epoch {decision.epoch} is not there, so the weights of best.pt stay in the model"
+                f"{path} of epoch {decision.epoch} does not exist, so the model keeps the weights of best.pt"
             )
             return None
         self._rewrite(decision.file, lambda temporary: strip(path, temporary))

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from yolo_callbacks.core.classes import Classes, ClassResults
 from yolo_callbacks.support import storage
-from yolo_callbacks.support.best_effort import Disk
+from yolo_callbacks.support.best_effort import BestEffortWrites
 
 EPOCH, CLASS = "epoch", "class"
 
 
 class ClassLog:
-    """Appends what was measured of each class. Nothing but what a failing disk has not taken is kept in memory.
+    """Appends the metrics of each class. Only rows that a failing disk has refused are kept in memory.
 
     Args:
         path: The file.
@@ -33,19 +33,20 @@ class ClassLog:
         self._metrics = classes.metrics
         self._begun = False
         self._waiting = ""
-        self._disk = Disk()
+        self._writes = BestEffortWrites()
 
     def begin(self) -> None:
-        """Put the file in the state that the run goes on from."""
+        """Cut the file back to where the run goes on."""
         self._attempt()
 
     def add(self, epoch: int, results: ClassResults) -> None:
-        """Add an epoch. A disk that cannot be written to is told once, and the rows go out with a later epoch."""
+        """Add an epoch. If the disk fails, that is logged once, and the rows are written with a later epoch."""
         self._waiting += self._rows(epoch, results)
         self._attempt()
 
     def _attempt(self) -> None:
-        self._disk.attempt(str(self._path), "its rows wait in memory", self._flush)
+        with self._writes.attempt(str(self._path), "its rows wait in memory"):
+            self._flush()
 
     def _rows(self, epoch: int, results: ClassResults) -> str:
         counts = map(str, results.counts) if results.counts else itertools.repeat("")

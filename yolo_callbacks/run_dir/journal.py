@@ -1,9 +1,10 @@
-"""The journal: one line an epoch, the source of truth of a run. Appended with fsync, read back after any crash."""
+"""The journal: one line per epoch, the source of truth of a run. Appended with fsync, readable after any crash."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from yolo_callbacks.core.decision import Decision, decision_from_json
 from yolo_callbacks.core.entry import FORMAT, Entry, JournalContent
 from yolo_callbacks.core.record import EpochRecord, Plan, record_from_json, record_to_json
 from yolo_callbacks.support import storage
-from yolo_callbacks.support.best_effort import Disk
+from yolo_callbacks.support.best_effort import Attempt, BestEffortWrites
 from yolo_callbacks.support.log import LOGGER
 from yolo_callbacks.support.numbers import decode_number
 
@@ -19,18 +20,19 @@ from yolo_callbacks.support.numbers import decode_number
 class Journal:
     """Appends entries to `journal.jsonl`.
 
-    A disk that cannot be written to does not stop the training: the lines wait in memory and go out with the next one
-    that can be written.
+    A disk that cannot be written to does not stop the training: the lines wait in memory and are written with the next
+    one that can be.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._waiting = ""
-        self._disk = Disk()
+        self._writes = BestEffortWrites()
 
     def begin(self, content: JournalContent) -> None:
         """Write the journal anew: the plan, and the entries of the epochs that are kept on a resume."""
-        self._try(lambda: storage.write_text(self.path, content.to_text()))
+        with self._attempt():
+            storage.write_text(self.path, content.to_text())
 
     def announce(self, record: EpochRecord) -> None:
         """Add an epoch whose checkpoint is about to be written: no checkpoint is ever ahead of the journal.
@@ -38,7 +40,8 @@ class Journal:
         The line is not waited for: it has to survive this process, and the checkpoint is no safer.
         """
         line = json.dumps({"format": FORMAT, "pending": record_to_json(record)}, ensure_ascii=False) + "\n"
-        self._try(lambda: storage.append_lines(self.path, line, sync=False))
+        with self._attempt():
+            storage.append_lines(self.path, line, sync=False)
 
     def append(self, entry: Entry, content: Callable[[], JournalContent]) -> None:
         """Add an epoch, and wait until it is on disk.
@@ -48,18 +51,19 @@ class Journal:
             content: Returns the whole journal, should somebody have removed the file.
         """
         self._waiting += entry.to_line()
-        self._try(lambda: self._flush(content))
+        with self._attempt():
+            self._flush(content)
 
     def _flush(self, content: Callable[[], JournalContent]) -> None:
         if _has_header(self.path):
             storage.append_lines(self.path, self._waiting)
         else:
-            LOGGER.warning(f"{self.path} was not there and is written anew")
+            LOGGER.warning(f"{self.path} was gone and is written anew")
             storage.write_text(self.path, content().to_text())
         self._waiting = ""
 
-    def _try(self, write: Callable[[], None]) -> None:
-        self._disk.attempt(str(self.path), "its lines wait in memory", write)
+    def _attempt(self) -> AbstractContextManager[Attempt]:
+        return self._writes.attempt(str(self.path), "its lines wait in memory")
 
 
 def _has_header(path: Path) -> bool:
@@ -74,7 +78,7 @@ def _has_header(path: Path) -> bool:
 def read_journal(path: Path) -> JournalContent:
     """Read a journal back.
 
-    A line that a crash cut short is left out. An epoch that stands there twice (it ran again after a resume) counts as
+    A line that a crash cut short is left out. An epoch that is there twice (it ran again after a resume) counts as
     it was the last time.
 
     Args:

@@ -93,6 +93,6 @@ class Ending:
 
     def _hand_over(self, decision: SaveCheckpoint, path: Path) -> None:
         """Make the restored weights what `model.train()` returns with."""
-        LOGGER.info(f"{decision.source}: the model is the one of epoch {decision.epoch}, {path}")
+        LOGGER.info(f"{decision.source}: restored the weights of epoch {decision.epoch} from {path}")
         if not is_worker():  # the launching process finds it by run.json
             self._run.use_as_result(path)

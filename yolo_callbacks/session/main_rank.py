@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from yolo_callbacks.core.decision import Decision, SaveCheckpoint, Stop
+from yolo_callbacks.core.decision import Decision, SaveCheckpoint, Stop, is_announced
 from yolo_callbacks.core.ledger import Ledger
 from yolo_callbacks.core.lineup import configuration
+from yolo_callbacks.core.rule import logs_decisions
 from yolo_callbacks.session.ending import Ending
 from yolo_callbacks.session.measuring import Measuring
 from yolo_callbacks.session.resuming import known_checkpoints, take_up
@@ -83,8 +84,7 @@ class MainRank:
         for decision in decisions:
             if isinstance(decision, SaveCheckpoint):
                 self.files.checkpoints.keep(decision)
-            verbose = getattr(self._steps.callbacks.get(decision.source), "verbose", 1)
-            if verbose and getattr(decision, "announce", True):
+            if is_announced(decision) and logs_decisions(self._steps.callbacks.get(decision.source)):
                 LOGGER.info(f"{decision.source}: epoch {decision.epoch}: {decision.message}")
         self.files.list_decisions(decisions)
 

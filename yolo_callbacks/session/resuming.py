@@ -91,7 +91,7 @@ def _earlier_epochs(run: Run, journal: Path) -> list[EpochRecord]:
             records = {record.epoch: record for record in source()} | records
     missing = [str(epoch) for epoch in range(1, done + 1) if epoch not in records]
     if missing:
-        LOGGER.warning(f"Epochs {', '.join(missing)} are in no log and count as if they had not been")
+        LOGGER.warning(f"Epochs {', '.join(missing)} are in no log, and the run goes on as if there had been none")
     return [records[epoch] for epoch in sorted(records) if epoch <= done]
 
 
@@ -99,12 +99,12 @@ def _mend_results(run: Run) -> None:
     """Remove the rows of epochs that run again from Ultralytics' `results.csv`."""
     path, done = run.save_dir / "results.csv", run.epochs_before
     try:
-        gone = mend_results_csv(path, done) if done else 0
+        removed = mend_results_csv(path, done) if done else 0
     except OSError as error:
-        LOGGER.warning(f"{path} cannot be mended: {error}")
+        LOGGER.warning(f"{path} cannot be cut back to where the run goes on: {error}")
         return
-    if gone:
-        LOGGER.info(f"{path}: {gone} row{'s' * (gone > 1)} of epochs that run again went")
+    if removed:
+        LOGGER.info(f"{path}: removed {removed} row{'s' * (removed > 1)} of epochs that run again")
 
 
 def _tidy_checkpoints(run: Run, checkpoints: CheckpointStore) -> None:

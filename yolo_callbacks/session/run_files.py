@@ -142,7 +142,7 @@ class RunFiles:
         deadline = time.monotonic() + self._timeout
         for name, worker in self._workers.items():
             if not worker.wait(max(0.0, deadline - time.monotonic()) if hurry else self._timeout):
-                LOGGER.warning(f"{name} did not finish within {self._timeout:g} s and is left behind")
+                LOGGER.warning(f"{name} did not finish within {self._timeout:g} s and is abandoned")
 
     def close(self) -> None:
         """End the threads, and an export that is left."""

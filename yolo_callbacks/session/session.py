@@ -194,7 +194,7 @@ class Session:
         self._listen()
         if self._main is not None and self._main.over_before is not None:
             over, self._main.over_before = self._main.over_before, None
-            LOGGER.info(f"This run had ended after epoch {self.history.epoch} before: {over.message}")
+            LOGGER.info(f"This run has already ended after epoch {self.history.epoch}: {over.message}")
             self.run.skip_training()
         self.run.begin_epoch(self.ledger.learning_rate, self.ledger.freezing)
 

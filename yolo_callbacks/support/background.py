@@ -1,4 +1,4 @@
-"""Work that must not hold up training: one thread, a bounded queue, and errors that are told once."""
+"""Work that must not hold up training: one thread, a bounded queue, and errors that are logged once."""
 
 from __future__ import annotations
 

@@ -1,10 +1,12 @@
-"""A disk that may be full or read-only for a while: training goes on, and nobody is told the same thing every epoch."""
+"""Writes to a disk that may be full or read-only for a while: training goes on, and each failure is logged once."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,38 +14,56 @@ from yolo_callbacks.support import storage
 from yolo_callbacks.support.log import LOGGER
 
 
-class Disk:
-    """Writes that may fail without ending the training: told when it begins to fail, and when it works again."""
+@dataclass
+class Attempt:
+    """How a write went; known once its `with` block is over."""
+
+    worked: bool = False
+
+
+class BestEffortWrites:
+    """Writes that may fail without ending the training: logged when they begin to fail, and when they work again.
+
+    Example:
+        >>> writes = BestEffortWrites()
+        >>> with writes.attempt("a file", "it is left out") as attempt:
+        ...     pass
+        >>> attempt.worked
+        True
+    """
 
     def __init__(self) -> None:
         self._failing: set[str] = set()
 
-    def attempt(self, what: str, consequence: str, write: Callable[[], Any], *, within: Path | None = None) -> bool:
-        """Call `write`, and return whether it worked.
+    @contextmanager
+    def attempt(self, what: str, consequence: str, *, within: Path | None = None) -> Iterator[Attempt]:
+        """Take an `OSError` in the block for a disk that fails, log it, and go on after the block.
 
         Args:
             what: The file.
             consequence: What it means if it fails, for people.
-            write: Writes it.
-            within: A folder: an error that is not of the disk that it is on is raised. For code that is not ours.
+            within: A folder. For code that is not ours: an error that is not of this folder's disk is raised.
         """
+        attempt = Attempt()
         try:
-            write()
+            yield attempt
         except OSError as error:
             if within is not None and not _is_of_disk(error, within):
                 raise
             if what not in self._failing:
                 LOGGER.warning(f"{what} cannot be written, {consequence}; training goes on: {error}")
             self._failing.add(what)
-            return False
+            return
+        attempt.worked = True
         if what in self._failing:
             LOGGER.info(f"{what} can be written again")
             self._failing.discard(what)
-        return True
 
     def replace(self, path: Path, data: bytes) -> bool:
-        """Put a checkpoint in its place at once; if the disk fails, the old one stays. Return whether it worked."""
-        return self.attempt(str(path), "the one before stays", lambda: storage.replace_unsynced(path, data))
+        """Replace a checkpoint atomically; if the disk fails, the old one stays. Return whether it worked."""
+        with self.attempt(str(path), "the one before stays") as attempt:
+            storage.replace_unsynced(path, data)
+        return attempt.worked
 
 
 _OF_DISKS = {getattr(errno, name, None) for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "ESTALE")}

@@ -10,7 +10,7 @@ from yolo_callbacks.support.numbers import plain
 
 
 class SettingError(ValueError):
-    """A callback asks for what this run does not have, found before its first epoch; the message is for people."""
+    """A callback asks for something that this run does not have; raised before its first epoch, in words for users."""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
@@ -131,7 +131,7 @@ def check_number(
 
 
 def as_number(what: str, value: object) -> int | float:
-    """Return what a callback says of an epoch as Python's own number; it may be NaN or infinite.
+    """Return a number that a callback has measured as Python's own; it may be NaN or infinite.
 
     Args:
         what: Who says it, and under which name.

@@ -12,7 +12,7 @@ LOGGER = logging.getLogger("ultralytics.yolo_callbacks")
 
 @contextlib.contextmanager
 def without_chatter() -> Iterator[None]:
-    """Leave out what Ultralytics tells (not what it warns of) in this thread: paths of files that are not kept."""
+    """Drop what Ultralytics logs as info in this thread, such as paths of temporary files; warnings remain."""
     thread, logger = threading.get_ident(), logging.getLogger("ultralytics")
 
     def lets_through(record: logging.LogRecord) -> bool:

@@ -1,4 +1,4 @@
-"""Signals: handlers that are put back, that a forked worker does not inherit, and that never sit in a thread."""
+"""Signal handlers that are restored, that forked workers do not inherit, and that live in the main thread only."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class SignalWatch:
         return True
 
     def stop(self) -> None:
-        """Put back what was there before, unless somebody else has replaced ours since."""
+        """Restore the earlier handlers, unless somebody else has replaced ours since."""
         while self._before and threading.current_thread() is threading.main_thread():
             number, before = self._before.popitem()
             if signal.getsignal(number) in (self._handle, self._second(number)):
@@ -81,7 +81,7 @@ class SignalWatch:
         self._react(number)
 
     def _second(self, number: int) -> Any:
-        """Return what a second signal comes to: Ctrl-C ends by an exception, so that everything is closed."""
+        """Return the handler for a second signal: Ctrl-C raises an exception, so that everything is closed."""
         if self._patient:
             return signal.SIG_IGN
         return signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL

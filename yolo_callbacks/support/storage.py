@@ -1,4 +1,4 @@
-"""Files: the only module that writes them. What is written is either wholly there or not there at all."""
+"""Files: the only module that writes them. Every file is written atomically."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class StoredFile:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on leaving without an error, fsync it and put it in `path`'s place.
+    """Give a temporary path beside `path`; on leaving without an error, fsync it and replace `path` with it.
 
     A reader sees the old file or the new one, never a part, and a crash leaves the old one. The parent folder is
     created. After an error the temporary file is removed and `path` is as it was.
@@ -53,25 +53,25 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a text file (UTF-8) at once."""
+    """Replace a text file (UTF-8) atomically."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
 def write_json(path: Path, data: Any) -> None:
-    """Replace a JSON file at once."""
+    """Replace a JSON file atomically."""
     write_text(path, json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n")
 
 
 def replace_unsynced(path: Path, data: bytes) -> None:
-    """Replace a file at once without waiting for the disk: for views that can be made again from the journal."""
+    """Replace a file atomically without waiting for the disk: for views that can be rebuilt from the journal."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}{_TEMPORARY}")
     try:
         temporary.write_bytes(data)
         _replace(temporary, path)
     except BaseException:
-        with contextlib.suppress(OSError):  # what went wrong is told, not that it cannot be tidied up
+        with contextlib.suppress(OSError):  # report what went wrong, not that it cannot be tidied up
             temporary.unlink()
         raise
 
@@ -97,7 +97,7 @@ def append_lines(path: Path, text: str, *, sync: bool = True) -> None:
 
 
 def copy(source: Path, target: Path, edit: Callable[[Path], None] | None = None) -> StoredFile:
-    """Copy a file so that `target` is replaced at once; always a copy of its own, never a link.
+    """Copy a file so that `target` is replaced atomically; always a copy of its own, never a link.
 
     Args:
         source: What to copy.
@@ -117,19 +117,19 @@ def copy(source: Path, target: Path, edit: Callable[[Path], None] | None = None)
 
 
 def rename(source: Path, target: Path) -> None:
-    """Rename a file at once, and wait until that is on disk."""
+    """Rename a file atomically, and wait until that is on disk."""
     _replace(source, target)
     _sync(target.parent)
 
 
 def duplicate(source: Path, target: Path) -> None:
-    """Copy a file at once, without a checksum."""
+    """Copy a file atomically, without a checksum."""
     with replacing(target) as temporary:
         shutil.copyfile(source, temporary)
 
 
 def write_bytes(data: bytes, target: Path, edit: Callable[[Path], None] | None = None) -> StoredFile:
-    """Replace a file with these bytes at once; `edit` as in `copy`."""
+    """Replace a file with these bytes atomically; `edit` as in `copy`."""
     with replacing(target) as temporary:
         temporary.write_bytes(data)
         return _finish(temporary, target, edit)
@@ -168,7 +168,7 @@ def fingerprint_tree(path: Path) -> tuple[int, str]:
 
 
 def put_in_place(source: Path, target: Path) -> None:
-    """Move a file or a folder of the same disk to where there may be another one, which goes.
+    """Move a file or a folder within one disk; what is at the target is replaced.
 
     A file is replaced at once. Between an old folder and its new one there is a moment without any.
     """
@@ -182,7 +182,7 @@ def put_in_place(source: Path, target: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there and that can be done."""
+    """Remove a file or a folder if it exists and can be removed."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
         return
@@ -191,7 +191,7 @@ def remove(path: Path) -> None:
 
 
 def size(path: Path) -> int:
-    """Return a file's size in bytes, 0 if it is not there."""
+    """Return a file's size in bytes, 0 if it does not exist."""
     try:
         return path.stat().st_size
     except OSError:
@@ -199,7 +199,7 @@ def size(path: Path) -> int:
 
 
 def cut_back(path: Path, size: int) -> None:
-    """Let a text file end with its last whole line, if it has grown beyond `size` and the disk allows it."""
+    """Cut a text file after its last whole line, if it has grown beyond `size` and the disk allows it."""
     with contextlib.suppress(OSError):
         if path.stat().st_size > size:
             with open(path, "rb") as file:
@@ -209,7 +209,7 @@ def cut_back(path: Path, size: int) -> None:
 
 
 def is_whole(archive: Path) -> bool:
-    """Return whether a checkpoint, which is a zip archive, is there and every part has the checksum it was given."""
+    """Return whether a checkpoint, which is a zip archive, exists and every part matches its checksum."""
     try:
         with zipfile.ZipFile(archive) as parts:
             return parts.testzip() is None
@@ -218,7 +218,7 @@ def is_whole(archive: Path) -> bool:
 
 
 def new_folder(path: Path) -> Path:
-    """Make a folder that was not there before: `x`, or else `x-2`, `x-3`, ..."""
+    """Make a new folder: `x`, or else `x-2`, `x-3`, ..."""
     number = 1
     while True:
         folder = path if number == 1 else path.with_name(f"{path.name}-{number}")
@@ -237,7 +237,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def set_aside(path: Path) -> Path:
-    """Copy a file of an earlier run so that it can be written anew: `x.jsonl` -> `x.1.jsonl`, `x.2.jsonl`, ...
+    """Copy a file of an earlier run so that the file can be written anew: `x.jsonl` -> `x.1.jsonl`, `x.2.jsonl`, ...
 
     Until then it stays, so that a crash in between loses nothing.
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_callbacks.support import storage
-from yolo_callbacks.support.best_effort import Disk
+from yolo_callbacks.support.best_effort import BestEffortWrites
 from yolo_callbacks.support.log import LOGGER
 from yolo_callbacks.trainer.patches.published_metrics import PublishedMetrics
 
@@ -64,22 +64,20 @@ def protect_files(
     Returns:
         What undoes it.
     """
-    disk, folder = Disk(), Path(trainer.save_dir)
+    writes, folder = BestEffortWrites(), Path(trainer.save_dir)
     names = ("validate", "save_metrics", "save_model", "final_eval", "plot_metrics")
     own_attributes = {name: vars(trainer)[name] for name in names if name in vars(trainer)}
     own = {name: getattr(trainer, name) for name in names}
 
     def write_last(path: Path, data: bytes) -> None:
         before_save()
-        after_save(data, disk.replace(path, data))
+        after_save(data, writes.replace(path, data))
 
     def attempt(name: str, what: Path, consequence: str, args: Any, kwargs: Any, failed: Any = None) -> Any:
         """Call one of the trainer's methods, which may be overridden and take more arguments than Ultralytics' own."""
-        returned: list[Any] = []
-        worked = disk.attempt(
-            str(what), consequence, lambda: returned.append(own[name](*args, **kwargs)), within=folder
-        )
-        return returned[0] if worked else failed
+        with writes.attempt(str(what), consequence, within=folder):
+            return own[name](*args, **kwargs)
+        return failed
 
     @wraps(own["validate"])
     def validate(*args: Any, **kwargs: Any) -> Any:
@@ -109,7 +107,7 @@ def protect_files(
         return None
 
     trainer.last = checkpoint_path(trainer.last, write_last)
-    trainer.best = checkpoint_path(trainer.best, disk.replace)
+    trainer.best = checkpoint_path(trainer.best, writes.replace)
     trainer.validate, trainer.save_metrics, trainer.save_model = validate, save_metrics, save_model
     trainer.final_eval, trainer.plot_metrics = final_eval, plot_metrics
 

@@ -1,0 +1,93 @@
+"""An error in a step raises from a controller, and is logged once from a reporter."""
+
+import pytest
+
+from yolo_callbacks import Callback, Plan, Priority
+from yolo_callbacks.core.metrics import UnknownMetricError
+from yolo_callbacks.session.steps import Steps
+
+
+class Fails(Callback):
+    """Fails in every step, and counts how often it was asked."""
+
+    def __init__(self, error=None):
+        self.error = error or ValueError("a mistake")
+        self.calls = []
+
+    def _fail(self, step):
+        self.calls.append(step)
+        raise self.error
+
+    def setup(self, session):
+        self._fail("setup")
+
+    def act(self, session):
+        self._fail("act")
+
+    def close(self, session, error):
+        self._fail("close")
+
+    def deliver(self, session, error):
+        self._fail("deliver")
+
+    def impossible(self, plan):
+        self._fail("impossible")
+
+
+class Controls(Fails):
+    priority = Priority.CHECKPOINT
+
+
+def all_steps(steps):
+    return (
+        steps.setup,
+        steps.act,
+        lambda: steps.close(None),
+        lambda: steps.deliver(None),
+        lambda: steps.log_impossible(Plan()),
+    )
+
+
+def test_a_reporters_error_is_logged_once(said):
+    callback = Fails()
+    for run in all_steps(Steps(None, {"Fails": callback})) * 2:
+        run()
+    assert callback.calls == ["setup", "act", "close", "deliver", "impossible"] * 2
+    assert len([line for line in said.warnings if "Fails.act" in line]) == 1
+
+
+def test_a_controllers_error_raises():
+    for run in all_steps(Steps(None, {"Controls": Controls()})):
+        with pytest.raises(ValueError, match="a mistake"):
+            run()
+
+
+def test_a_reporter_that_is_set_up_for_an_unknown_metric_raises():
+    steps = Steps(None, {"Fails": Fails(UnknownMetricError("no such metric"))})
+    with pytest.raises(UnknownMetricError):
+        steps.setup()
+    steps.act()
+
+
+def test_callbacks_are_closed_the_last_one_first():
+    closed = []
+
+    class Closes(Callback):
+        def close(self, session, error):
+            closed.append((self, error))
+
+    first, last, error = Closes(), Closes(), KeyboardInterrupt()
+    Steps(None, {"first": first, "last": last}).close(error)
+    assert closed == [(last, error), (first, error)]
+
+
+def test_only_the_new_ones_are_set_up():
+    class Counts(Callback):
+        times = 0
+
+        def setup(self, session):
+            self.times += 1
+
+    old, new = Counts(), Counts()
+    Steps(None, {"old": old, "new": new}).setup(only=[new])
+    assert (old.times, new.times) == (0, 1)
