@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -20,6 +19,7 @@ from yolo_callbacks.reporting.outbox import GRACE, HURRY, Attempt, Outbox
 from yolo_callbacks.reporting.webhook import Webhook, check_headers, check_url, secret_bytes
 from yolo_callbacks.session.run_files import status_of
 from yolo_callbacks.support.checks import check_bool, check_int, check_names, check_number
+from yolo_callbacks.support.numbers import finite_or_none
 from yolo_callbacks.support.secrets import HIDDEN, Secret, hide, unless_hidden, without_secrets
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class RemoteMonitor(Callback):
         if self.metrics is not None:
             every: Mapping[str, float] = {**MetricView(entry.record), **numbers}
             numbers = {name: every[name] for name in self.metrics if name in every}
-        return {name: _json_number(value) for name, value in numbers.items()}
+        return {name: finite_or_none(value) for name, value in numbers.items()}
 
     def close(self, session: Session, error: BaseException | None) -> None:
         """Tell how the run ended; what is on its way goes on while the files are finished."""
@@ -256,10 +256,6 @@ def _check_names(metrics: object) -> list[str] | None:
 def _decision(decision: Decision) -> dict[str, Any]:
     fields: dict[str, Any] = {"kind": decision.kind, "source": decision.source, "message": decision.message}
     return {**fields, "reason": decision.reason.value} if isinstance(decision, Stop) else fields
-
-
-def _json_number(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _last_part(path: str) -> str:

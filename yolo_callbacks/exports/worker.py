@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
-import math
 import os
 import platform
 import sys
@@ -32,6 +31,7 @@ from typing import Any
 
 from yolo_callbacks.exports.formats import install_hint
 from yolo_callbacks.support import storage
+from yolo_callbacks.support.numbers import finite_or_none
 
 _PACKAGES = {
     "onnx": ("onnx", "onnxslim", "onnxruntime", "onnxruntime-gpu"),
@@ -106,7 +106,7 @@ def measure(model: Any, validator: Any, arguments: Mapping[str, Any]) -> dict[st
     metrics = model.val(validator=build, **arguments)
     size = seen[0].args.imgsz
     return {
-        "metrics": {name: _number(value) for name, value in metrics.results_dict.items()},
+        "metrics": {name: finite_or_none(float(value)) for name, value in metrics.results_dict.items()},
         "latency_ms": {step: round(float(seen[0].speed[step]), 3) for step in _STEPS},
         "names": _names(seen[0].names),
         "imgsz": list(size) if isinstance(size, (list, tuple)) else int(size),
@@ -126,12 +126,6 @@ def versions(export_format: str) -> dict[str, str]:
 def _names(names: Mapping[int, str] | None) -> dict[str, str]:
     """Return the names of classes as JSON can hold them; an older validator of depths has none."""
     return {str(key): str(name) for key, name in dict(names or {}).items()}
-
-
-def _number(value: Any) -> float | None:
-    """Return a number as JSON can hold it."""
-    number = float(value)
-    return number if math.isfinite(number) else None
 
 
 def _leave_with(parent: int, scratch: Path) -> None:
