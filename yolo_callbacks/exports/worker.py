@@ -5,11 +5,11 @@ file; what came out is told in another one, step by step, so that a crash loses 
 
 | request | |
 |---|---|
-| `checkpoint` | what to export; the exported file appears beside it |
+| `checkpoint` | what to export; the exported file appears next to it |
 | `format`, `arguments` | as `YOLO.export` takes them |
-| `validation` | arguments for `YOLO.val` of both, or null for no proof |
+| `validation` | arguments for `YOLO.val` of both, or null for no verification |
 | `reference` | what an earlier process measured of the same checkpoint with the same arguments, or null |
-| `nice` | true while a training goes on |
+| `nice` | true while a training runs |
 | `parent`, `result` | whom not to outlive, where to tell |
 """
 
@@ -92,7 +92,7 @@ def measure(model: Any, validator: Any, arguments: Mapping[str, Any]) -> dict[st
         arguments: Arguments of `YOLO.val`.
 
     Returns:
-        Its metrics, milliseconds an image, names of its classes, image size and device.
+        Its metrics, milliseconds per image, names of its classes, image size and device.
     """
     seen: list[Any] = []
 

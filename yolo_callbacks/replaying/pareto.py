@@ -32,7 +32,7 @@ _PLACES = tuple(
 
 
 def draw(report: ReplaySummary) -> Figure:
-    """Draw one point a rule: up is saved, right is lost. The rules that no other beats in both are joined by a line.
+    """Draw one point per rule: up is saved, right is lost. The rules that no other beats in both are joined by a line.
 
     Returns:
         A matplotlib Figure that belongs to no GUI.

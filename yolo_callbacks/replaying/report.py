@@ -29,11 +29,10 @@ class ReplayReport(ReplaySummary):
       The rules themselves look at what they would look at live: `fitness` as Ultralytics computes it.
     - **saved**: the logged epochs after the stop, as a share of all logged epochs.
     - **lost**: the best score of the whole run less the best one up to the stop; never negative, and 0 without a stop.
-    - The two **oracles** know the whole run: one stops at its best epoch, one at the first that is within 0.005 of it.
+    - The two **oracles** judge in hindsight: one stops at its best epoch, one at the first that is within 0.005 of it.
 
-    A stop changes nothing before it, so that it can be replayed to the digit. A learning rate, a frozen layer or an end
-    that is brought forward changes the curve itself: the report says in which epochs that would have happened, and
-    what it leads to cannot be known.
+    A stop changes nothing before it, so it is replayed exactly. A learning rate, a frozen layer or an earlier end
+    changes the curve itself: the report says in which epochs that would have happened; the result is unknown.
 
     Attributes:
         outcomes: What each rule would have done to each run.
@@ -45,12 +44,12 @@ class ReplayReport(ReplaySummary):
 
     @property
     def table(self) -> pd.DataFrame:
-        """One row a rule and run."""
+        """One row per rule and run."""
         return _frame(self.run_rows())
 
     @property
     def summary(self) -> pd.DataFrame:
-        """One row a rule."""
+        """One row per rule."""
         frame: pd.DataFrame = _frame(self.rule_rows()).set_index("rule")
         return frame
 
@@ -60,7 +59,7 @@ class ReplayReport(ReplaySummary):
         return _frame(self.decision_rows(), DECISION_COLUMNS)
 
     def plot(self, path: str | os.PathLike[str]) -> Path:
-        """Draw what is saved against what is lost, one point a rule, to a picture (PNG, SVG or PDF, by its name).
+        """Draw what is saved against what is lost, one point per rule, to an image (PNG, SVG or PDF, by its name).
 
         An existing file is replaced.
         """
