@@ -20,9 +20,15 @@ def lines_of(name):
     # the steps and events that a callback overrides are Callback's
     if not inspect.isclass(value) or (issubclass(value, ycb.Callback) and value is not ycb.Callback):
         return own
-    classes = reversed(value.__mro__) if value is ycb.Callback else [value]  # it has its steps from its bases
-    members = {member: item for one in classes for member, item in vars(one).items()}
+    members = {member: item for base in reversed(_bases(value)) for member, item in vars(base).items()}
     return own + [f"{name}.{member}{parameters(item)}" for member, item in sorted(members.items()) if member[0] != "_"]
+
+
+def _bases(value):
+    """Return a class and those of its bases that are ours and have no public name of their own."""
+    public = [getattr(ycb, name) for name in ycb.__all__]
+    ours = (base for base in value.__mro__ if base.__module__.startswith("yolo_callbacks."))
+    return [base for base in ours if base is value or base not in public]
 
 
 def parameters(value):

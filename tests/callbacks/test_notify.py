@@ -286,7 +286,7 @@ def test_what_may_be_taken_later_is_tried_again(status, tries, monkeypatch, capl
         session.end()
         assert len(server.requests) == tries
     lines = [item.getMessage() for item in caplog.records if item.name.endswith("yolo_callbacks")]  # apprise talks too
-    outcome = "it is tried again" if tries == 2 else "a message is given up"
+    outcome = "it will be sent again" if tries == 2 else "the message is dropped"
     assert lines[0].endswith(f"Notify (json): the service answered {status}; {outcome}, training goes on")
     assert "t0ken" not in caplog.text
 

@@ -129,7 +129,7 @@ def test_a_model_that_cannot_be_had_is_an_error(command, coco8, model):
 def test_a_data_set_that_cannot_be_had_is_an_error(command, tmp_path):
     result = command("train", "--data", "nope.yaml", *SMALL)
     assert result.returncode == 1
-    assert "data set nope.yaml cannot be had" in plain(result.stderr)
+    assert "data set nope.yaml is not available" in plain(result.stderr)
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "runs").exists()
 

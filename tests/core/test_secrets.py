@@ -13,7 +13,8 @@ import yolo_callbacks as ycb
 from yolo_callbacks.config import restore_callbacks
 from yolo_callbacks.core.lineup import configuration, label
 from yolo_callbacks.support.background import tell_once
-from yolo_callbacks.support.secrets import HIDDEN, Secret, hide, quiet, secret_url, unless_hidden, without_secrets
+from yolo_callbacks.support.log import quiet
+from yolo_callbacks.support.secrets import HIDDEN, Secret, hide, secret_url, unless_hidden, without_secrets
 
 
 def test_a_secret_is_a_string_that_does_not_show_itself():

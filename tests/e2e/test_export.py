@@ -139,7 +139,7 @@ def test_every_format_is_proved_on_the_data_of_the_run(train, tmp_path, monkeypa
         ("torchscript", True),
         ("openvino", True),
     ]
-    assert "proved: fitness 0." in caplog.text
+    assert "verified: fitness 0." in caplog.text
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +170,7 @@ def rejected(pictures, tmp_path_factory):
 def test_a_damaged_export_is_rejected_and_loses_nothing(rejected):
     damaged, proved = report(rejected.folder)
     assert (damaged["passed"], proved["passed"]) == (False, True)
-    assert "more apart than 0.005" in damaged["error"]
+    assert "differ by more than 0.005" in damaged["error"]
     assert damaged["metrics"]["pt"]["fitness"] > 0.1
     assert abs(damaged["metrics"]["difference"]["fitness"]) > 0.005
     (error,) = [record.getMessage() for record in rejected.lines if record.levelno == logging.ERROR]

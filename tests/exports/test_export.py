@@ -49,8 +49,8 @@ def outcome(mine, theirs, **fields):
     [
         (outcome(0.5, 0.5), 0.0, None),
         (outcome(0.504, 0.5), 0.005, None),
-        (outcome(0.494, 0.5), 0.005, "its fitness is 0.49400, that of the checkpoint 0.50000: more apart than 0.005"),
-        (outcome(0.506, 0.5), 0.005, "more apart than 0.005"),  # better is not the same either
+        (outcome(0.494, 0.5), 0.005, "its fitness is 0.49400, the checkpoint's 0.50000: they differ by more"),
+        (outcome(0.506, 0.5), 0.005, "differ by more than 0.005"),  # better is not the same either
         (outcome(0.494, 0.5), 0.01, None),
         (outcome(None, 0.5), 0.5, "the fitness that it has is not a number"),
         (outcome(0.5, None), 0.5, "the fitness of the checkpoint is not a number"),
@@ -69,7 +69,7 @@ def test_an_agreement_of_zeros_is_noted():
     assert "says little" in verdict(outcome(0.0, 0.0), 0.005)[1]
     assert verdict(outcome(0.1, 0.1), 0.005)[1] is None
     assert "not validated" in verdict({"file": "x.onnx"}, None)[1]
-    assert "without a proof" in verdict({"file": "x.onnx", "error": "no such data"}, 0.005)[1]
+    assert "without verification" in verdict({"file": "x.onnx", "error": "no such data"}, 0.005)[1]
     assert verdict({"error": "it cannot be exported"}, 0.005)[1] is None
 
 
@@ -223,7 +223,7 @@ def test_a_process_that_fails_says_how(tmp_path):
     assert ExportProcess().run(request, tmp_path, timeout=0.01)["error"] == "it took longer than 0.01 s"
     called_off = ExportProcess()
     called_off.cancel()
-    assert called_off.run(request, tmp_path, timeout=60)["error"] == "it was called off"
+    assert called_off.run(request, tmp_path, timeout=60)["error"] == "it was cancelled"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")

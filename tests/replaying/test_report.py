@@ -9,7 +9,7 @@ from matplotlib.image import imread
 import yolo_callbacks as ycb
 from tests.replaying.logs import rise_and_fall, write_csv
 from yolo_callbacks.replaying.pareto import draw
-from yolo_callbacks.replaying.report import summarize
+from yolo_callbacks.replaying.summary import summarize
 from yolo_callbacks.replaying.text import notes
 
 PLAIN = {"warmup_epochs": 0, "close_mosaic": 0}

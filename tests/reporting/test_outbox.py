@@ -64,7 +64,7 @@ def test_what_may_be_taken_later_is_sent_again_to_the_byte(status, said):
         assert len({request.body for request in server.requests}) == 1
         assert {request.headers["webhook-id"] for request in server.requests} == {"msg-1"}
     assert said.lines == [
-        ("WARNING", f"Test: the server answered {status}; it is tried again, training goes on"),
+        ("WARNING", f"Test: the server answered {status}; it will be sent again, training goes on"),
         ("INFO", "Test: messages get through again"),
         ("INFO", "Test: 1 of 1 messages were delivered"),
     ]
@@ -79,7 +79,7 @@ def test_what_will_never_be_taken_is_not_sent_again(status, said):
         assert not close(outbox)
         assert numbers(server.requests) == [1, 2]
         assert server.requests[1].json["lost"] == 1
-    assert said.lines[0] == ("WARNING", f"Test: the server answered {status}; a message is given up, training goes on")
+    assert said.lines[0] == ("WARNING", f"Test: the server answered {status}; the message is dropped, training goes on")
     assert said.lines[-1] == ("WARNING", "Test: 1 of 2 messages were delivered")
 
 
@@ -122,7 +122,7 @@ def test_an_answer_that_takes_too_long_is_not_waited_for(said):
         assert close(outbox)
         assert numbers(server.requests) == [1, 1]
         gate.set()
-    assert said.lines[0][1].startswith("Test: there was no answer in 0.1 s; it is tried again")
+    assert said.lines[0][1].startswith("Test: there was no answer in 0.1 s; it will be sent again")
 
 
 def test_a_server_that_comes_back_gets_what_is_left(said):
@@ -132,7 +132,7 @@ def test_a_server_that_comes_back_gets_what_is_left(said):
         outbox.put(number, droppable=True)
     wait_for(lambda: said.lines)
     assert said.lines == [
-        ("WARNING", "Test: the server cannot be reached (Connection refused); it is tried again, training goes on")
+        ("WARNING", "Test: the server cannot be reached (Connection refused); it will be sent again, training goes on")
     ]
     with Receiver(port=port) as server:
         server.wait(5)
@@ -322,7 +322,7 @@ def test_a_bug_in_a_sender_costs_its_message_only(said):
         outbox.put(number)
     assert not close(outbox)
     assert said.lines == [
-        ("WARNING", "Test: KeyError; a message is given up, training goes on"),
+        ("WARNING", "Test: KeyError; the message is dropped, training goes on"),
         ("INFO", "Test: messages get through again"),
         ("WARNING", "Test: 2 of 3 messages were delivered"),
     ]

@@ -59,7 +59,7 @@ def test_a_best_of_0_is_none(tmp_path):
         (None, {"status": "interrupted", "error": "SystemExit: 143"}, "interrupted (SIGTERM)"),
         (None, {"status": "interrupted", "error": "SystemExit: 3"}, "interrupted (exit code 3)"),
         (None, {"status": "failed", "error": "ValueError: no\nnever"}, "failed: ValueError: no never"),
-        (None, {"status": "running"}, "the process is gone, or still at work"),
+        (None, {"status": "running"}, "the process is gone or still running"),
         (None, {}, "completed all 2 epochs"),
     ],
 )

@@ -1,4 +1,4 @@
-"""ActivationMonitor: what chosen layers put out while the model is trained."""
+"""ActivationMonitor: statistics of the outputs of chosen layers during training."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ _STATISTICS = ("mean", "std", "zero_share", "dead_channels", "non_finite")
 
 
 class ActivationMonitor(Callback):
-    """Measure what chosen layers put out during training: mean, spread, zeros, dead channels, values not finite.
+    """Measure the outputs of chosen layers during training: mean, spread, zeros, dead channels, non-finite values.
 
-    It looks by PyTorch's forward hooks, which no event of Ultralytics can replace, in the first batch of every epoch
-    and in every so manieth after it. The hooks are on the model only while such a batch goes through it, so nothing of
-    them gets into a copy or a checkpoint, and a validation, which runs another copy of the weights, is not seen. They
-    change nothing. An error in them is told once and ends the watch, not the training.
+    It uses PyTorch's forward hooks, which no event of Ultralytics can replace, in the first batch of every epoch and
+    every Nth batch after it. The hooks are on the model only during such a batch: they never reach a copy or a
+    checkpoint, and validation, which runs another copy of the weights, is not measured. Results stay bit-identical.
+    An error in a hook is logged once and ends the measurement; training continues.
 
-    | column | content, of the sampled batches of an epoch |
+    | column | content, over the sampled batches of an epoch |
     |---|---|
     | `activations/<layer>/mean`, `.../std` | mean and standard deviation of all values that are finite |
     | `activations/<layer>/zero_share` | share of values in [0, 1] that are 0, or closer to it than `zero_below` |
-    | `activations/<layer>/dead_channels` | number of channels in which every value was |
+    | `activations/<layer>/dead_channels` | number of channels in which all values count as 0 |
     | `activations/<layer>/non_finite` | number of values that were NaN or infinite |
 
-    A layer that puts out several tensors has one set of numbers for all of them, and no dead channels. With several
-    ranks they are those of the images of rank 0. With `compile=True` layers cannot be watched: PyTorch does not
-    promise to call hooks in a compiled model. That is told, and nothing is measured.
+    A layer with several output tensors has one set of numbers for all of them, and no dead channels. With several
+    ranks, only the images of rank 0 count. With `compile=True` nothing is measured, and a warning says so: PyTorch
+    does not guarantee that hooks of a compiled model are called.
 
     Args:
         layers: Names (`"model.4"`), patterns (`"model.2.m.*"`) or numbers of top-level layers (`4`, `-2`), one or a
             list, together at most 64; None for those that the head takes its input from. Defaults to None.
-        every_n_batches: Look at every so manieth batch, >= 1. Defaults to 10.
+        every_n_batches: Measure every Nth batch, >= 1. Defaults to 10.
         zero_below: Size below which a value counts as 0, >= 0. YOLO's SiLU, unlike ReLU, gives no exact zeros.
             Defaults to 0.001.
-        verbose: 1 names in a log line the layers that put out NaN or infinity, once each, 0 does not. Defaults to 1.
+        verbose: 1 logs each layer with NaN or infinity in its output once, 0 does not. Defaults to 1.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -81,12 +81,12 @@ class ActivationMonitor(Callback):
         return tuple(f"activations/{layer}/{name}" for layer in self._chosen(session) for name in _STATISTICS)
 
     def setup(self, session: Session) -> None:
-        """Begin to look."""
+        """Start measuring."""
         from yolo_callbacks.trainer.model.output_numbers import OutputNumbers
 
         self._begin()
         if session.run.model.is_compiled:
-            LOGGER.warning(f"{type(self).__name__}: the layers of a compiled model cannot be watched: compile=False")
+            LOGGER.warning(f"{type(self).__name__}: the layers of a compiled model cannot be measured: compile=False")
             return
         self._outputs = OutputNumbers(self.zero_below)
         self._watch = session.run.model.watch_activations(
@@ -98,7 +98,7 @@ class ActivationMonitor(Callback):
         )
 
     def measure(self, session: Session) -> Mapping[str, float]:
-        """Return what the layers have put out in the epoch's sampled batches."""
+        """Return the statistics over the epoch's sampled batches."""
         watch, outputs = self._watch, self._outputs
         if watch is None or outputs is None or not watch.active:
             return {}
@@ -110,7 +110,7 @@ class ActivationMonitor(Callback):
             if bad and self.verbose:
                 more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
                 LOGGER.warning(
-                    f"{type(self).__name__}: epoch {session.run.epoch}: NaN or infinity comes out of "
+                    f"{type(self).__name__}: epoch {session.run.epoch}: NaN or infinity in the output of "
                     f"{', '.join(bad[:3])}{more}"
                 )
         return {
@@ -118,7 +118,7 @@ class ActivationMonitor(Callback):
         }
 
     def close(self, session: Session, error: BaseException | None) -> None:
-        """Look no more."""
+        """Stop measuring."""
         if self._watch is not None:
             self._watch.remove()
         self._begin()
@@ -131,7 +131,7 @@ class ActivationMonitor(Callback):
             raise ValueError(f"{type(self).__name__}: {error}") from None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the run behind."""
+        """Pickle without the live run."""
         return {**self.__dict__, "_watch": None, "_outputs": None}
 
 
@@ -142,5 +142,5 @@ def _check_layers(layers: Any) -> Layers:
         raise TypeError(f"layers={layers!r} must be a name, a pattern, a number, a list of them, or None")
     for item in items or ():
         if isinstance(item, bool) or not isinstance(item, (str, int)) or item == "":
-            raise TypeError(f"layers={layers!r} has {item!r}: a name, a pattern or a number is meant")
+            raise TypeError(f"layers={layers!r} has {item!r}: expected a name, a pattern or a number")
     return layers  # type: ignore[no-any-return]

@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 class BackupAndRestore(Callback):
     """Keep a verified copy of the newest checkpoint, from which an interrupted run can be resumed.
 
-    `weights/backup.pt` is copied off the training thread while the next epoch trains. It is written beside the old
-    copy, synced, read back, and only then put in its place. So at every moment it or `last.pt` is whole; a machine
-    that loses power, or a disk that loses blocks, may take one of them but not both. It has its optimizer, also after
-    a run that was stopped, when Ultralytics strips `last.pt`.
+    `weights/backup.pt` is copied off the training thread while the next epoch trains. It is written next to the old
+    copy, synced and read back before it replaces it. So `backup.pt` or `last.pt` is intact at any moment: a power
+    failure or a bad disk block may damage one of them, but not both. The copy keeps its optimizer, even after a
+    stopped run, when Ultralytics strips `last.pt`.
 
-    To go on, `yolo-cb train --resume RUN` takes the newest checkpoint that loads; in Python,
-    `YOLO(ycb.newest_checkpoint(RUN))` with `attach` and `train(resume=True)` does.
+    `yolo-cb train --resume RUN` continues from the newest checkpoint that loads; in Python, use
+    `YOLO(ycb.newest_checkpoint(RUN))` with `attach` and `train(resume=True)`.
 
     Args:
-        every_n_epochs: Make a copy every so many epochs, >= 1. Defaults to 1.
-        delete_checkpoint: Remove the copy when the run has ended by itself, by a plateau or after its last epoch; one
-            that was stopped from outside can go on and keeps it. Defaults to True.
+        every_n_epochs: Make a copy every N epochs, >= 1. Defaults to 1.
+        delete_checkpoint: Remove the copy when the run ends by itself, at a plateau or after its last epoch. A run
+            that was stopped from outside can be resumed, and keeps it. Defaults to True.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -60,7 +60,7 @@ class BackupAndRestore(Callback):
         return never_due(self.every_n_epochs, plan)
 
     def decide(self, history: History) -> SaveCheckpoint | None:
-        """Keep this epoch's checkpoint where its turn has come."""
+        """Keep this epoch's checkpoint if it is due."""
         if not history or history.epoch % self.every_n_epochs:
             return None
         return SaveCheckpoint(f"kept as {BACKUP}", history.epoch, file=BACKUP, role="backup", announce=False)

@@ -21,22 +21,22 @@ _AFTER_METRICS, _LAST = "lr_factor", "event"
 
 
 class CSVLogger(Callback):
-    """Write one row an epoch to `callbacks/epochs.csv`, for people and for pandas.
+    """Write one row per epoch to `callbacks/epochs.csv`, for people and for pandas.
 
-    The file is replaced at once after each epoch, so a reader never sees half a row. Numbers are written in full. A
-    column that appears in the middle of a run is empty in the rows before it. Ultralytics' `results.csv` stays as it
-    is.
+    The file is replaced atomically after each epoch, so a reader never sees half a row. Numbers are written in full
+    precision. A column that first appears in the middle of a run is empty in the rows before. Ultralytics'
+    `results.csv` stays as it is.
 
     | column | content |
     |---|---|
     | `epoch` | number of the epoch, counted from 1 |
-    | `train/*`, `metrics/*`, `val/*`, `fitness` | the trainer's own; empty where the epoch was not validated |
+    | `train/*`, `metrics/*`, `val/*`, `fitness` | the trainer's own; empty if the epoch was not validated |
     | `lr/pg0`, `lr/pg1`, ... | learning rate of each parameter group at the end of the epoch |
-    | `mAP50-95/person`, `gradients/norm`, ... | what other callbacks measure; empty where it was not measured |
-    | `lr_factor` | what callbacks multiplied the trainer's own schedule with |
+    | `mAP50-95/person`, `gradients/norm`, ... | what other callbacks measure; empty if not measured |
+    | `lr_factor` | factor that callbacks applied to the trainer's own schedule |
     | `seconds` | duration of the epoch, validation and saving included |
-    | `images_per_second` | training images over the time of the training part |
-    | `rss_gb`, `gpu_gb` | memory of the process in GiB; of the GPU where there is one |
+    | `images_per_second` | training images divided by the time of the training part |
+    | `rss_gb`, `gpu_gb` | memory of the process, and of the GPU if there is one, in GiB |
     | `elapsed` | seconds of training so far, summed over resumes |
     | `validated` | whether validation ran |
     | `EarlyStopping/wait`, ... | counters of the callbacks |
@@ -47,7 +47,7 @@ class CSVLogger(Callback):
         separator: One character between the fields. Defaults to `","`.
 
     Raises:
-        TypeError: If an argument is no string.
+        TypeError: If an argument is not a string.
         ValueError: If the name holds a folder, or the separator is not one character.
 
     Example:

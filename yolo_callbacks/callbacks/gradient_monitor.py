@@ -26,35 +26,35 @@ _PARTS, _LAYERS = "parts", "layers"
 class GradientMonitor(Callback):
     """Measure the norm of the gradients before they are clipped, whole and by groups, and find layers that get none.
 
-    No event of Ultralytics can see gradients: they are there only between backward and the optimizer's step. This
-    callback looks at them there, in the first optimizer step of every epoch and in every so manieth after it, and
-    changes nothing: training gives the same weights with and without it. An error in it is told once and ends it,
-    not the training. It measures on rank 0, where gradients are already reduced over the ranks.
+    No event of Ultralytics can see gradients: they exist only between backward and the optimizer's step. This
+    callback measures them there, in the first optimizer step of every epoch and every Nth step after it, and leaves
+    results bit-identical. An error in it is logged once and ends the measurement; training continues. It measures on
+    rank 0, where gradients are already reduced over the ranks.
 
-    Norms are L2 norms, without the factor that automatic mixed precision (AMP) multiplies gradients with, and over
-    all batches that are accumulated for the step. Steps that AMP skips do not count in them.
+    Norms are L2 norms, without the loss scale of automatic mixed precision (AMP), over all batches accumulated for the
+    step. Steps that AMP skips do not count.
 
-    | column | content, of the sampled steps of an epoch |
+    | column | content, over the sampled steps of an epoch |
     |---|---|
     | `gradients/norm` | mean of the norm of all gradients, before clipping |
     | `gradients/norm_max` | the largest |
     | `gradients/clipped` | share of steps in [0, 1] whose gradients were clipped (Ultralytics: to a norm of 10) |
-    | `gradients/skipped` | number of steps that AMP skipped as gradients were not finite; of all steps, not sampled |
+    | `gradients/skipped` | number of steps that AMP skipped for non-finite gradients; of all steps, not sampled |
     | `gradients/backbone`, ... | mean of the norm of each group |
-    | `gradients/dead_layers` | number of layers that got gradients of nothing but 0 |
-    | `gradients/exploding_layers` | number of layers with a norm that was not finite or far above the usual |
+    | `gradients/dead_layers` | number of layers whose gradients were all 0 |
+    | `gradients/exploding_layers` | number of layers with a non-finite norm, or one far above the usual |
 
-    `skipped` is there only where AMP scales the loss: on the CPU and with `amp="bf16"` it does not. A layer is a module
-    that has parameters itself, such as `model.4.cv1.conv`. Layers that are frozen get no gradient and do not count.
+    `skipped` exists only if AMP scales the loss, which it does not on the CPU or with `amp="bf16"`. A layer is a module
+    with parameters of its own, such as `model.4.cv1.conv`. Frozen layers have no gradient and do not count.
 
     Args:
-        every_n_steps: Look at every so manieth step, >= 1. Defaults to 10.
+        every_n_steps: Measure every Nth step, >= 1. Defaults to 10.
         groups: `"parts"` for `backbone`, `neck` and `head` (top-level modules in a model that Ultralytics' YAML does
             not describe); `"layers"` for the top-level layers `model.0`, `model.1`, ...; a dict of names and patterns
             of parameter names, such as `{"box": "model.23.*cv2*"}`; None for no groups. Defaults to `"parts"`.
-        exploding_factor: A layer explodes if its norm is beyond so many times its median over the last 100 sampled
-            steps, > 1. Nothing is said before 10 of them. Defaults to 100.0.
-        verbose: 1 names dead and exploding layers in a log line when they first appear, 0 does not. Defaults to 1.
+        exploding_factor: A layer explodes if its norm exceeds its median over the last 100 sampled steps by this
+            factor, > 1. Nothing is reported before 10 of them. Defaults to 100.0.
+        verbose: 1 logs dead and exploding layers when they first appear, 0 does not. Defaults to 1.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -90,7 +90,7 @@ class GradientMonitor(Callback):
         return tuple(f"gradients/{name}" for name in names)
 
     def setup(self, session: Session) -> None:
-        """Begin to look."""
+        """Start measuring."""
         from yolo_callbacks.trainer.model.gradient_norms import GradientNorms
 
         self._begin()
@@ -106,7 +106,7 @@ class GradientMonitor(Callback):
         )
 
     def measure(self, session: Session) -> Mapping[str, float]:
-        """Return what the epoch's sampled steps have shown; nothing if there was none."""
+        """Return the numbers over the epoch's sampled steps; nothing if there were none."""
         watch, samples = self._watch, self._samples
         if watch is None or samples is None or not watch.active:
             return {}
@@ -122,7 +122,7 @@ class GradientMonitor(Callback):
         return {f"gradients/{name}": value for name, value in measured.items()}
 
     def close(self, session: Session, error: BaseException | None) -> None:
-        """Look no more."""
+        """Stop measuring."""
         if self._watch is not None:
             self._watch.remove()
         self._begin()
@@ -137,7 +137,7 @@ class GradientMonitor(Callback):
                 LOGGER.warning(f"{type(self).__name__}: epoch {epoch}: {what}: {', '.join(new[:3])}{more}")
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the run behind."""
+        """Pickle without the live run."""
         return {**self.__dict__, "_watch": None, "_samples": None}
 
 

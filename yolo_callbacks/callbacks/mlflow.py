@@ -38,11 +38,10 @@ _NEVER_REACHED_TIMEOUT = 5.0  # seconds for a server that has not answered once
 class MLflow(Callback):
     """Track the training as an MLflow run: parameters, metrics, tags, files, and how it ended.
 
-    Everything is sent by a thread of its own. A server that is slow or down costs the training nothing; when it is
-    back, it gets what it has missed. A resumed training goes on in the same MLflow run, and a run that is active in
+    A background thread sends everything. A server that is slow or down costs the training nothing; when it is back, it
+    gets what it missed. A resumed training continues in the same MLflow run, and a run that is active in
     your process (`mlflow.start_run()`) becomes its parent. Your active run, experiment and tracking URI are not
-    changed. Where Ultralytics' own MLflow logging is on, it is left out of the training, so that nothing is logged
-    twice.
+    changed. If Ultralytics' own MLflow logging is on, it is switched off for the run, so that nothing is logged twice.
 
     | at MLflow | content |
     |---|---|
@@ -53,18 +52,18 @@ class MLflow(Callback):
     | artifacts | `weights/best.pt`, the best of `ModelCheckpoint`, `export/`, plots, CSV files, `run.json`, journal |
     | status | `FINISHED` (an early stop too), `FAILED` after an exception, `KILLED` after Ctrl-C or a preemption |
 
-    MLflow keeps a parameter as it was first sent: one that is another in a resumed training, such as `epochs`, is in
-    the tag `resumed.epochs`. Infinite numbers come back as the largest ones, that is how MLflow stores them.
+    MLflow keeps the first value of a parameter: if a resumed training has another one, say of `epochs`, that is in the
+    tag `resumed.epochs`. MLflow stores infinite numbers as the largest finite ones.
 
-    A process that is killed outright leaves the run `RUNNING`, until it is resumed. Files are uploaded when the
-    training ends, but not when it is interrupted: it may go on, and the end of the resumed training uploads them.
+    A process that is killed leaves the run `RUNNING` until it is resumed. Files are uploaded when the
+    training ends, but not when it is interrupted: then the end of the resumed training uploads them.
 
     An argument that is None is taken from MLflow's environment variables: `MLFLOW_TRACKING_URI`,
     `MLFLOW_EXPERIMENT_NAME`, `MLFLOW_EXPERIMENT_ID`, `MLFLOW_RUN_ID`, and `MLFLOW_RUN` (the run's name), as in
     Ultralytics. Credentials (`MLFLOW_TRACKING_TOKEN`, `MLFLOW_TRACKING_USERNAME`, ...) are MLflow's own business.
 
     Args:
-        experiment_name: Name of the experiment, made if it is not there. Defaults to None: that of the active run, or
+        experiment_name: Name of the experiment, created if necessary. Defaults to None: that of the active run, or
             of the environment, or the training's `project`, or `/Shared/Ultralytics`.
         run_name: Name of the run. Defaults to None: `MLFLOW_RUN`, or the name of the run directory.
         tracking_uri: Address of the server or store. Defaults to None: what `mlflow.set_tracking_uri` or the
@@ -72,7 +71,7 @@ class MLflow(Callback):
         tags: More tags. Defaults to None.
         log_artifacts: Whether files are uploaded, or a list of which: `"logs"`, `"plots"`, `"checkpoints"`,
             `"exports"`. Defaults to True.
-        run_id: An existing run to go on with; one that holds another training is left alone. Defaults to None: a new
+        run_id: An existing run to continue; one that holds another training is left alone. Defaults to None: a new
             run, unless `MLFLOW_RUN_ID` is set.
         nested: Whether a run that is active in this process becomes the parent. Defaults to True.
         timeout: Seconds that the end of the training waits for parameters, metrics and tags, >= 0. Defaults to 30.
@@ -125,10 +124,10 @@ class MLflow(Callback):
         return self._run.run_id if self._run is not None else None
 
     def setup(self, session: Session) -> None:
-        """Begin the run, or go on with that of an interrupted training; the server is talked to elsewhere."""
+        """Queue the creation of the run, or its continuation after an interruption."""
         self._run = self._outbox = None
         if session.run.replace_integration("mlflow"):
-            LOGGER.info("MLflow: Ultralytics' own MLflow logging is left out of this run, so nothing is logged twice")
+            LOGGER.info("MLflow: Ultralytics' own MLflow logging is off for this run, so nothing is logged twice")
         around = self._around()
         server = MLflowServer(self.tracking_uri or around["uri"])
         remember = partial(self._remember, session)
@@ -137,7 +136,7 @@ class MLflow(Callback):
         self._outbox.put(self._run.update, key=_UPDATE)
 
     def act(self, session: Session) -> None:
-        """Have the epoch sent, with all that the server has missed."""
+        """Queue the epoch, with all that the server has missed."""
         if self._run is not None and self._outbox is not None:
             self._outbox.put(self._run.update, key=_UPDATE)
 
@@ -173,15 +172,15 @@ class MLflow(Callback):
             if not uploads.close(self.artifacts_timeout):
                 place = run.give_up()
                 LOGGER.warning(
-                    f"MLflow: the upload took longer than artifacts_timeout={self.artifacts_timeout:g} s and is given "
-                    f"up at {place}"
+                    f"MLflow: the upload took longer than artifacts_timeout={self.artifacts_timeout:g} s and was "
+                    f"stopped at {place}"
                 )
         finally:  # also where Ctrl-C ends the waiting
             run.give_up()
             last.submit("ending the MLflow run", partial(run.end, status))
             last.close(_STATUS_TIMEOUT)
 
-    # ------------------------------------------------------------------------------------------ what is to be tracked
+    # ------------------------------------------------------------------------------------------ what to track
 
     def _around(self) -> dict[str, Any]:
         """Return what the user's process has told MLflow, which is not always this one."""

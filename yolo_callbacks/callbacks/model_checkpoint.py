@@ -30,11 +30,11 @@ PERIODIC = "epoch-{epoch:04d}.pt"
 
 
 class ModelCheckpoint(Callback):
-    """Keep the checkpoints with the best value of a monitored metric, and where asked also periodic ones.
+    """Keep the checkpoints with the best value of a monitored metric, and periodic ones if requested.
 
     What is kept is the trainer's own checkpoint of that epoch: the EMA weights that were validated, with optimizer
-    and arguments, so it can be validated, exported and resumed. It is copied off the training thread, put in place at
-    once, and listed with its SHA-256 in `callbacks/run.json`. `best.pt` and `last.pt` stay Ultralytics'.
+    and arguments, so it can be validated, exported and resumed. It is copied off the training thread, written
+    atomically, and listed with its SHA-256 in `callbacks/run.json`. `best.pt` and `last.pt` stay Ultralytics'.
 
     Args:
         filepath: Name of the best checkpoints: a template with `{epoch}` (counted from 1), `{monitor}` and metrics'
@@ -50,34 +50,34 @@ class ModelCheckpoint(Callback):
             Defaults to False.
         mode: `"max"`, `"min"` or `"auto"`. Defaults to `"auto"`.
         save_top_k: How many of the best are kept, >= 1; -1 for all, 0 for none. Defaults to 1.
-        every_n_epochs: Also keep every n-th epoch, for good, as `epoch-<number>.pt`; None for none. Defaults to None.
-        every_n_minutes: Also keep an epoch whenever so many minutes of training have passed, likewise. Defaults to
+        every_n_epochs: Also keep every Nth epoch, for good, as `epoch-<number>.pt`; None for none. Defaults to None.
+        every_n_minutes: Also keep an epoch each time this many minutes of training have passed, likewise. Defaults to
             None.
         save_last: Also keep a copy of the newest checkpoint as `latest.pt`, which has its optimizer also after the
             training, when Ultralytics strips `last.pt`. Defaults to False.
         save_on_exception: When training ends with an exception, save the weights as they are as `exception.pt`;
             resuming it repeats the epoch that broke. Defaults to False.
         export: A format of Ultralytics (`"onnx"`, `"openvino"`, ...) or a list of them: export the best checkpoint
-            into `export/`, and prove it (see below). Defaults to None.
-        export_args: Arguments for the export, such as `{"dynamic": True}`; each format gets those that it takes. With
-            `"device"` you say where export and proof run: on the CPU, unless you say otherwise, since the training may
-            hold all of the GPU's memory. Defaults to None.
+            into `export/`, and verify it (see below). Defaults to None.
+        export_args: Arguments for the export, such as `{"dynamic": True}`; each format gets those that it takes.
+            `"device"` chooses where export and verification run: the CPU if not given, since the training may hold
+            all of the GPU's memory. Defaults to None.
         export_when: `"end"` exports when training ends, `"best"` also each new best while it goes on, off the
             training thread and at low priority: one at a time, and of several that wait only the newest. Defaults to
             `"end"`.
         export_tolerance: The most that the fitness of an exported file may differ from its checkpoint's, >= 0. Files
-            of half precision or 8 bits differ more: raise it for them. None exports without a proof. Defaults to
+            of half precision or 8 bits differ more: raise it for them. None exports without verification. Defaults to
             0.005.
-        export_timeout: The most seconds that one format may take, proof included. Defaults to 1800.
+        export_timeout: The most seconds for one format, verification included. Defaults to 1800.
         filename: Lightning's word for `filepath`; give one of the two. Defaults to None.
 
-    **Export that is proved.** Each exported file is loaded again, and validated by Ultralytics on the data of the run,
-    as is its checkpoint: the same pictures in the same shape. `export/report.json` has the metrics of both, their
-    difference, the speed of both, size, SHA-256, class names and versions. A file that cannot be made, loaded or
-    validated, or that differs too much, is rejected: an error is logged, the report and `run.json` say why, the file
-    is put aside with `.rejected` at the end of its name, and `yolo-cb train` exits with 1. The checkpoint stays, and
-    `model.train()` returns as ever. All of it happens in a process of its own, so that a crash there harms nothing;
-    it neither installs nor downloads anything, and ends with the training that started it.
+    **Verified exports.** Each exported file is loaded again and validated by Ultralytics on the data of the run, as is
+    its checkpoint: the same images in the same shape. `export/report.json` has the metrics and speed of both, the
+    difference, size, SHA-256, class names and versions. A file that cannot be made, loaded or validated, or that
+    differs too much, is rejected: an error is logged, the report and `run.json` say why, the file is renamed to end in
+    `.rejected`, and `yolo-cb train` exits with 1. The checkpoint stays, and `model.train()` returns as usual. All of
+    this happens in a separate process, so a crash there harms nothing; it installs and downloads nothing, and ends
+    with the training that started it.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -147,7 +147,7 @@ class ModelCheckpoint(Callback):
             None if export_tolerance is None else check_number("export_tolerance", export_tolerance, minimum=0.0)
         )
         self.export_timeout = check_number("export_timeout", export_timeout, minimum=0.0, exclusive=True)
-        self.export = _checked_formats(export, to_prove=self.export_tolerance is not None)
+        self.export = _checked_formats(export, to_verify=self.export_tolerance is not None)
         self.export_args = _checked_export_args(export_args, self.export)
         if self.export and self._top_k == 0:
             raise ValueError(f"export={export!r} exports the best checkpoint, and save_top_k=0 keeps none")
@@ -240,7 +240,7 @@ class ModelCheckpoint(Callback):
         return kept[0][2] if kept else None
 
     def act(self, session: Session) -> None:
-        """Export a new best, where that is asked for."""
+        """Export a new best, if requested."""
         kept = session.history.fold(self._best).kept
         if self.export_when == "best" and kept and kept[0][1] == session.history.epoch:
             session.files.export_soon(kept[0][2], self._export_plan())
@@ -264,7 +264,7 @@ class ModelCheckpoint(Callback):
         )
 
 
-def _checked_formats(export: object, *, to_prove: bool) -> tuple[str, ...]:
+def _checked_formats(export: object, *, to_verify: bool) -> tuple[str, ...]:
     """Return the export formats as Ultralytics writes them.
 
     Raises:
@@ -277,7 +277,7 @@ def _checked_formats(export: object, *, to_prove: bool) -> tuple[str, ...]:
     from yolo_callbacks.exports.formats import check_formats, check_packages
 
     formats = check_formats(check_names("export", export, "a format such as 'onnx', or a list of them", one=True))
-    check_packages(formats, to_prove=to_prove)
+    check_packages(formats, to_verify=to_verify)
     return formats
 
 

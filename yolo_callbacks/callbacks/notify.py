@@ -44,26 +44,26 @@ _HEADLINES = {
 class Notify(Callback):
     """Send a short message when a run starts, has a new best, stops or fails, with a picture of the curves.
 
-    It goes by apprise to Slack, Discord, Telegram, e-mail, ntfy and some hundred others, each with a form of URL of
-    its own: see https://appriseit.com/services/. Each URL has a thread of its own, so a service that is slow or down
-    holds up neither the training nor the others; what it does not take is tried again. The end of the training waits
-    10 s at most for the last messages, 3 s after Ctrl-C or a preemption. A process that is killed cannot say so.
+    It is sent through apprise to Slack, Discord, Telegram, e-mail, ntfy and some hundred others, each with its own
+    form of URL: see https://appriseit.com/services/. Each URL has its own thread, so a service that is slow or down
+    delays neither the training nor the others; failed messages are sent again. The end of the training waits
+    10 s at most for the last messages, 3 s after Ctrl-C or a preemption. A process that is killed sends nothing.
 
-    Names of files and texts of errors call nobody, even if they hold an `@everyone`; your own `title` may.
+    File names and error texts mention nobody, even if they contain `@everyone`; your own `title` may.
 
-    The picture is the one that `PlotLogger` draws, where that takes part in the run and the service takes files. A
-    resumed run does not tell of an old best again.
+    The picture is the one that `PlotLogger` draws, if it is attached and the service accepts files. A resumed run does
+    not report an old best again.
 
     Args:
-        urls: One URL or a list of them. They hold tokens, so nothing but their scheme is shown or stored. None takes
+        urls: One URL or a list of them. They hold tokens, so nothing but their scheme is shown or stored. None reads
             the environment variable `YOLO_CB_NOTIFY_URLS`, separated by spaces or commas. Defaults to None.
-        events: What to tell: `"start"` (also of a resumed run), `"best"`, `"stop"` (the run ended, early or not),
+        events: What to report: `"start"` (also of a resumed run), `"best"`, `"stop"` (the run ended, early or not),
             `"failure"` (an exception, Ctrl-C or a preemption). Defaults to ('start', 'best', 'stop', 'failure').
         monitor: What is best: a metric's name or a function of the epoch's metrics, as in `EarlyStopping`. Defaults to
             `"fitness"`.
         mode: `"max"`, `"min"` or `"auto"`. Defaults to `"auto"`.
         min_interval_minutes: Least time of training between two messages of a new best, and before the first, >= 0; a
-            best that came too soon is told when the time has passed. Defaults to 30.
+            best that came too soon is reported when the time has passed. Defaults to 30.
         with_picture: Whether to attach the curves. Defaults to True.
         title: Template of the title with `{project}`, `{name}`, `{event}`, `{task}`, `{model}`. Defaults to
             `"{project}/{name}: {event}"`.
@@ -119,7 +119,7 @@ class Notify(Callback):
         return self._monitor.needs
 
     def setup(self, session: Session) -> None:
-        """Tell that the run starts, or goes on."""
+        """Report that the run starts or resumes."""
         for outbox in self._outboxes:  # of a run whose end never came here
             outbox.finish(0.0)
         label = next(label for label, callback in session.callbacks.items() if callback is self)
@@ -141,7 +141,7 @@ class Notify(Callback):
             self._put("resumed" if session.run.resumed else "started", [first + what], "info")
 
     def act(self, session: Session) -> None:
-        """Tell of a new best, if it is time."""
+        """Report a new best, if it is time."""
         news = session.history.fold(self._news)
         if "best" not in self.events or news.told_in != session.history.epoch:
             return
@@ -154,7 +154,7 @@ class Notify(Callback):
         self._put("new best", lines, "info", self._picture(session), key="best")
 
     def deliver(self, session: Session, error: BaseException | None) -> None:
-        """Tell how the run ended, now that the last picture is drawn, and wait for the messages for a short while."""
+        """Report how the run ended, now that the last picture is drawn, and wait briefly for the messages."""
         status = status_of(session.stop_decision, error)
         ended = status in ("finished", "stopped")
         if ("stop" if ended else "failure") in self.events:
@@ -200,7 +200,7 @@ class Notify(Callback):
             outbox.put(message, droppable=key is not None, key=key)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the run behind."""
+        """Pickle without the live run."""
         return {**self.__dict__, "_outboxes": []}
 
 

@@ -36,14 +36,14 @@ class PlatformLogger(Callback):
     `lr_factor`, `seconds`, `images_per_second`, `rss_gb`, `gpu_gb`, what other callbacks measure
     (`mAP50-95/person`, `gradients/norm`) or count (`EarlyStopping/wait`), or what a function makes of all these. A
     function is called on the training thread after each epoch and should be quick. If it raises, or returns no number,
-    that is told once and its number is left out of the epoch; so is one that was not measured in it.
+    that is logged once and its number is left out of the epoch, as is one that was not measured.
 
-    Names are made fit for all receivers: `custom/mAP50-95_traffic_light`. A name that the trainer's metrics have
-    already is never written over. A function that you have registered before attaching is called before the numbers
+    Names are changed to suit all receivers: `custom/mAP50-95_traffic_light`. A name that the trainer's metrics have
+    already is never overwritten. A function that you have registered before attaching is called before the numbers
     are there.
 
     Whether it is in the list or not, an attached run guards the Platform integration: an answer that is not as expected
-    (which otherwise raises out of `train()`, after the last epoch too) is told once; the wait for the run's
+    (which otherwise raises out of `train()`, after the last epoch too) is logged once; the wait for the run's
     registration ends after 20 s, and the run then is not tracked; the upload at the end goes on in the background after
     60 s; a cancel from the Platform is `StopReason.CANCELLED`, in the journal too, and on several GPUs ends the epoch
     on all of them; the API key is kept out of the log. What stays as it is in Ultralytics: a live server is waited for

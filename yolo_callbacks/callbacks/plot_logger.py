@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class PlotLogger(Callback):
-    """Draw losses, metrics and learning rate to `callbacks/curves.png` while the training goes on.
+    """Draw losses, metrics and learning rate to `callbacks/curves.png` while the training runs.
 
     The best epoch, reductions of the learning rate and an early stop are marked. The picture is drawn by a process of
     its own, so that it takes nothing from the training thread, and at most once every `refresh_seconds`; the last one

@@ -42,7 +42,7 @@ class PreemptionHandler(Callback):
         signals: Names of the signals to react to. Defaults to ('SIGTERM', 'SIGUSR1').
 
     Raises:
-        TypeError: If `signals` is no list of names.
+        TypeError: If `signals` is not a list of names.
         ValueError: If one of them is no signal that a process can handle.
 
     Example:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -20,6 +19,7 @@ from yolo_callbacks.reporting.outbox import GRACE, HURRY, Attempt, Outbox
 from yolo_callbacks.reporting.webhook import Webhook, check_headers, check_url, secret_bytes
 from yolo_callbacks.session.run_files import status_of
 from yolo_callbacks.support.checks import check_bool, check_int, check_names, check_number
+from yolo_callbacks.support.numbers import finite_or_none
 from yolo_callbacks.support.secrets import HIDDEN, Secret, hide, unless_hidden, without_secrets
 
 if TYPE_CHECKING:
@@ -30,17 +30,17 @@ SCHEMA = 1
 """Version of the messages: higher when a receiver of the old ones would no longer understand them."""
 
 URL_VARIABLE, SECRET_VARIABLE = "YOLO_CB_REMOTE_URL", "YOLO_CB_REMOTE_SECRET"
-_BLOCK = 1000  # sequence numbers that are set aside at a time, so that not every epoch writes run.json
+_BLOCK = 1000  # sequence numbers reserved at a time, so that not every epoch writes run.json
 _LONGEST_TEXT = 2000  # characters of an exception
 
 
 class RemoteMonitor(Callback):
     """Post a JSON message to a URL for every epoch, and one when the run starts, is resumed, stops or fails.
 
-    The messages go out from a thread of their own: a server that is slow or down costs the training nothing. What
-    cannot be delivered is tried again, later and later; if more than `queue_size` messages wait, the oldest epochs are
+    A background thread sends the messages: a server that is slow or down costs the training nothing. Failed messages
+    are sent again after growing pauses; if more than `queue_size` messages wait, the oldest epochs are
     dropped and the next message says how many. The end of the training waits 10 s at most for the last messages, 3 s
-    after Ctrl-C or a preemption. A process that is killed cannot say so. Redirects are not followed.
+    after Ctrl-C or a preemption. A process that is killed sends nothing. Redirects are not followed.
 
     `docs/remote-monitor.md` of the repository describes the messages, and how a receiver checks the signature.
 
@@ -49,15 +49,15 @@ class RemoteMonitor(Callback):
 
     Args:
         url: Where to: https, or http to this machine. A login in it becomes basic authentication; neither it nor a
-            query is shown or stored. None takes the environment variable `YOLO_CB_REMOTE_URL`. Defaults to None.
+            query is shown or stored. None reads the environment variable `YOLO_CB_REMOTE_URL`. Defaults to None.
         headers: Headers to add, such as `{"Authorization": "Bearer ..."}`. Their values are not shown or stored.
             Defaults to None.
-        secret: Signs every message (HMAC-SHA256) as Standard Webhooks does. None takes the environment variable
+        secret: Signs every message (HMAC-SHA256) as Standard Webhooks does. None reads the environment variable
             `YOLO_CB_REMOTE_SECRET`; without that, messages are not signed. Defaults to None.
         metrics: Names of the numbers that an epoch's message has, as `epochs.csv` names them or short
             (`"mAP50-95"`). None sends all. Defaults to None.
         timeout: Seconds to wait for a connection, and again for the answer, > 0. Defaults to 5.
-        queue_size: The most messages that may wait, >= 1. Defaults to 256.
+        queue_size: The most messages in the queue, >= 1. Defaults to 256.
         allow_http: Whether http may go to another machine, in clear text. Defaults to False.
 
     Raises:
@@ -113,7 +113,7 @@ class RemoteMonitor(Callback):
         return Webhook(url, self.headers, key, self.timeout, f"yolo-callbacks/{__version__}")
 
     def setup(self, session: Session) -> None:
-        """Check the names of the metrics, and tell that the run starts or goes on."""
+        """Check the names of the metrics, and report that the run starts or resumes."""
         self._check_metrics(session)
         if self._outbox is not None:  # of a run whose end never came here
             self._outbox.finish(0.0)
@@ -166,10 +166,10 @@ class RemoteMonitor(Callback):
         if self.metrics is not None:
             every: Mapping[str, float] = {**MetricView(entry.record), **numbers}
             numbers = {name: every[name] for name in self.metrics if name in every}
-        return {name: _json_number(value) for name, value in numbers.items()}
+        return {name: finite_or_none(value) for name, value in numbers.items()}
 
     def close(self, session: Session, error: BaseException | None) -> None:
-        """Tell how the run ended; what is on its way goes on while the files are finished."""
+        """Report how the run ended; messages are still sent while the files are completed."""
         stop = session.stop_decision
         status = status_of(stop, error)
         failed = error is not None and status != "preempted"
@@ -194,7 +194,7 @@ class RemoteMonitor(Callback):
         return hide(str(error), [str(secret) for secret in own if secret])[:_LONGEST_TEXT]
 
     def deliver(self, session: Session, error: BaseException | None) -> None:
-        """Wait for the last messages, for what is left of a short while."""
+        """Wait for the last messages, for what is left of the grace period."""
         if self._outbox is not None:
             self._outbox.join()
         self._outbox = self._sequence = None
@@ -216,12 +216,12 @@ class RemoteMonitor(Callback):
         self._outbox.put(message, droppable=droppable)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the run behind."""
+        """Pickle without the live run."""
         return {**self.__dict__, "_outbox": None, "_sequence": None}
 
 
 class _Sequence:
-    """Counts the messages of a run, over its resumes too. After a kill it goes on with the next block of numbers."""
+    """Counts the messages of a run, over its resumes too. After a kill it continues with the next block."""
 
     def __init__(self, session: Session, label: str) -> None:
         self._files, self._label = session.files, label
@@ -229,7 +229,7 @@ class _Sequence:
         self._end = 0
 
     def take(self) -> int:
-        """Return the next number; it can never be given again."""
+        """Return the next number; it is never given again."""
         number, self._next = self._next, self._next + 1
         if number >= self._end:
             self._end = number + _BLOCK
@@ -258,10 +258,6 @@ def _decision(decision: Decision) -> dict[str, Any]:
     return {**fields, "reason": decision.reason.value} if isinstance(decision, Stop) else fields
 
 
-def _json_number(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
 def _last_part(path: str) -> str:
-    """Return the name at the end of a path: where it lies is nobody's business."""
+    """Return the name at the end of a path; its folders are not sent."""
     return re.split(r"[\\/]", hide(path).rstrip("\\/"))[-1]

@@ -1,4 +1,4 @@
-"""TensorBoard: numbers, decisions, histograms, pictures and the graph of a run, for the program of this name."""
+"""TensorBoard: numbers, decisions, histograms, images and the graph of a run as event files."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ class TensorBoard(Callback):
     | group | content | step |
     |---|---|---|
     | `train`, `val`, `metrics`, `lr`, `speed`, ... | every number of the epoch, those of callbacks too | epoch |
-    | `best` | fitness and number of the best epoch so far, by which the HParams tab compares runs | epoch |
+    | `best` | fitness and number of the best epoch so far, for comparing runs in the HParams tab | epoch |
     | `batch` | losses of single batches, in the subfolder `batches` (see `update_freq`) | batch |
     | `decisions`, `run` | as text: what was decided and why; arguments, versions, callbacks; how it ended | epoch |
     | `weights`, `gradients` | histograms (see `histogram_freq`) | epoch |
-    | `validation` | labels beside predictions (see `predictions_freq`) | epoch |
+    | `validation` | labels next to predictions (see `predictions_freq`) | epoch |
 
-    Epochs are counted from 1, as in `results.csv`. A resumed run goes on in the same folder: no epoch is there twice,
-    and one that was lost with the process is written again from the journal. The final evaluation is no epoch.
+    Epochs are counted from 1, as in `results.csv`. A resumed run continues in the same folder: no epoch appears
+    twice, and one that was lost with the process is written again from the journal. The final evaluation is no epoch.
 
-    Ultralytics has an integration of its own, which logs a part of this. Where it is on
-    (`settings["tensorboard"]`), it is switched off for the run, with a line in the log.
+    Ultralytics' own integration (`settings["tensorboard"]`) logs a part of this. If on, it is switched off for the run,
+    with a line in the log.
 
-    All of it is written by a thread. On the training thread an epoch takes less than 0.1 ms; one with histograms copies
-    at most some 4,000 numbers of each tensor, 10 ms for YOLO26n on a CPU. Weights are those that are validated and
-    saved (the moving average); gradients are those of the epoch's first step that is finite, before they are clipped.
+    A background thread writes all of it. On the training thread an epoch takes less than 0.1 ms; one with histograms
+    copies at most some 4,000 numbers of each tensor, 10 ms for YOLO26n on a CPU. Weights are the validated and saved
+    ones (the moving average); gradients are those of the epoch's first finite step, before clipping.
     For the graph the model is copied once, before the first epoch (0.03 s for YOLO26n, 0.06 s for YOLO26x), and traced
     by the thread, which takes about a second.
 
@@ -49,22 +49,22 @@ class TensorBoard(Callback):
         histogram_freq: Number of epochs between two histograms of weights and gradients, beginning with the first
             epoch; 0 for none. Defaults to 0.
         write_graph: Whether to write the graph of the model. Defaults to True.
-        write_images: Only False: pictures of weights, as Keras has them, say little of convolutions. See
+        write_images: Only False: images of weights, as in Keras, say little about convolutions. See
             `predictions_freq`. Defaults to False.
-        write_steps_per_second: Whether to measure the number of batches a second, `speed/steps_per_second`. Defaults to
-            False.
-        update_freq: `"epoch"`; or `"batch"` or a number of batches, to write also the losses of every batch or of every
-            so manieth. Defaults to `"epoch"`.
+        write_steps_per_second: Whether to measure the number of batches per second, `speed/steps_per_second`. Defaults
+            to False.
+        update_freq: `"epoch"`; or `"batch"` or a number N, to also write the losses of every batch or every Nth batch.
+            Defaults to `"epoch"`.
         profile_batch: Only 0: use `torch.profiler`. Defaults to 0.
         embeddings_freq: Only 0: a detector has no embedding layers. Defaults to 0.
         embeddings_metadata: Only None, as above. Defaults to None.
-        predictions_freq: Number of epochs between two pictures of the first four validation images, labels beside
+        predictions_freq: Number of epochs between two images of the first four validation images, labels next to
             predictions, beginning with the first epoch; 0 for none. Defaults to 0.
 
     Raises:
         ImportError: If the package `tensorboard` is not installed.
         TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range, or asks for what there is not.
+        ValueError: If an argument is out of range, or requests something unavailable.
 
     Example:
         ```python
@@ -109,17 +109,17 @@ class TensorBoard(Callback):
         return ("events.out.tfevents.*" if self.log_dir is None else f"{self.log_dir}/*/events.out.tfevents.*",)
 
     def measures(self, session: Session) -> Iterable[str]:
-        """Return the number of batches a second, if that was asked for."""
+        """Return the number of batches per second, if requested."""
         return (_STEPS_PER_SECOND,) if self.write_steps_per_second else ()
 
     def measure(self, session: Session) -> Mapping[str, float]:
-        """Return the number of batches a second, if that was asked for."""
+        """Return the number of batches per second, if requested."""
         if self._live is None or not self.write_steps_per_second:
             return {}
         return {_STEPS_PER_SECOND: self._live.steps_per_second}
 
     def setup(self, session: Session) -> None:
-        """Open the event file, and write what an interrupted run has lost."""
+        """Open the event file, and write what an interrupted run lost."""
         self._live = None
         self._live = BoardRun(self, session)
 
@@ -129,7 +129,7 @@ class TensorBoard(Callback):
         self._guarded("begin_epoch")
 
     def on_train_batch_end(self, trainer: Any) -> None:
-        """Write the losses of the batch, if that was asked for."""
+        """Write the losses of the batch, if requested."""
         if self._live is None:
             super().on_train_batch_end(trainer)
         else:
@@ -152,7 +152,7 @@ class TensorBoard(Callback):
             live.close(error)
 
     def _guarded(self, step: str) -> None:
-        """Do something in an event, from which an error would come out of the training."""
+        """Run a step in an event, where an error would end the training."""
         if self._live is not None:
             try:
                 getattr(self._live, step)()
@@ -160,7 +160,7 @@ class TensorBoard(Callback):
                 tell_once(self._live.told, f"TensorBoard.{step}", error)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave the run behind."""
+        """Pickle without the live run."""
         return {**self.__dict__, "_live": None}
 
 

@@ -50,7 +50,7 @@ def train(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="Model: .pt or .yaml. Without it, yolo26n.pt where it can be had, else yolo26n.yaml."),
+        typer.Option(help="Model: .pt or .yaml. Without it, yolo26n.pt if available, else yolo26n.yaml."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs.")] = None,
     config: Annotated[
@@ -60,7 +60,7 @@ def train(
         str | None,
         typer.Option(
             metavar="RUN",
-            help="Go on with an interrupted run: its directory, or a checkpoint. The newest one that loads is taken.",
+            help="Continue an interrupted run: its directory, or a checkpoint. The newest one that loads is used.",
         ),
     ] = None,
     protect: Annotated[
@@ -68,7 +68,7 @@ def train(
         typer.Option(
             "--protect/--no-protect",
             help="Keep a second, verified checkpoint, and save on SIGTERM and SIGUSR1: BackupAndRestore and "
-            "PreemptionHandler, beside what --config lists.",
+            "PreemptionHandler, in addition to what --config lists.",
         ),
     ] = True,
     standin: Annotated[
@@ -82,8 +82,8 @@ def train(
 
     For example: yolo-cb train --data coco8.yaml --epochs 50 imgsz=640 cos_lr=True
 
-    Ctrl-C once ends the training after the current epoch with everything saved, twice at once. SIGTERM and SIGUSR1
-    end it after the current batch, with a state that --resume goes on from.
+    Ctrl-C finishes the epoch and saves everything; a second Ctrl-C stops immediately. SIGTERM and SIGUSR1 end the
+    training after the current batch, in a state from which --resume continues.
 
     Exit codes: 0 success or early stop, 1 failure or a rejected export, 2 bad usage, 130 interrupted, 143 and 138 after
     SIGTERM and SIGUSR1.

@@ -21,7 +21,7 @@ class NothingToDo(Exception):
 
 @dataclass(frozen=True)
 class Resumption:
-    """How to go on with a run.
+    """How to continue a run.
 
     Attributes:
         model: The checkpoint, or what the run began with where it begins anew.
@@ -37,7 +37,7 @@ class Resumption:
 
 
 def find_run(run: Any) -> Resumption:
-    """Return how to go on with a run.
+    """Return how to continue a run.
 
     Args:
         run: A run directory, a checkpoint, or True for the newest run.
@@ -82,7 +82,7 @@ def callbacks_of(folder: Path) -> list[Callback] | None:
     """Return callbacks as the run had them, by its `run.json`; None if it was not started with any.
 
     Raises:
-        UsageError: If they cannot be had that way.
+        UsageError: If the run cannot be resumed that way.
     """
     configuration = manifest_of(folder).get("callbacks")
     if not configuration:

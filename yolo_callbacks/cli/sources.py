@@ -27,7 +27,7 @@ _MODEL_SUFFIX = {
 
 
 class SourceError(Exception):
-    """Data or model cannot be had; the message is one sentence."""
+    """Data or model is not available; the message is one sentence."""
 
 
 def find_data(name: str | None, task: str, standin: bool, pretrained: bool = False) -> tuple[str, dict[str, Any], str]:
@@ -122,7 +122,7 @@ def _check_exists(name: str) -> None:
     try:
         check_yaml(name)
     except FileNotFoundError as error:
-        raise SourceError(f"data set {name} cannot be had: {error}") from error
+        raise SourceError(f"data set {name} is not available: {error}") from error
 
 
 def _try_coco8() -> str | None:
@@ -140,11 +140,11 @@ def load_model(name: str | None, task: str | None) -> tuple[Any, str]:
     """Return the model to train, and a note ("" for none).
 
     Args:
-        name: What was asked for; None for `yolo26n.pt`, or its like for the task, where it can be had, else the YAML.
+        name: What was asked for; None for `yolo26n.pt`, or its counterpart for the task, if available, else the YAML.
         task: The task, where the model's name does not tell.
 
     Raises:
-        SourceError: If the model that was asked for cannot be had.
+        SourceError: If the model that was asked for is not available.
     """
     from ultralytics import YOLO
 
@@ -153,13 +153,13 @@ def load_model(name: str | None, task: str | None) -> tuple[Any, str]:
     problem = _try_weights(wanted) if wanted.endswith(".pt") else None
     if problem is not None:
         if name is not None:
-            raise SourceError(f"model {name} cannot be had: {problem}")
+            raise SourceError(f"model {name} is not available: {problem}")
         note = f"{wanted} is not on this machine and cannot be downloaded: training {default}.yaml from scratch."
         wanted = f"{default}.yaml"
     try:
         return YOLO(wanted, task=task), note
     except FileNotFoundError as error:
-        raise SourceError(f"model {wanted} cannot be had: {error}") from error
+        raise SourceError(f"model {wanted} is not available: {error}") from error
 
 
 def _try_weights(name: str) -> str | None:

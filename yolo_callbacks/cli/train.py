@@ -59,7 +59,7 @@ def train_command(request: TrainRequest) -> int:
         arguments = _arguments(request)
         run = arguments.pop("resume", None)
         if run and "model" in arguments:
-            raise UsageError("--resume goes on with the run's own model: leave --model out")
+            raise UsageError("--resume continues with the run's own model: leave --model out")
         resumed = find_run(run) if run else None
         callbacks, remark = _callbacks(request, resumed, console)
     except NothingToDo as done:
@@ -123,7 +123,7 @@ def _callbacks(request: TrainRequest, resumed: Resumption | None, console: Conso
     """Return the callbacks that were asked for, by the command line or the run that goes on, and a word on ours.
 
     Raises:
-        UsageError: If the run's cannot be had again.
+        UsageError: If the run's callbacks cannot be restored.
         ConfigError: If the file has a mistake.
     """
     earlier = callbacks_of(resumed.folder) if resumed is not None and request.config is None else None

@@ -1,1 +1,1 @@
-"""Exports of checkpoints, each of them proved in a process of its own."""
+"""Verified exports of checkpoints, made in a process of their own."""

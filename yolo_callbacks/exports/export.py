@@ -1,4 +1,4 @@
-"""Exports of a run's checkpoints, each of them proved: what the exported file measures is what the checkpoint does."""
+"""Verified exports of a run's checkpoints: an exported file must score what its checkpoint scores."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from yolo_callbacks.trainer.run import Run
 
 FORMAT = 1
 REJECTED = ".rejected"
-"""What the name of an exported file ends in that is not what its checkpoint is."""
+"""Ending of the name of an exported file that failed verification."""
 
 _REPORT, _SCRATCH = "report.json", ".scratch"
 _ATTEMPTS = 3  # to copy a checkpoint that a newer one replaces at that moment
@@ -33,7 +33,7 @@ _ATTEMPTS = 3  # to copy a checkpoint that a newer one replaces at that moment
 
 @dataclass
 class _Job:
-    """One checkpoint on its way through all formats of a plan."""
+    """The export of one checkpoint to all formats of a plan."""
 
     plan: ExportPlan
     file: str
@@ -50,12 +50,12 @@ class _Job:
 
 
 class Exports:
-    """Exports checkpoints of a run, one at a time, and tells of all of them in `export/report.json`.
+    """Exports checkpoints of a run, one at a time, and reports all of them in `export/report.json`.
 
     Args:
         run: The run.
         checkpoints: Its checkpoints.
-        worker: Exports while the training goes on.
+        worker: Exports while the training runs.
         changed: Called with what `run.json` should say of the exports.
     """
 
@@ -79,7 +79,7 @@ class Exports:
         known = read_manifest(self._folder / _REPORT).get("exports", []) if run.epochs_before else []
         self._items: list[dict[str, Any]] = known if isinstance(known, list) else []
 
-    # ------------------------------------------------------------------------------------------ what may be asked
+    # ------------------------------------------------------------------------------------------ requests
 
     def soon(self, plan: ExportPlan, file: str) -> None:
         """Export a checkpoint off the training thread; of several that wait in a series, only the newest one."""
@@ -88,7 +88,7 @@ class Exports:
     def finish(self, plan: ExportPlan, file: str) -> None:
         """Export the last checkpoint of a series, unless that is done, and wait for it.
 
-        What still goes on with an older one is called off. Nothing that goes wrong is raised.
+        A running export of an older one is cancelled. No error is raised.
         """
         newest = next((item["sha256"] for item in self._checkpoints.stored if item["file"] == file), None)
         running = self._running
@@ -98,7 +98,7 @@ class Exports:
         self._export(plan, file, considerate=False)
 
     def cancel(self) -> None:
-        """End what goes on, and begin nothing any more."""
+        """Cancel the running export, and start no other."""
         self._closed = True
         running = self._running
         if running is not None:
@@ -124,7 +124,7 @@ class Exports:
                 storage.remove(scratch)
 
     def _take_copy(self, job: _Job, scratch: Path) -> None:
-        """Copy the checkpoint: it may be replaced meanwhile, and the exporter writes beside it.
+        """Copy the checkpoint: it may be replaced meanwhile, and the exporter writes next to it.
 
         Raises:
             OSError: If it cannot be copied.
@@ -152,8 +152,8 @@ class Exports:
             mark = (job.plan.series, name, job.sha256)
             if mark in self._tried:
                 continue
-            if self._is_proved(job, name):
-                LOGGER.info(f"{job.file} is exported to {name} and proved already")
+            if self._is_verified(job, name):
+                LOGGER.info(f"{job.file} is already exported to {name} and verified")
                 continue
             LOGGER.info(f"Exporting {job.file} to {name}{' and validating it' * (job.plan.tolerance is not None)} ...")
             request = {
@@ -171,7 +171,7 @@ class Exports:
 
     # ------------------------------------------------------------------------------------------ the report
 
-    def _is_proved(self, job: _Job, name: str) -> bool:
+    def _is_verified(self, job: _Job, name: str) -> bool:
         """Return whether an earlier part of this run has exported the same checkpoint in the same way."""
         for item in self._items_of(job, name):
             same = (item["from"]["sha256"], item["tolerance"], item["arguments"]) == (
@@ -188,7 +188,7 @@ class Exports:
         return [item for item in self._items if (item["series"], item["format"]) == (job.plan.series, name)]
 
     def _note(self, job: _Job, name: str, outcome: Mapping[str, Any], seconds: float) -> None:
-        """Put an exported file in its place, or aside, and tell what came out of it."""
+        """Move an exported file to its place, or aside, and report the result."""
         error, note = verdict(outcome, job.plan.tolerance)
         source = Path(job.file)
         item: dict[str, Any] = {
@@ -215,7 +215,7 @@ class Exports:
         try:
             self._place(job, item, outcome.get("file"), expected_name(source.name, name), old)
         except OSError as problem:
-            item.update(passed=False, error=item["error"] or f"it cannot be put in its place: {problem}")
+            item.update(passed=False, error=item["error"] or f"it cannot be moved to its place: {problem}")
         gone = old if item["passed"] else [one for one in old if not one["passed"]]
         for one in gone:
             if one["file"] and one["file"] != item["file"]:
@@ -269,7 +269,7 @@ class Exports:
 
 
 def carry_classes_along(checkpoint: Path) -> None:
-    """Let a checkpoint whose model is of a class in the user's script be loaded where that script does not run.
+    """Make a checkpoint loadable outside the user's script if the model's class is defined there.
 
     Raises:
         ImportError: If cloudpickle, which can do that, is not installed.

@@ -23,7 +23,7 @@ _NEEDS = {
     "mnn": ("MNN",),
     "ncnn": ("ncnn",),
 }
-_ONLY_TO_PROVE = ("onnxruntime",)
+_ONLY_TO_VERIFY = ("onnxruntime",)
 _INSTALLED_TOGETHER = {"onnx": "onnx onnxslim onnxruntime"}  # so that the next one is not told an hour later
 _NOT_FOR_USERS = ("format", "mode", "model", "task", "project", "save_dir")
 _REFUSED_BY_NONE = {"conf", "iou", "name", "quantize", "nms"}  # or with a better message than ours
@@ -40,19 +40,19 @@ def check_formats(formats: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(check_choice("export", name, allowed) for name in formats))
 
 
-def check_packages(formats: Iterable[str], *, to_prove: bool) -> None:
+def check_packages(formats: Iterable[str], *, to_verify: bool) -> None:
     """Make sure, while there is time to install it, that what the formats need is there.
 
     Args:
         formats: The formats.
-        to_prove: Whether the exported files are to be loaded again.
+        to_verify: Whether the exported files are to be loaded again.
 
     Raises:
         ImportError: If it is not; the message has the line that installs it.
     """
     for name in formats:
         for package in _NEEDS.get(name, ()):
-            wanted = to_prove or package not in _ONLY_TO_PROVE
+            wanted = to_verify or package not in _ONLY_TO_VERIFY
             if wanted and importlib.util.find_spec(package) is None:
                 raise ImportError(install_hint(name, package))
 

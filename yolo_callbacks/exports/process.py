@@ -1,4 +1,4 @@
-"""The process that exports a checkpoint and proves it: bounded in time, and it never outlives who asked for it."""
+"""The process that exports and verifies a checkpoint: bounded in time, and it never outlives its parent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ExportProcess:
     """Runs `python -m yolo_callbacks.exports.worker REQUEST`, once.
 
     A crash of an exporter, or of what loads the exported file, ends that process alone; and nothing that they change
-    (threads, random state, handlers) is changed here. What it prints goes to a file beside the request.
+    (threads, random state, handlers) is changed here. What it prints goes to a file next to the request.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class ExportProcess:
         why = None
         with open(printed, "wb") as output:
             if not self._start(asked, output):
-                return {"error": "it was called off"}
+                return {"error": "it was cancelled"}
             try:
                 why = _how_it_ended(self._wait(timeout))
             except subprocess.TimeoutExpired:
@@ -70,7 +70,7 @@ class ExportProcess:
 
     @property
     def cancelled(self) -> bool:
-        """Whether it was called off."""
+        """Whether it was cancelled."""
         return self._cancelled
 
     def _start(self, request: Path, output: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What came out of an export, and whether the exported file is what its checkpoint is. Pure."""
+"""The verdict on an export: whether the file scores what its checkpoint scores. Pure."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ def verdict(outcome: Mapping[str, Any], tolerance: float | None) -> tuple[str | 
     """Judge an export.
 
     Args:
-        outcome: What `yolo_callbacks.exports.worker` told.
-        tolerance: The most that the fitness may differ by; None asks for no proof.
+        outcome: What `yolo_callbacks.exports.worker` reported.
+        tolerance: The most that the fitness may differ by; None skips the verification.
 
     Returns:
         Why it is rejected, None if it is not; and what should be known of it otherwise, None if nothing.
@@ -19,13 +19,13 @@ def verdict(outcome: Mapping[str, Any], tolerance: float | None) -> tuple[str | 
     Example:
         >>> measured = lambda fitness: {"metrics": {"fitness": fitness}, "names": {"0": "cat"}}
         >>> verdict({"file": "x.onnx", "exported": measured(0.4), "reference": measured(0.5)}, 0.005)[0]
-        'its fitness is 0.40000, that of the checkpoint 0.50000: more apart than 0.005'
+        "its fitness is 0.40000, the checkpoint's 0.50000: they differ by more than 0.005"
     """
     if outcome.get("error"):
-        only_the_proof = outcome.get("file") and tolerance is not None
-        return str(outcome["error"]), "export_tolerance=None exports without a proof" if only_the_proof else None
+        unverified = outcome.get("file") and tolerance is not None
+        return str(outcome["error"]), "export_tolerance=None exports without verification" if unverified else None
     if tolerance is None:
-        return None, "not validated, as export_tolerance=None asks for"
+        return None, "not validated, because export_tolerance=None"
     exported, reference = outcome["exported"], outcome["reference"]
     error = _difference(exported, reference, tolerance)
     zero = error is None and not exported["metrics"]["fitness"] and not reference["metrics"]["fitness"]
@@ -40,7 +40,7 @@ def _difference(exported: Mapping[str, Any], reference: Mapping[str, Any], toler
     if exported["names"] != reference["names"]:
         return f"its classes are {exported['names']}, those of the checkpoint {reference['names']}"
     if abs(mine - theirs) > tolerance:
-        return f"its fitness is {mine:.5f}, that of the checkpoint {theirs:.5f}: more apart than {tolerance:g}"
+        return f"its fitness is {mine:.5f}, the checkpoint's {theirs:.5f}: they differ by more than {tolerance:g}"
     return None
 
 
@@ -75,6 +75,6 @@ def in_words(item: Mapping[str, Any]) -> str:
         return ""
     speeds = [item["latency_ms"][side]["inference"] for side in ("exported", "pt")]
     return (
-        f", proved: fitness {exported['fitness']:.5f} (.pt {reference['fitness']:.5f}), "
-        f"{speeds[0]:.1f} ms an image (.pt {speeds[1]:.1f} ms)"
+        f", verified: fitness {exported['fitness']:.5f} (.pt {reference['fitness']:.5f}), "
+        f"{speeds[0]:.1f} ms per image (.pt {speeds[1]:.1f} ms)"
     )

@@ -5,11 +5,11 @@ file; what came out is told in another one, step by step, so that a crash loses 
 
 | request | |
 |---|---|
-| `checkpoint` | what to export; the exported file appears beside it |
+| `checkpoint` | what to export; the exported file appears next to it |
 | `format`, `arguments` | as `YOLO.export` takes them |
-| `validation` | arguments for `YOLO.val` of both, or null for no proof |
+| `validation` | arguments for `YOLO.val` of both, or null for no verification |
 | `reference` | what an earlier process measured of the same checkpoint with the same arguments, or null |
-| `nice` | true while a training goes on |
+| `nice` | true while a training runs |
 | `parent`, `result` | whom not to outlive, where to tell |
 """
 
@@ -18,7 +18,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
-import math
 import os
 import platform
 import sys
@@ -32,6 +31,7 @@ from typing import Any
 
 from yolo_callbacks.exports.formats import install_hint
 from yolo_callbacks.support import storage
+from yolo_callbacks.support.numbers import finite_or_none
 
 _PACKAGES = {
     "onnx": ("onnx", "onnxslim", "onnxruntime", "onnxruntime-gpu"),
@@ -92,7 +92,7 @@ def measure(model: Any, validator: Any, arguments: Mapping[str, Any]) -> dict[st
         arguments: Arguments of `YOLO.val`.
 
     Returns:
-        Its metrics, milliseconds an image, names of its classes, image size and device.
+        Its metrics, milliseconds per image, names of its classes, image size and device.
     """
     seen: list[Any] = []
 
@@ -106,7 +106,7 @@ def measure(model: Any, validator: Any, arguments: Mapping[str, Any]) -> dict[st
     metrics = model.val(validator=build, **arguments)
     size = seen[0].args.imgsz
     return {
-        "metrics": {name: _number(value) for name, value in metrics.results_dict.items()},
+        "metrics": {name: finite_or_none(float(value)) for name, value in metrics.results_dict.items()},
         "latency_ms": {step: round(float(seen[0].speed[step]), 3) for step in _STEPS},
         "names": _names(seen[0].names),
         "imgsz": list(size) if isinstance(size, (list, tuple)) else int(size),
@@ -126,12 +126,6 @@ def versions(export_format: str) -> dict[str, str]:
 def _names(names: Mapping[int, str] | None) -> dict[str, str]:
     """Return the names of classes as JSON can hold them; an older validator of depths has none."""
     return {str(key): str(name) for key, name in dict(names or {}).items()}
-
-
-def _number(value: Any) -> float | None:
-    """Return a number as JSON can hold it."""
-    number = float(value)
-    return number if math.isfinite(number) else None
 
 
 def _leave_with(parent: int, scratch: Path) -> None:

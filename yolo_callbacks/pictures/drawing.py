@@ -23,7 +23,7 @@ _SHARE = 0.1  # the most of the time that is spent on a picture which takes long
 
 
 class Drawing:
-    """One picture that is drawn again while the training goes on.
+    """One picture that is redrawn while the training runs.
 
     Args:
         module: What draws it, run as `python -m yolo_callbacks.<module> SOURCE PICTURE [ARGUMENT ...]`.
@@ -46,7 +46,7 @@ class Drawing:
         return time.monotonic() >= self._due
 
     def draw(self, session: Session, source: Path, picture: Path, arguments: Sequence[str] = ()) -> None:
-        """Have the picture drawn; one that waits is replaced, and errors are told once."""
+        """Have the picture drawn; one that waits is replaced, and errors are logged once."""
         pause = self._refresh_seconds and max(self._refresh_seconds, self._took / _SHARE)
         self._due = time.monotonic() + pause
         session.files.background("plots").submit(picture.name, self._task(source, picture, arguments))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from yolo_callbacks.replaying.report import ReplayReport
+from yolo_callbacks.replaying.summary import ReplaySummary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,8 +31,8 @@ _PLACES = tuple(
 )
 
 
-def draw(report: ReplayReport) -> Figure:
-    """Draw one point a rule: up is saved, right is lost. The rules that no other beats in both are joined by a line.
+def draw(report: ReplaySummary) -> Figure:
+    """Draw one point per rule: up is saved, right is lost. The rules that no other beats in both are joined by a line.
 
     Returns:
         A matplotlib Figure that belongs to no GUI.

@@ -26,15 +26,15 @@ def replay(runs: Paths, rules: Rules = None) -> ReplayReport:
         The report. What could not be read is in its `skipped`.
 
     Raises:
-        TypeError: If a rule is no line-up of callbacks.
+        TypeError: If a rule is not a line-up of callbacks.
         ValueError: If callbacks do not go together, or nothing could be replayed; the message says why.
 
     Example:
         ```python
         rules = {f"patience {p}": [ycb.EarlyStopping(patience=p)] for p in (10, 20, 50, 0.3)}
         report = ycb.replay("runs/", rules)
-        print(report)  # a line a rule: saved, lost, worst run
-        report.table  # pandas DataFrame, one row a rule and run
+        print(report)  # one line per rule: saved, lost, worst run
+        report.table  # pandas DataFrame, one row per rule and run
         report.plot("pareto.png")
         ```
     """

@@ -12,14 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from yolo_callbacks.replaying.outcome import Outcome
-from yolo_callbacks.replaying.report import LITTLE, MUCH, ReplayReport, in_words
+from yolo_callbacks.replaying.summary import LITTLE, MUCH, ReplaySummary, in_words
 from yolo_callbacks.reporting.summary import plainly
 
 _WIDE, _WIDEST = 110, 150  # characters
 _NAMED = 10  # files that were skipped, by name
 
 
-def as_text(report: ReplayReport) -> str:
+def as_text(report: ReplaySummary) -> str:
     """Return the rules and the notes as plain text."""
     text = io.StringIO()
     width = min(shutil.get_terminal_size((120, 24)).columns, _WIDEST)
@@ -27,7 +27,7 @@ def as_text(report: ReplayReport) -> str:
     return text.getvalue().rstrip("\n")
 
 
-def show(report: ReplayReport, console: Console, *, details: bool = False) -> None:
+def show(report: ReplaySummary, console: Console, *, details: bool = False) -> None:
     """Print a report.
 
     Args:
@@ -53,7 +53,7 @@ def show(report: ReplayReport, console: Console, *, details: bool = False) -> No
             console.print(f"  and {len(skipped) - _NAMED} more (--details names them)", highlight=False)
 
 
-def notes(report: ReplayReport) -> Iterator[str]:
+def notes(report: ReplaySummary) -> Iterator[str]:
     """Give the sentences without which the tables could be misread."""
     rows = report.rule_rows()
     yield (
@@ -82,12 +82,12 @@ def notes(report: ReplayReport) -> Iterator[str]:
         )
 
 
-def _headline(report: ReplayReport) -> str:
+def _headline(report: ReplaySummary) -> str:
     runs = report.of(report.rules[0]) if report.outcomes else []
     return f"[bold]{report.runs} run{'s' * (report.runs != 1)}[/bold], {sum(o.epochs for o in runs):,} epochs"
 
 
-def _rules(report: ReplayReport, width: int) -> Table:
+def _rules(report: ReplaySummary, width: int) -> Table:
     rows = report.rule_rows()
     timed, wide = any(row["runs_with_hours"] for row in rows), width >= _WIDE
     table = Table(box=None, padding=(0, 2 if wide else 1, 0, 0), header_style="bold")

@@ -33,9 +33,9 @@ class _Item(NamedTuple):
 class EventLog:
     """A SummaryWriter that costs the training next to nothing: what is added waits until a thread writes it, in order.
 
-    What waits is bounded, and `add` never waits itself: the oldest numbers are left out for new ones, and that is told
-    once. An error while something is added (a picture that cannot be drawn) is told once too. An error of the files
-    ends the log: `failed` is set, and what is added from then on is dropped.
+    The queue is bounded, and `add` never waits: if it is full, the oldest numbers are dropped, and that is logged once.
+    An error while something is added (an image that cannot be drawn) is logged once too. An error of the files ends
+    the log: `failed` is set, and everything added later is dropped.
 
     Args:
         worker: Does the writing.

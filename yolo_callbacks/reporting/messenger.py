@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from yolo_callbacks.reporting.outbox import Attempt, NotDelivered
-from yolo_callbacks.support.secrets import HIDDEN, Secret, quiet
+from yolo_callbacks.support.log import quiet
+from yolo_callbacks.support.secrets import HIDDEN, Secret
 
 SERVICES = "https://appriseit.com/services/"
 """Where the URLs of all services are listed."""

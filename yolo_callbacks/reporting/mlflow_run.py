@@ -35,7 +35,7 @@ class MLflowRun:
     Args:
         server: The server.
         intent: What to track.
-        entries: The epochs, a list that grows while the training goes on.
+        entries: The epochs, a list that grows while the training runs.
         remember: Called with the id of the run when it is known.
 
     Attributes:

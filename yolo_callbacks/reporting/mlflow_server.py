@@ -9,7 +9,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from yolo_callbacks.reporting.outbox import NotDelivered
-from yolo_callbacks.support.secrets import Secret, hide, quiet
+from yolo_callbacks.support.log import quiet
+from yolo_callbacks.support.secrets import Secret, hide
 
 _PROBE_SECONDS = 5.0
 _DATABASES = ("sqlite", "mysql", "postgresql", "mssql")

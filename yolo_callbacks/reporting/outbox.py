@@ -1,4 +1,4 @@
-"""Outbox: messages on their way to a server that may be slow, down or gone. The training never waits for it."""
+"""Outbox: messages to a server that may be slow, down or gone, sent in the background."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from yolo_callbacks.support.background import Background
 from yolo_callbacks.support.log import LOGGER
 
 GRACE = 10.0
-"""Seconds that the end of a training waits for what is still on its way, in all."""
+"""Seconds that the end of a training waits for undelivered messages, in all."""
 
 HURRY = 3.0
-"""The same after Ctrl-C, or where the machine is taken away."""
+"""The same after Ctrl-C or a preemption."""
 
 _FIRST_PAUSE = 1.0  # seconds; doubled with each failure in a row
 _LONGEST_PAUSE = 300.0
@@ -25,17 +25,17 @@ _IN_ORDER = 0.5  # of the time that the end waits; then what may not be dropped 
 _LAST_PAUSE = 1.0  # between two attempts while the end of the training waits
 _LAST_TRIES = 3  # in a row that fail then: the server is gone
 _RANDOM = random.Random()  # the global one is the training's: no number of it may be drawn here
-_ANSWERED_TRIES = 10  # of a message that a server answers, but does not take: there may be something wrong with it
+_ANSWERED_TRIES = 10  # of a message that a server answers but rejects: the message may be at fault
 
 
 class NotDelivered(Exception):
-    """A message was not taken.
+    """A message was not accepted.
 
     Args:
         why: A few words for the log. No URL and nothing of the message in it.
-        again: Whether it may be taken later.
+        again: Whether a later attempt may succeed.
         answered: Whether there was an answer at all.
-        after: Seconds that the server wants to be left alone, None if it did not say.
+        after: Seconds that the server asks to wait, None if it did not say.
     """
 
     def __init__(self, why: str, *, again: bool = True, answered: bool = False, after: float | None = None) -> None:
@@ -48,9 +48,9 @@ class Attempt(NamedTuple):
 
     Attributes:
         number: How often this message was tried, counted from 1.
-        answers: How often there was an answer, and it was not taken.
-        lost: How many messages before it were given up.
-        seconds: Time that there is left, infinite while the training goes on.
+        answers: How often the server answered, but did not accept it.
+        lost: How many messages before it were dropped.
+        seconds: Time left, infinite while the training runs.
     """
 
     number: int
@@ -77,10 +77,10 @@ class Outbox:
     """Sends messages one after the other from a thread of its own, and again where that helps.
 
     The queue is bounded and `put` never waits: when it is full the oldest message that may be dropped is. After a
-    failure the same message is tried again after a pause that doubles each time, up to five minutes, so that a server
-    that was away for a night gets what is left without anybody's help. They go out in order, but when the end waits
-    and the time gets short or a message was not taken: then those first that may not be dropped. A server that fails
-    three times in a row then is not waited for any longer.
+    failure the same message is sent again after a pause that doubles each time, up to five minutes, so a server that
+    was down for a night catches up by itself. Messages go out in order. Only while the end of the training waits, and
+    time gets short or a message fails, those that may not be dropped go first; after three failures in a row the
+    wait ends.
 
     Args:
         name: Shown in log lines; nothing secret.
@@ -145,7 +145,7 @@ class Outbox:
     # ------------------------------------------------------------------------------------------ the end
 
     def finish(self, grace: float = GRACE) -> None:
-        """Take no more messages, and give up what is not delivered in so many seconds. Returns at once."""
+        """Accept no more messages, and drop those not delivered within `grace` seconds. Returns at once."""
         with self._change:
             if self._deadline is None:
                 self._deadline = time.monotonic() + grace
@@ -153,7 +153,7 @@ class Outbox:
             self._change.notify_all()
 
     def join(self) -> bool:
-        """Wait for the end that `finish` has set, and tell in one line how many messages were delivered.
+        """Wait until the deadline of `finish`, and log how many messages were delivered.
 
         Returns:
             Whether all were.
@@ -223,7 +223,7 @@ class Outbox:
             if given_up and letter in self._letters:
                 self._letters.remove(letter)
                 self.lost += 1
-        outcome = "a message is given up" if given_up else "it is tried again"
+        outcome = "the message is dropped" if given_up else "it will be sent again"
         self._tell(f"{error.why}; {outcome}, training goes on")
         if not given_up or error.after:
             self._pause(error)

@@ -179,7 +179,7 @@ def _best_in_words(entries: Sequence[Entry]) -> str:
 
 def _error_in_words(status: str, error: str) -> str:
     if status == "running":
-        return "the process is gone, or still at work"
+        return "the process is gone or still running"
     if error == "KeyboardInterrupt":
         return "interrupted (Ctrl-C)"
     kind, _, code = error.partition(": ")

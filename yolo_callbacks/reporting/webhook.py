@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from yolo_callbacks.reporting.outbox import NotDelivered
-from yolo_callbacks.support.secrets import Secret, quiet, secret_url
+from yolo_callbacks.support.log import quiet
+from yolo_callbacks.support.secrets import Secret, secret_url
 
 if TYPE_CHECKING:
     import requests

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from yolo_callbacks.run_dir.recovery import epochs_in
 from yolo_callbacks.support import storage
 from yolo_callbacks.support.background import Background
 from yolo_callbacks.support.best_effort import BestEffortWrites
-from yolo_callbacks.support.log import LOGGER, without_chatter
+from yolo_callbacks.support.log import LOGGER, quiet
 from yolo_callbacks.trainer.run import Run
 
 _CONSEQUENCE = "what was there stays"
@@ -257,7 +258,7 @@ def strip(path: Path, target: Path | None = None) -> None:
     """
     from ultralytics.utils.torch_utils import strip_optimizer
 
-    with without_chatter():
+    with quiet("ultralytics", below=logging.WARNING):  # paths of files that are not kept
         stripped = strip_optimizer(path, str(target or ""))
     if not stripped:
         raise ValueError(f"{path} is not an Ultralytics checkpoint")

@@ -1,25 +1,43 @@
-"""The one logger: a child of Ultralytics', so that our lines appear where its lines do, and obey its settings."""
+"""The one logger, a child of Ultralytics' logger, so that it obeys its settings; and silence for other loggers."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 from collections.abc import Iterator
+from contextvars import ContextVar
 
 LOGGER = logging.getLogger("ultralytics.yolo_callbacks")
 
+# a context and not a thread: apprise hands its work to threads of its own, and the context with it
+_silenced: ContextVar[list[str] | None] = ContextVar("silenced", default=None)
+
 
 @contextlib.contextmanager
-def without_chatter() -> Iterator[None]:
-    """Drop what Ultralytics logs as info in this thread, such as paths of temporary files; warnings remain."""
-    thread, logger = threading.get_ident(), logging.getLogger("ultralytics")
+def quiet(*loggers: str, below: float = float("inf")) -> Iterator[list[str]]:
+    """Suppress what other libraries log in this thread, such as URLs or the paths of temporary files.
+
+    Args:
+        loggers: Names of their loggers.
+        below: Records of this level and above are logged all the same.
+
+    Returns:
+        The messages that were suppressed.
+    """
+    messages: list[str] = []
+    token = _silenced.set(messages)
 
     def lets_through(record: logging.LogRecord) -> bool:
-        return record.thread != thread or record.levelno >= logging.WARNING
+        if _silenced.get() is not messages or record.levelno >= below:
+            return True
+        messages.append(record.getMessage())
+        return False
 
-    logger.addFilter(lets_through)
+    for name in loggers:
+        logging.getLogger(name).addFilter(lets_through)
     try:
-        yield
+        yield messages
     finally:
-        logger.removeFilter(lets_through)
+        _silenced.reset(token)
+        for name in loggers:
+            logging.getLogger(name).removeFilter(lets_through)

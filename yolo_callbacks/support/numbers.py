@@ -27,6 +27,16 @@ def encode_number(value: Any) -> Any:
     return value
 
 
+def finite_or_none(value: float) -> float | None:
+    """Return a number, or None for NaN and infinity, which strict JSON cannot hold.
+
+    Example:
+        >>> finite_or_none(0.5), finite_or_none(float("nan"))
+        (0.5, None)
+    """
+    return value if math.isfinite(value) else None
+
+
 def all_finite(tensors: Iterable[Any]) -> bool:
     """Return whether no number in these tensors is NaN or infinite; whatever is no tensor is passed over."""
     return all(bool(item.isfinite().all()) for item in tensors if hasattr(item, "isfinite"))

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,10 +31,6 @@ _URL_QUERY = re.compile(r"(://[^\s?#]*\?)[^\s#]+")
 _WORD = 8  # a shorter value, or one of letters alone, would be found in text that has nothing to do with it
 _LONG_WORD = 16
 _TOKEN = 16  # a part of a path as long as that, letters and digits mixed, is no name
-
-
-# a context and not a thread: apprise hands its work to threads of its own, and the context with it
-_said: ContextVar[list[str] | None] = ContextVar("said", default=None)
 
 
 class Plain(str):
@@ -139,32 +132,6 @@ def without_secrets(value: Any, name: str = "") -> Any:
         {'api_key': '***', 'url': 'https://***@host/x', 'keypoints': '17'}
     """
     return _without(value, name, list(_of_environment()))
-
-
-@contextlib.contextmanager
-def quiet(*loggers: str) -> Iterator[list[str]]:
-    """Leave out what other libraries log meanwhile on behalf of this thread: they log URLs.
-
-    Returns:
-        What they would have said.
-    """
-    said: list[str] = []
-    mine = _said.set(said)
-
-    def lets_through(record: logging.LogRecord) -> bool:
-        if _said.get() is not said:
-            return True
-        said.append(record.getMessage())
-        return False
-
-    for name in loggers:
-        logging.getLogger(name).addFilter(lets_through)
-    try:
-        yield said
-    finally:
-        _said.reset(mine)
-        for name in loggers:
-            logging.getLogger(name).removeFilter(lets_through)
 
 
 def _without(value: Any, name: str, secrets: list[str]) -> Any:

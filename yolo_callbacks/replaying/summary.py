@@ -1,0 +1,107 @@
+"""What rules would have saved and lost over logged runs: one row per rule, per run, and per decision. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from yolo_callbacks.replaying.outcome import Change, Outcome
+from yolo_callbacks.replaying.search import Skipped
+
+MUCH, LITTLE = 0.01, 0.005
+"""Losses of the score that are counted."""
+
+DECISION_COLUMNS = ("rule", "run", "epoch", "kind", "message", "in_the_run")
+
+
+@dataclass(frozen=True, repr=False)
+class ReplaySummary:
+    """Outcomes as rows; see `ReplayReport`, which adds the attributes' meaning, files and pictures."""
+
+    outcomes: Sequence[Outcome]
+    skipped: Sequence[Skipped] = ()
+    runs: int = 0
+    unknown_arguments: int = 0
+
+    @property
+    def rules(self) -> list[str]:
+        """Names of the rules in order, the oracles last."""
+        ordered = sorted(self.outcomes, key=lambda outcome: outcome.oracle)
+        return list(dict.fromkeys(outcome.rule for outcome in ordered))
+
+    def of(self, rule: str) -> list[Outcome]:
+        """Return the outcomes of a rule."""
+        return [outcome for outcome in self.outcomes if outcome.rule == rule]
+
+    def run_rows(self) -> list[dict[str, Any]]:
+        """Return the rows of `table`."""
+        return [_run_row(outcome) for rule in self.rules for outcome in self.of(rule)]
+
+    def rule_rows(self) -> list[dict[str, Any]]:
+        """Return the rows of `summary`."""
+        return [summarize(rule, self.of(rule)) for rule in self.rules]
+
+    def decision_rows(self) -> list[dict[str, Any]]:
+        """Return the rows of `decisions`."""
+        return [
+            dict(zip(DECISION_COLUMNS, (o.rule, o.run, d.epoch, d.kind, d.message, change.in_the_run)))
+            for o in self.outcomes
+            for change in o.changes
+            for d in (change.decision,)
+        ]
+
+
+def summarize(rule: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Return what a rule has saved and lost over runs."""
+    losses = {outcome.run: outcome.lost for outcome in outcomes if outcome.lost is not None}
+    hours = [outcome.hours_saved for outcome in outcomes if outcome.hours_saved is not None]
+    worst = max(losses, key=lambda run: losses[run]) if any(losses.values()) else None
+    return {
+        "rule": rule,
+        "runs": len(outcomes),
+        "stopped": sum(outcome.stop_epoch is not None for outcome in outcomes),
+        "saved_mean": statistics.fmean(outcome.saved for outcome in outcomes),
+        "saved_median": statistics.median(outcome.saved for outcome in outcomes),
+        "lost_mean": statistics.fmean(losses.values()) if losses else None,
+        "lost_median": statistics.median(losses.values()) if losses else None,
+        f"lost_over_{LITTLE:g}": _share_over(LITTLE, losses.values()),
+        f"lost_over_{MUCH:g}": _share_over(MUCH, losses.values()),
+        "lost_max": max(losses.values(), default=None),
+        "worst_run": worst,
+        "lost_unknown": len(outcomes) - len(losses),
+        "epochs_saved": sum(outcome.epochs_saved for outcome in outcomes),
+        "hours_saved": sum(hours) if hours else None,
+        "runs_with_hours": len(hours),
+        "altered": sum(outcome.altered for outcome in outcomes),
+        "oracle": all(outcome.oracle for outcome in outcomes),
+    }
+
+
+def in_words(changes: Iterable[Change]) -> str:
+    """Return what would have been changed, and in which epochs, as in `"lr factor 0.1 @ 31, 52"`."""
+    epochs: dict[str, list[int]] = {}
+    for change in changes:
+        decision = change.decision
+        name = (decision.label or decision.kind.replace("_", " ")) + (" (as it was)" if change.in_the_run else "")
+        epochs.setdefault(name, []).append(decision.epoch)
+    return "; ".join(f"{name} @ {_ranges(numbers)}" for name, numbers in epochs.items())
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Return numbers in order with their runs drawn together: 1, 2, 3, 7 is `1-3, 7`."""
+    distance = sorted((number, number - index) for index, number in enumerate(numbers))
+    runs = [[number for number, _ in group] for _, group in groupby(distance, key=lambda pair: pair[1])]
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+def _share_over(limit: float, losses: Iterable[float]) -> float | None:
+    over = [loss > limit for loss in losses]
+    return sum(over) / len(over) if over else None
+
+
+def _run_row(outcome: Outcome) -> dict[str, Any]:
+    row = {name: value for name, value in vars(outcome).items() if name not in ("changes", "oracle")}
+    return {**row, "changes": in_words(outcome.changes)}
