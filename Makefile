@@ -53,7 +53,7 @@ test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 # Everything without a training, and the smallest training that shows all of it.
-QUICK_TESTS := tests/core tests/callbacks tests/conformance tests/replaying tests/reporting tests/test_config.py \
+QUICK_TESTS := tests/core tests/support tests/run_dir tests/callbacks tests/conformance tests/replaying tests/reporting tests/test_config.py \
 	tests/e2e/test_main_path.py
 
 quick: install

@@ -1,7 +1,7 @@
 """Thousands of epochs through the reporters that keep something, without a trainer: what do they hold on to?
 
 RemoteMonitor's are in tests/callbacks/test_remote_monitor.py, PerClassMetrics' table in
-tests/reporting/test_class_log.py.
+tests/run_dir/test_class_log.py.
 """
 
 import gc
