@@ -108,8 +108,6 @@ class Session:
         request, self._asked_to_stop = self._asked_to_stop, None
         return request
 
-    # ------------------------------------------------------------------------------------------ what there is to see
-
     @property
     def callbacks(self) -> Mapping[str, Participant[Session]]:
         """The callbacks that take part, by label, in order of their priority."""
