@@ -1,7 +1,9 @@
 """What users call: a name, parameter or default that changes here changes somebody's program."""
 
+import ast
 import inspect
 from enum import Enum
+from importlib import import_module
 from pathlib import Path
 
 import yolo_callbacks as ycb
@@ -58,3 +60,12 @@ def test_every_public_name_has_a_docstring():
     assert [
         name for name in ycb.__all__ if callable(getattr(ycb, name)) and not inspect.getdoc(getattr(ycb, name))
     ] == []
+
+
+def test_type_checkers_are_told_the_same_names_and_homes():
+    stub = Path(ycb.__file__).with_suffix(".pyi").read_text(encoding="utf-8")
+    imports = [node for node in ast.parse(stub).body if isinstance(node, ast.ImportFrom)]
+    told = {name.asname: f"yolo_callbacks.{node.module}" for node in imports for name in node.names}
+    assert sorted(told) == sorted(ycb.__all__)
+    for name, home in told.items():
+        assert getattr(import_module(home), name) is getattr(ycb, name)

@@ -1,9 +1,43 @@
 """Training callbacks for Ultralytics YOLO.
 
-The public names are listed in `__init__.pyi`, once. Each is imported when it is first used, so that
-`import yolo_callbacks` costs next to nothing.
+Each public name is imported when it is first used, so that `import yolo_callbacks` costs next to nothing. Type checkers
+read `__init__.pyi`, which a frozen program does not have; a test holds the two equal.
 """
 
 import lazy_loader
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "_version": ["__version__"],
+        "attachment": ["Attachment", "attach", "detach"],
+        "callback": ["Callback"],
+        "callbacks.activation_monitor": ["ActivationMonitor"],
+        "callbacks.backup_and_restore": ["BackupAndRestore"],
+        "callbacks.csv_logger": ["CSVLogger"],
+        "callbacks.early_stopping": ["EarlyStopping"],
+        "callbacks.freeze_backbone": ["FreezeBackbone"],
+        "callbacks.gradient_monitor": ["GradientMonitor"],
+        "callbacks.learning_rate_scheduler": ["LearningRateScheduler"],
+        "callbacks.mlflow": ["MLflow"],
+        "callbacks.model_checkpoint": ["ModelCheckpoint"],
+        "callbacks.notify": ["Notify"],
+        "callbacks.per_class_metrics": ["PerClassMetrics"],
+        "callbacks.platform_logger": ["PlatformLogger"],
+        "callbacks.plot_logger": ["PlotLogger"],
+        "callbacks.preemption_handler": ["PreemptionHandler"],
+        "callbacks.reduce_lr_on_plateau": ["ReduceLROnPlateau"],
+        "callbacks.remote_monitor": ["RemoteMonitor"],
+        "callbacks.tensorboard": ["TensorBoard"],
+        "config": ["ConfigError", "load_config"],
+        "core.decision": ["Decision", "Finish", "SaveCheckpoint", "SetFrozen", "SetLearningRate", "Stop", "StopReason"],
+        "core.metrics": ["UnknownMetricError"],
+        "core.record": ["EpochRecord", "History", "Plan"],
+        "core.rule": ["Priority"],
+        "defaults": ["default_callbacks"],
+        "replaying.replay": ["replay"],
+        "replaying.report": ["ReplayReport"],
+        "run_dir.recovery": ["newest_checkpoint"],
+        "tuning": ["callbacks_in_trials"],
+    },
+)

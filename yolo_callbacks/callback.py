@@ -124,17 +124,22 @@ _ENLISTING = tuple(event for event in TRAIN_EVENTS if event not in ("on_train_en
 def _let_enlist(cls: type[Callback]) -> None:
     """Let the methods of a class for events enlist the callback, so that registering a single one is enough.
 
-    As in `model.add_callback("on_fit_epoch_end", callback.on_fit_epoch_end)`.
+    As in `model.add_callback("on_fit_epoch_end", callback.on_fit_epoch_end)`. A method that does something may also be
+    called by a test or by another callback, so it has to be registered itself; one that does nothing may be called by
+    a registered function.
     """
     for event in _ENLISTING:
         if isfunction(vars(cls).get(event)):
-            setattr(cls, event, _enlisting(vars(cls)[event]))
+            setattr(cls, event, _enlisting(event, vars(cls)[event], does_nothing=cls is Callback))
 
 
-def _enlisting(method: Callable[[Callback, Any], None]) -> Callable[[Callback, Any], None]:
+def _enlisting(
+    event: str, method: Callable[[Callback, Any], None], *, does_nothing: bool
+) -> Callable[[Callback, Any], None]:
     @wraps(method)
     def enlist_and_call(callback: Callback, trainer: Any) -> None:
-        Session.of(trainer).enlist(callback)
+        if does_nothing or getattr(callback, event) in getattr(trainer, "callbacks", {}).get(event, ()):
+            Session.of(trainer).enlist(callback)
         method(callback, trainer)
 
     return enlist_and_call

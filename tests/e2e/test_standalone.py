@@ -108,6 +108,25 @@ def test_a_method_of_its_own_enlists_a_subclass(shapes, tmp_path):
     assert len(pd.read_csv(tmp_path / "run" / "results.csv")) == 2
 
 
+class Delegates(ycb.Callback):
+    """Passes an event on to a callback that takes no part itself."""
+
+    def __init__(self):
+        self.inner = StopsAfterTwo()
+        self.passed_on = []
+
+    def on_train_epoch_end(self, trainer):
+        self.passed_on.append(trainer.epoch + 1)
+        self.inner.on_train_epoch_end(trainer)
+
+
+def test_a_method_that_another_callback_calls_enlists_nobody(train):
+    callback = Delegates()
+    run = train([callback], epochs=3)
+    assert callback.passed_on == [1, 2, 3]
+    assert run.decisions == []
+
+
 class CallsSuper(ycb.Callback):
     def __init__(self):
         self.epochs = []

@@ -57,7 +57,7 @@ class MainRank:
             checkpoints=files.checkpoints.stored,
         )
         if ledger.entries:
-            files.list_decisions(decision for entry in ledger.entries for decision in entry.decisions)
+            files.list_decisions(ledger.decisions)  # also those before the first epoch
         else:
             self.carry_out(ledger.decisions)
 
