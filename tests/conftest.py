@@ -51,7 +51,13 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "coco8: trains on coco8, the real one or its stand-in")
 
 
+_LONGEST_FIRST = ("distributed", "e2e", "exports", "cli")
+
+
 def pytest_collection_modifyitems(items):
+    """Let long files begin first, so that no worker waits for another one's at the end."""
+    folders = {name: number for number, name in enumerate(_LONGEST_FIRST)}
+    items.sort(key=lambda item: folders.get(item.path.parent.name, len(folders)))
     for item in items:
         if "coco8" in getattr(item, "fixturenames", ()):
             item.add_marker("coco8")
