@@ -1,11 +1,10 @@
 """The Ultralytics Platform on loopback, and a process of its own to train in: inside pytest the integration is off."""
 
 import json
-import os
-import subprocess
-import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
+
+from tests import programs
 
 KEY = "ul_" + "5ec2e7" * 7
 SIGNATURE = "51gnatu2e"
@@ -105,12 +104,11 @@ class PlatformRequest(BaseHTTPRequestHandler):
 def train_in_process(program, arguments, folder, platform, **environment):
     """Run a program that trains, with the Platform on; return the finished process."""
     (folder / "config").mkdir(exist_ok=True)
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
-    return subprocess.run(
-        [sys.executable, "-c", program, *arguments],
+    return programs.run(
+        ["-c", program, *arguments],
         cwd=folder,
         env={
-            **inherited,
+            **programs.environment(),
             "YOLO_CONFIG_DIR": str(folder / "config"),
             "ULTRALYTICS_PLATFORM_URL": platform.url,
             "ULTRALYTICS_API_KEY": KEY,
@@ -119,8 +117,4 @@ def train_in_process(program, arguments, folder, platform, **environment):
             "no_proxy": "127.0.0.1",
             **environment,
         },
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
     )

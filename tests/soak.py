@@ -23,6 +23,7 @@ from ultralytics.utils.patches import torch_load
 import yolo_callbacks as ycb
 from tests.crash import die, ended, fork
 from tests.helpers import TINY, TINY_MODEL, constant, slower
+from tests.programs import import_heavy
 from yolo_callbacks.datasets import build_shapes
 from yolo_callbacks.run_dir.journal import read_journal
 from yolo_callbacks.run_dir.manifest import read_manifest
@@ -323,6 +324,7 @@ def main(words=None):
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--moments", action="store_true")
     asked = parser.parse_args(words)
+    import_heavy()
     shutil.rmtree(asked.folder, ignore_errors=True)
     data = build_shapes(asked.folder.resolve() / "shapes", "detect", train=4, val=4, size=64) / "data.yaml"
     soak, source = Soak(data, asked.folder.resolve()), random.Random(asked.seed)

@@ -1,12 +1,10 @@
 """model.tune(), whose trials are commands of their own."""
 
-import subprocess
-import sys
-
 import pytest
 from ultralytics.cfg import _YOLO_CLI_COMMAND
 
 import yolo_callbacks as ycb
+from tests import programs
 from tests.cli.helpers import environment
 from tests.helpers import TINY
 from yolo_callbacks.run_dir.manifest import read_manifest
@@ -28,8 +26,7 @@ def test_every_trial_trains_with_the_callbacks_of_the_file(shapes, tmp_path):
         "- EarlyStopping:\n    monitor: train_loss\n    stopping_threshold: 1000\n- CSVLogger\n"
         "- ModelCheckpoint: {export: torchscript, export_timeout: 0.01}\n"
     )
-    words = [sys.executable, "-c", PROGRAM, str(shapes), str(tmp_path / "tuned")]
-    done = subprocess.run(words, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, check=False)
+    done = programs.run(["-c", PROGRAM, shapes, tmp_path / "tuned"], cwd=tmp_path, env=environment(tmp_path))
     assert done.returncode == 0, done.stderr
     runs = sorted((tmp_path / "tuned").rglob("run.json"))
     assert "2/2 iterations complete ✅" in done.stdout

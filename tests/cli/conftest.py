@@ -1,8 +1,6 @@
-import subprocess
-import sys
-
 import pytest
 
+from tests import programs
 from tests.cli.helpers import environment
 
 
@@ -10,16 +8,7 @@ from tests.cli.helpers import environment
 def command(tmp_path):
     """Return a function that runs yolo-cb in a folder of its own, offline."""
 
-    def run(*words, **kwargs):
-        return subprocess.run(
-            [sys.executable, "-m", "yolo_callbacks", *words],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env=environment(tmp_path),
-            timeout=300,
-            check=False,
-            **kwargs,
-        )
+    def run(*words):
+        return programs.run(["-m", "yolo_callbacks", *words], cwd=tmp_path, env=environment(tmp_path))
 
     return run

@@ -5,10 +5,10 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
+from tests import programs
 from tests.helpers import TINY_MODEL
 
 SMALL = ["--imgsz", "64", "batch=4", "nbs=4", "--plots=False", "device=cpu", f"model={TINY_MODEL}"]
@@ -18,10 +18,8 @@ def environment(folder):
     nowhere = "http://127.0.0.1:9"
     if not (folder / "config").exists():
         settle(folder)
-    # without pytest's mark in it: Ultralytics saves elsewhere when it is tested itself
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     return {
-        **inherited,
+        **programs.environment(),
         "YOLO_CONFIG_DIR": str(folder / "config"),
         "COLUMNS": "160",
         **dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), nowhere),
@@ -52,11 +50,10 @@ class Training:
     def __init__(self, folder, shapes, *words, epochs=500):
         self.folder = folder
         words = ["train", "--data", str(shapes), "--epochs", str(epochs), *SMALL, *words]
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "yolo_callbacks", *words],
+        self.process = programs.start(
+            ["-m", "yolo_callbacks", *words],
             cwd=folder,
             env=environment(folder),
-            text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,

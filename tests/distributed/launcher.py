@@ -5,13 +5,13 @@ import json
 import os
 import pickle
 import subprocess
-import sys
 import time
 import uuid
 from pathlib import Path
 
 import psutil
 
+from tests import programs
 from tests.distributed.cpu_trainer import CPUTrainer
 from tests.helpers import TINY, TINY_MODEL
 
@@ -47,15 +47,12 @@ class Launch:
             "pass_on": pass_on,
         }
         (folder / "task.pkl").write_bytes(pickle.dumps(task))
-        words = [sys.executable, "-m", "tests.distributed.parent", "task.pkl", "answer.pkl"]
-        # pytest's own variables make Ultralytics save elsewhere
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
         with open(folder / "output.txt", "wb") as output:  # a pipe would stay open as long as any worker lives
-            self._parent = subprocess.Popen(
-                words,
+            self._parent = programs.start(
+                ["-m", "tests.distributed.parent", "task.pkl", "answer.pkl"],
                 cwd=folder,
-                env={**inherited, "PYTHONPATH": path, _MARK: self._id},
+                env={**programs.environment(), "PYTHONPATH": path, _MARK: self._id},
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
@@ -80,6 +77,7 @@ class Launch:
 
     def kill(self):
         """Kill the parent and all that it has started with SIGKILL."""
+        self._parent.kill()
         while processes := self.processes():
             for process in processes:
                 with contextlib.suppress(psutil.NoSuchProcess):

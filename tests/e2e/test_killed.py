@@ -1,9 +1,6 @@
 """Trainings that are killed at the worst moments, and go on."""
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +10,7 @@ from ultralytics import YOLO
 from ultralytics.models.yolo.detect import DetectionTrainer
 
 import yolo_callbacks as ycb
+from tests import programs
 from tests.helpers import TINY, TINY_MODEL, constant, crash_in, slower
 from yolo_callbacks.cli.resume import find_run
 from yolo_callbacks.run_dir.checkpoints import CheckpointStore
@@ -69,9 +67,7 @@ def resume(checkpoint):
 
 @pytest.mark.parametrize("moment", ["after the checkpoint", "after the journal"])
 def test_a_killed_run_goes_on(moment, shapes, tmp_path):
-    words = [sys.executable, "-c", PROGRAM, str(shapes), str(tmp_path), moment]
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
-    assert subprocess.run(words, env=inherited, capture_output=True, check=False).returncode == 9
+    assert programs.run(["-c", PROGRAM, shapes, tmp_path, moment]).returncode == 9
     folder = tmp_path / "run"
     known = [entry.record.epoch for entry in read_journal(folder / "callbacks" / "journal.jsonl").entries]
     assert known == ([1, 2, 3] if moment == "after the checkpoint" else [1, 2, 3, 4])

@@ -22,6 +22,7 @@ import mlflow
 from mlflow import MlflowClient
 
 import yolo_callbacks as ycb
+from tests import programs
 from tests.helpers import TINY, TINY_MODEL, record
 from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.entry import Entry
@@ -331,14 +332,13 @@ model.train(**TINY, data=sys.argv[1], epochs=3, project=sys.argv[2], name="run")
 
 def test_a_killed_training_beside_ultralytics_own_logging(shapes, client, server, tmp_path, monkeypatch):
     environment = {
-        **{key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")},
+        **programs.environment(),
         "YOLO_CONFIG_DIR": str(tmp_path),
         "MLFLOW_TRACKING_URI": server.uri,
         "MLFLOW_EXPERIMENT_NAME": "killed",
         "MLFLOW_RUN": "by the environment",
     }
-    words = [sys.executable, "-c", PROGRAM, str(shapes), str(tmp_path)]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = programs.run(["-c", PROGRAM, shapes, tmp_path], env=environment)
     output = done.stdout + done.stderr
     assert done.returncode == -signal.SIGKILL, output
     assert output.count("Ultralytics' own MLflow logging is off for this run") == 1

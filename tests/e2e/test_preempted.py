@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import threading
 
 import pandas as pd
@@ -12,6 +11,7 @@ from ultralytics import YOLO
 from ultralytics.utils.patches import torch_load
 
 import yolo_callbacks as ycb
+from tests import programs
 from tests.helpers import TINY, TINY_MODEL
 from yolo_callbacks.run_dir.manifest import read_manifest
 
@@ -109,9 +109,8 @@ model.train(data=sys.argv[1], project=sys.argv[2], name="run", epochs=3, **TINY)
 
 
 def test_a_second_signal_ends_it_at_once(shapes, tmp_path):
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
-    words = [sys.executable, "-c", SLOW, str(shapes), str(tmp_path)]
-    with subprocess.Popen(words, env=inherited, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as program:
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with programs.start(["-c", SLOW, shapes, tmp_path], **pipe) as program:
         while "asleep" not in program.stdout.readline():
             assert program.poll() is None
         program.terminate()

@@ -3,7 +3,6 @@
 import copy
 import hashlib
 import json
-import os
 import pickle
 import shutil
 import threading
@@ -14,6 +13,7 @@ import torch
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
+from tests import programs
 from tests.helpers import TINY, TINY_MODEL, attachment_of, constant, run_json
 from yolo_callbacks import CSVLogger, EarlyStopping, ModelCheckpoint, ReduceLROnPlateau, StopReason
 from yolo_callbacks.run_dir.journal import read_journal
@@ -360,8 +360,7 @@ class Notebook:
     def __init__(self, folder):
         from jupyter_client.manager import start_new_kernel
 
-        inherited = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
-        env = {**inherited, "YOLO_CONFIG_DIR": str(folder)}
+        env = {**programs.environment(), "YOLO_CONFIG_DIR": str(folder)}
         self.manager, self.client = start_new_kernel(kernel_name="python3", cwd=str(folder), env=env)
 
     def run(self, cell, interrupt_at=None):

@@ -1,12 +1,10 @@
 """Trainings killed at the worst moments and at random ones, each compared with one that was not."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 
+from tests import programs
 from tests.soak import MOMENTS
 
 SEED, KILLS = 3, 2
@@ -14,10 +12,9 @@ SEED, KILLS = 3, 2
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
     folder = tmp_path_factory.mktemp("soak") / "soak"
-    words = [sys.executable, "-m", "tests.soak", str(folder), "--moments", "--kills", str(KILLS), "--seed", str(SEED)]
-    done = subprocess.run(words, env=inherited, capture_output=True, text=True, check=False)
+    words = ["-m", "tests.soak", folder, "--moments", "--kills", KILLS, "--seed", SEED]
+    done = programs.run(words, timeout=900)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     assert len(lines) == len(MOMENTS) + KILLS, done.stdout + done.stderr
     return {result["name"]: result for result in map(json.loads, lines)}

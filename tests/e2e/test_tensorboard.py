@@ -20,6 +20,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
+from tests import programs
 from tests.helpers import TINY, TINY_MODEL, wait_for
 from yolo_callbacks.reporting import event_log
 from yolo_callbacks.reporting.event_log import steps_of
@@ -406,16 +407,10 @@ def beside(shapes, tmp_path_factory):
     """Two runs in a process where Ultralytics' own integration is on; the second one was killed."""
     folder = tmp_path_factory.mktemp("beside")
     (folder / "config").mkdir()
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
-    words = [sys.executable, "-c", PROGRAM, str(shapes), str(folder), json.dumps(SETTINGS)]
-    done = subprocess.run(
-        words,
+    done = programs.run(
+        ["-c", PROGRAM, shapes, folder, json.dumps(SETTINGS)],
         cwd=folder,
-        env={**environment, "YOLO_CONFIG_DIR": str(folder / "config")},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
+        env={**programs.environment(), "YOLO_CONFIG_DIR": str(folder / "config")},
     )
     assert done.returncode == -signal.SIGKILL, done.stdout + done.stderr
     return folder, done.stdout + done.stderr
