@@ -1,32 +1,40 @@
 """One real learning curve on the generated shapes: from scratch, until the plateau ends it."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from yolo_callbacks.datasets import SHAPES
+from yolo_callbacks.datasets import build_shapes
 
+MODEL = Path(__file__).parents[1] / "small26.yaml"
 ARGUMENTS = {
-    "data": str(SHAPES["detect"]),
     "imgsz": 96,
     "batch": 16,
+    "nbs": 16,
     "device": "cpu",
     "plots": False,
     "verbose": False,
     "optimizer": "AdamW",
-    "lr0": 0.003,
+    "lr0": 0.01,
     "mosaic": 0.0,
     "seed": 1,
 }
+VALIDATION = {"imgsz": 96, "batch": 32, "device": "cpu", "plots": False, "verbose": False}
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory):
+def data(tmp_path_factory):
+    return str(build_shapes(tmp_path_factory.mktemp("data") / "shapes", train=128, val=32) / "data.yaml")
+
+
+@pytest.fixture(scope="module")
+def done(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("shapes")
-    model = YOLO("yolo26n.yaml", verbose=False)
+    model = YOLO(MODEL, verbose=False)
     run = ycb.attach(
         model,
         [
@@ -47,7 +55,7 @@ def done(tmp_path_factory):
             ycb.PlotLogger(),
         ],
     )
-    model.train(**ARGUMENTS, epochs=60, project=str(folder), name="run")
+    model.train(**ARGUMENTS, data=data, epochs=60, project=str(folder), name="run")
     return model, run
 
 
@@ -77,22 +85,20 @@ def test_the_learning_rate_really_falls_and_stays_down(done):
     assert (after < 0.06 * rates.loc[drop.epoch]).all()
 
 
-def test_the_best_checkpoint_gives_the_best_metric(done):
+def test_the_best_checkpoint_gives_the_best_metric(done, data):
     _, run = done
-    data = json.loads((run.save_dir / "callbacks" / "run.json").read_text())
-    best = max((item for item in data["checkpoints"] if item["role"] == "best"), key=lambda item: item["value"])
+    manifest = json.loads((run.save_dir / "callbacks" / "run.json").read_text())
+    best = max((item for item in manifest["checkpoints"] if item["role"] == "best"), key=lambda item: item["value"])
     series = run.history["metrics/mAP50-95(B)"]
     assert best["value"] == series.max()
     assert best["epoch"] == series.idxmax()
-    measured = YOLO(run.save_dir / best["file"]).val(
-        **{key: ARGUMENTS[key] for key in ("data", "imgsz", "device", "plots", "verbose")}, batch=32
-    )
+    measured = YOLO(run.save_dir / best["file"]).val(data=data, **VALIDATION)
     assert measured.box.map == pytest.approx(best["value"], abs=0.01)
 
 
-def test_the_model_that_is_left_is_the_best(done):
+def test_the_model_that_is_left_is_the_best(done, data):
     model, run = done
-    measured = model.val(**{key: ARGUMENTS[key] for key in ("data", "imgsz", "device", "plots", "verbose")}, batch=32)
+    measured = model.val(data=data, **VALIDATION)
     assert measured.box.map == pytest.approx(run.history["metrics/mAP50-95(B)"].max(), abs=0.01)
     assert len(run.history) == len(pd.read_csv(run.save_dir / "callbacks" / "epochs.csv"))
 
