@@ -257,7 +257,7 @@ def test_an_error_is_told_once_and_the_step_is_taken(where, said):
     for _ in range(2):
         trainer.batch()
         plain.batch()
-    assert said.warnings == ["Mine failed and is skipped, training goes on: RuntimeError: no such gradient"]
+    assert said.warnings == ["Mine failed; training continues: RuntimeError: no such gradient"]
     assert not watch.active
     assert traces(trainer) == []
     assert torch.equal(trainer.model[0].weight, plain.model[0].weight)
@@ -336,7 +336,7 @@ def test_an_error_in_a_look_at_outputs_is_told_once_and_the_batch_goes_on(said):
     watch = Probes(trainer).watch_activations("Mine", ["0", "1"], fail, 1)
     trainer.batch()
     trainer.batch()
-    assert said.warnings == ["Mine failed and is skipped, training goes on: ValueError: odd output"]
+    assert said.warnings == ["Mine failed; training continues: ValueError: odd output"]
     assert not watch.active
     assert traces(trainer) == []
 
