@@ -384,8 +384,8 @@ def test_layers_by_name_pattern_and_number(yolo):
     [
         (["modle.4"], r"'modle.4' is not a layer of this model \(did you mean 'model.4'\?\)"),
         (["model.9*.nothing"], "is not a layer of this model"),
-        ([24], "layer 24 is not a layer of this model, it has 24: 0 to 23"),
-        (["*"], "layers match .*, at most 64 can be watched"),
+        ([24], "layer 24 is not a layer of this model, which has 24: 0 to 23"),
+        (["*"], "layers match .*, but at most 64 can be watched"),
         (["model.0.act"], "is one module in .* places"),
     ],
 )
