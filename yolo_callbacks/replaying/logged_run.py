@@ -80,7 +80,7 @@ def _journal(files: LogFiles) -> JournalContent | None:
         return None
     try:
         content = read_journal(files.journal)
-        reason = "has no validated epoch"
+        reason = "has no epoch that was validated"
     except (ValueError, KeyError, TypeError, AttributeError) as error:  # whatever a line may hold that is not ours
         content, reason = None, f"cannot be read: {error}"
     if content is not None and any(entry.record.validated for entry in content.entries):

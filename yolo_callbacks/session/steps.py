@@ -70,9 +70,9 @@ class Steps(Generic[S]):
                 self.failed(name, step, error)
 
     def failed(self, name: str, step: str, error: Exception) -> None:
-        """Raise the error of a controller; log that of a reporter once and continue.
+        """Raise the error of a controller; log that of a reporter once, and let the training go on.
 
-        A reporter that is to report a metric that the run will not have is a user's mistake, and raises too.
+        A reporter that is set to report a metric that the run will not have is a mistake of the user, and raises too.
         """
         if is_controller(self.callbacks[name]) or (step == "setup" and isinstance(error, UnknownMetricError)):
             raise error
