@@ -105,8 +105,8 @@ def test_a_run_resumed_from_an_older_checkpoint_says_what_it_leaves_behind(tmp_p
         train(callbacks(), before=crash_in_epoch(5), **ARGUMENTS)
     folder = tmp_path / "run"
     run = resume(folder / "weights" / "e2.pt")
-    assert said("Epochs after 2 run again; checkpoints no longer listed: weights/e3.pt")
-    assert said("The journal of epochs after 2, which run again, is kept as")
+    assert said("Kept checkpoints of epochs after 2, which now run again: weights/e3.pt")
+    assert said("The journal of epochs after 2, which now run again, is kept as")
     old = read_journal(folder / "callbacks" / "journal.1.jsonl").entries
     assert [entry.record.epoch for entry in old] == [1, 2, 3, 4]
     assert run.history.index.tolist() == [1, 2, 3, 4, 5, 6]

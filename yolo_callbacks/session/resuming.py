@@ -31,7 +31,7 @@ def known_checkpoints(run: Run) -> list[dict[str, Any]]:
     listed = manifest_of(run.save_dir).get("checkpoints", []) if done else []
     later = [item["file"] for item in listed if item["epoch"] > done]
     if later:
-        LOGGER.warning(f"Epochs after {done} run again; checkpoints no longer listed: {', '.join(later)}")
+        LOGGER.warning(f"Kept checkpoints of epochs after {done}, which now run again: {', '.join(later)}")
     return [item for item in listed if item["epoch"] <= done]
 
 
@@ -76,7 +76,7 @@ def _earlier_epochs(run: Run, journal: Path) -> list[EpochRecord]:
     content = read_journal(journal) if journal.exists() else JournalContent(Plan(), (), [])
     written = [entry.record for entry in content.entries]
     if written and written[-1].epoch > done:
-        whose = f"epochs after {done}, which run again," if done else "an earlier run"
+        whose = f"epochs after {done}, which now run again," if done else "an earlier run"
         LOGGER.warning(f"The journal of {whose} is kept as {storage.set_aside(journal)}")
     if not done:
         return []
@@ -108,7 +108,7 @@ def _mend_results(run: Run) -> None:
 
 
 def _tidy_checkpoints(run: Run, checkpoints: CheckpointStore) -> None:
-    """Set aside the checkpoints of another run in this folder, or of this run's epochs that run again."""
+    """Set aside the checkpoints of another run in this folder, or of epochs of this one that run again."""
     done, last = run.epochs_before, run.last_checkpoint
     known = [last, *(checkpoints.path(name) for name in TO_RESUME)]
     if done:
@@ -131,7 +131,7 @@ def _tidy_checkpoints(run: Run, checkpoints: CheckpointStore) -> None:
 
 
 def _mend_best(run: Run, checkpoints: CheckpointStore) -> None:
-    """Write `best.pt` if the process died after it wrote `last.pt`."""
+    """Write `best.pt` where the process died between `last.pt` and it."""
     if not run.epochs_before:
         return
     content = load(run.resumed_from)

@@ -32,8 +32,8 @@ class Session:
 
     Attributes:
         run: The facade over the trainer.
-        ledger: Epochs and decisions; on ranks above 0 only the decisions.
-        files: The run's files; on rank 0 only.
+        ledger: Epochs and decisions; on the ranks above 0 the decisions only.
+        files: What the run leaves on disk; on rank 0 only.
     """
 
     files: RunFiles
