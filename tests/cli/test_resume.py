@@ -54,7 +54,7 @@ def test_a_killed_run_goes_on_from_the_newest_checkpoint_that_loads(interrupted,
 
     again = command("train", "--resume", "elsewhere/old")
     assert again.returncode == 0
-    assert "elsewhere/old has ended, nothing is left to train" in plain(again.stderr)
+    assert "elsewhere/old is already finished; to train further, pass a checkpoint" in plain(again.stderr)
 
 
 def run_in(folder):

@@ -178,7 +178,9 @@ class Miscounts(Callback):
 
 
 def test_a_count_that_is_no_number_names_the_callback():
-    with pytest.raises(TypeError, match=r"^Miscounts\.counters\(\)\['wait'\] is 'long', it must be a number, not str$"):
+    with pytest.raises(
+        TypeError, match=r"^Miscounts\.counters\(\)\['wait'\] is 'long', but it must be a number, not str$"
+    ):
         ledger_of([Miscounts()], [0.1])
 
 

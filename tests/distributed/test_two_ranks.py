@@ -113,7 +113,7 @@ def test_the_model_in_the_parent_has_the_restored_weights(whole, folder):
 
 
 def test_a_reporter_that_fails_is_told_of_once_and_the_training_goes_on(whole):
-    sentence = "BrokenReporter.act failed and is skipped, training goes on: RuntimeError: nobody reads this report"
+    sentence = "BrokenReporter.act failed; training continues: RuntimeError: nobody reads this report"
     assert whole.output.count(sentence) == 2  # one a training
 
 

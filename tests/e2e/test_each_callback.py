@@ -144,7 +144,8 @@ def test_a_disk_that_fails_is_told_and_training_goes_on(train, said, monkeypatch
     monkeypatch.setattr(storage, "copy", full)
     run = train([ModelCheckpoint("kept", export="torchscript")], epochs=2)
     assert len(run.history) == 2
-    assert "kept.pt cannot be written, what was there stays; training goes on: [Errno 28] No space" in said.warnings[0]
+    consequence = "the previous file is kept; training continues"
+    assert f"kept.pt cannot be written, {consequence}: [Errno 28] No space" in said.warnings[0]
     assert "error" in run_json(run.save_dir)["exports"][0]
 
 
@@ -258,10 +259,10 @@ def test_a_failing_reporter_is_told_once_and_harms_nothing(train, said):
         run = train([Broken(), CSVLogger()], epochs=3)
     away = "ConnectionError: server is away"
     assert said.warnings == [
-        f"Broken.{step} failed and is skipped, training goes on: {why}"
+        f"Broken.{step} failed; training continues: {why}"
         for step, why in [
             ("setup", away),
-            ("measure", "TypeError: Broken.measure()['custom/energy'] is 'much', it must be a number, not str"),
+            ("measure", "TypeError: Broken.measure()['custom/energy'] is 'much', but it must be a number, not str"),
             ("counters", away),
             ("act", "UnknownMetricError: no recal"),
             ("close", away),

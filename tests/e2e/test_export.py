@@ -174,9 +174,9 @@ def test_a_damaged_export_is_rejected_and_loses_nothing(rejected):
     assert damaged["metrics"]["pt"]["fitness"] > 0.1
     assert abs(damaged["metrics"]["difference"]["fitness"]) > 0.005
     (error,) = [record.getMessage() for record in rejected.lines if record.levelno == logging.ERROR]
-    assert "weights/best-fitness.pt of epoch" in error
+    assert "weights/best-fitness.pt (epoch" in error
     assert "REJECTED" in error
-    assert "put aside as best-fitness.onnx.rejected" in error
+    assert "renamed to best-fitness.onnx.rejected" in error
     assert YOLO(rejected.folder / "weights" / "best-fitness.pt").task == "semantic"
     data = run_json(rejected.folder)
     assert data["status"] == "finished"
@@ -203,7 +203,7 @@ def test_the_command_line_ends_with_an_error_where_an_export_is_rejected(rejecte
 @pytest.mark.parametrize(
     ("source", "settings", "why"),
     [
-        (CRASH, {}, "its process was ended by SIGSEGV"),
+        (CRASH, {}, "its process was killed by SIGSEGV"),
         (HANG, {"export_timeout": 8}, "it took longer than 8 s"),
     ],
     ids=["crash", "hang"],

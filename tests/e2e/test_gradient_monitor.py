@@ -334,7 +334,7 @@ def test_an_error_in_the_probe_does_not_end_the_training(train, said, monkeypatc
     monkeypatch.setattr("yolo_callbacks.trainer.model.gradient_norms._norms", fail)
     monkeypatch.setattr("yolo_callbacks.trainer.model.output_numbers._tensors", fail)
     run = train(monitors(), epochs=2, **BY_BATCH)
-    ending = "failed and is skipped, training goes on: RuntimeError: a device of another kind"
+    ending = "failed; training continues: RuntimeError: a device of another kind"
     assert sorted(said.warnings) == [f"ActivationMonitor {ending}", f"GradientMonitor {ending}"]
     assert len(run.history) == 2
     assert run.history.filter(regex="gradients/|activations/").isna().all(axis=None)
@@ -347,7 +347,7 @@ def test_an_error_in_the_probe_does_not_end_the_training(train, said, monkeypatc
             ActivationMonitor(["model.4", "modle.5"]),
             "ActivationMonitor: 'modle.5' is not a layer .*did you mean 'model.5'",
         ),
-        (ActivationMonitor(99), "ActivationMonitor: layer 99 is not a layer of this model, it has 24"),
+        (ActivationMonitor(99), "ActivationMonitor: layer 99 is not a layer of this model, which has 24"),
         (GradientMonitor(groups={"stem": "model.0.konv.*"}), "GradientMonitor: 'model.0.konv.*' matches no trained"),
     ],
     ids=["name", "number", "pattern"],

@@ -186,9 +186,9 @@ def test_what_functions_return_arrives_in_each_epoch(runs):
 
 
 def test_a_function_without_a_number_is_told_once(runs):
-    assert runs.count("'custom/nothing' failed and is skipped, training goes on: LookupError: there is no such") == 1
-    assert runs.count("'custom/text' failed and is skipped") == 1
-    assert runs.count("'custom/none' failed and is skipped") == 1
+    assert runs.count("'custom/nothing' failed; training continues: LookupError: there is no such") == 1
+    assert runs.count("'custom/text' failed; training continues") == 1
+    assert runs.count("'custom/none' failed; training continues") == 1
 
 
 def test_a_resumed_run_goes_on_with_the_same_model(runs):
@@ -212,7 +212,7 @@ def test_without_us_an_answer_without_a_url_ends_the_training_with_an_exception(
 
 def test_an_answer_without_a_url_is_told_and_the_results_arrive(runs):
     runs.assert_is_whole("fieldless", 1)
-    warning = "Ultralytics Platform: uploading the model failed, the results are sent without it: KeyError: 'uploadUrl'"
+    warning = "Ultralytics Platform: uploading the model failed; the results are sent without it: KeyError: 'uploadUrl'"
     assert runs.count(warning) == 1
     (complete,) = runs.platform.of("fieldless", "training_complete")
     assert "modelPath" not in complete["results"]
@@ -222,7 +222,7 @@ def test_an_answer_without_a_url_is_told_and_the_results_arrive(runs):
 def test_an_id_that_is_no_text_leaves_the_run_untracked(runs):
     """Before 8.4.190 or so it is a list for an object that raises, and the id does not."""
     runs.assert_is_whole("strange", 1)
-    assert runs.count("Ultralytics Platform: registering the run failed, it is not tracked: ") == 1
+    assert runs.count("Ultralytics Platform: registering the run failed; the run is not tracked: ") == 1
     if ultralytics_is_at_least(8, 4, 190):
         assert not runs.platform.of("strange", "epoch_end")
 
@@ -241,7 +241,7 @@ def test_a_server_that_fails_leaves_the_run_whole(name, runs):
 
 def test_an_earlier_upload_that_failed_does_not_keep_the_model_from_being_uploaded(runs):
     runs.assert_is_whole("earlier", 2)
-    assert runs.count("Ultralytics Platform: uploading a checkpoint failed, training goes on: KeyError") == 1
+    assert runs.count("Ultralytics Platform: uploading a checkpoint failed; training continues: KeyError") == 1
     assert runs.platform.uploads["earlier"] == (runs["earlier"] / "weights" / "best.pt").read_bytes()
     (complete,) = runs.platform.of("earlier", "training_complete")
     assert complete["results"]["modelPath"] == "store/earlier"
@@ -315,13 +315,13 @@ def test_a_server_that_does_not_answer_holds_nothing_up(name, number, waiting):
 
 
 def test_a_run_that_is_not_registered_in_time_is_not_tracked(waiting):
-    assert waiting.count("Ultralytics Platform: no answer within 1 s, the run is not tracked") == 1
+    assert waiting.count("Ultralytics Platform: no answer within 1 s; the run is not tracked") == 1
     assert not waiting.platform.of("unanswered", "epoch_end")
     assert not waiting.platform.of("unanswered", "console_output")
 
 
 def test_a_slow_upload_is_finished_before_the_process_ends(waiting):
-    assert waiting.count("the upload takes longer than 1 s and goes on in the background") == 1
+    assert waiting.count("the upload takes longer than 1 s and continues in the background") == 1
     assert waiting.platform.uploads["uploading"] == (waiting["uploading"] / "weights" / "best.pt").read_bytes()
     assert waiting.platform.of("uploading", "training_complete")
 

@@ -21,7 +21,7 @@ from yolo_callbacks.config import ConfigError, load_config
 from yolo_callbacks.core.lineup import check_outputs, label
 from yolo_callbacks.datasets import build_shapes
 from yolo_callbacks.exports import worker
-from yolo_callbacks.exports.export import carry_classes_along
+from yolo_callbacks.exports.export import pickle_classes_by_value
 from yolo_callbacks.exports.process import ExportProcess
 from yolo_callbacks.exports.verdict import comparison, verdict
 from yolo_callbacks.support import storage
@@ -52,11 +52,11 @@ def outcome(mine, theirs, **fields):
         (outcome(0.494, 0.5), 0.005, "its fitness is 0.49400, the checkpoint's 0.50000: they differ by more"),
         (outcome(0.506, 0.5), 0.005, "differ by more than 0.005"),  # better is not the same either
         (outcome(0.494, 0.5), 0.01, None),
-        (outcome(None, 0.5), 0.5, "the fitness that it has is not a number"),
+        (outcome(None, 0.5), 0.5, "its fitness is not a number"),
         (outcome(0.5, None), 0.5, "the fitness of the checkpoint is not a number"),
         ({**outcome(0.5, 0.5), "exported": measured(0.5, {"0": "dog", "1": "cat"})}, 0.5, "its classes are"),
         (outcome(0.5, 0.5, error="it broke"), 0.5, "it broke"),
-        ({"error": "its process was ended by SIGSEGV"}, 0.5, "SIGSEGV"),
+        ({"error": "its process was killed by SIGSEGV"}, 0.5, "SIGSEGV"),
         ({"file": "x.onnx"}, None, None),
     ],
 )
@@ -66,7 +66,7 @@ def test_what_is_rejected(told, tolerance, why):
 
 
 def test_an_agreement_of_zeros_is_noted():
-    assert "says little" in verdict(outcome(0.0, 0.0), 0.005)[1]
+    assert "proves little" in verdict(outcome(0.0, 0.0), 0.005)[1]
     assert verdict(outcome(0.1, 0.1), 0.005)[1] is None
     assert "not validated" in verdict({"file": "x.onnx"}, None)[1]
     assert "without verification" in verdict({"file": "x.onnx", "error": "no such data"}, 0.005)[1]
@@ -91,9 +91,9 @@ def test_metrics_side_by_side():
         ),
         ({"export": "onnx", "export_timeout": 0}, ValueError, "export_timeout=0 must be a finite number > 0"),
         ({"export": "onnx", "export_args": {"dynamc": True}}, ValueError, "(did you mean 'dynamic'?)"),
-        ({"export": "onnx", "export_args": {"format": "engine"}}, ValueError, "'format' is no argument"),
-        ({"export": "torchscript", "export_args": {"opset": 17}}, ValueError, "takes no 'opset'"),
-        ({"export": "onnx", "export_args": {"imgsz": {64}}}, TypeError, "must be what JSON can hold"),
+        ({"export": "onnx", "export_args": {"format": "engine"}}, ValueError, "'format' is not an export argument"),
+        ({"export": "torchscript", "export_args": {"opset": 17}}, ValueError, "does not take 'opset'"),
+        ({"export": "onnx", "export_args": {"imgsz": {64}}}, TypeError, "must be JSON-serializable"),
         ({"export": "onnx", "export_args": ["half"]}, TypeError, "must be a mapping"),
     ],
 )
@@ -197,12 +197,12 @@ def test_a_class_of_the_users_script_travels_with_its_checkpoint(tmp_path):
     script.write_text(
         "import sys, torch\n"
         "from pathlib import Path\n"
-        "from yolo_callbacks.exports.export import carry_classes_along\n"
+        "from yolo_callbacks.exports.export import pickle_classes_by_value\n"
         "class Mine(torch.nn.Linear):\n"
         "    def forward(self, x):\n"
         "        return super().forward(x) * 0 + 7\n"
         "torch.save({'model': Mine(2, 1)}, 'mine.pt')\n"
-        "carry_classes_along(Path('mine.pt'))\n"
+        "pickle_classes_by_value(Path('mine.pt'))\n"
     )
     subprocess.run([sys.executable, str(script)], cwd=tmp_path, check=True)
     model = torch.load(tmp_path / "mine.pt", weights_only=False)["model"]  # there is no such class in this process
@@ -210,7 +210,7 @@ def test_a_class_of_the_users_script_travels_with_its_checkpoint(tmp_path):
 
     torch.save({"model": torch.nn.Linear(2, 1)}, tmp_path / "plain.pt")
     before = (tmp_path / "plain.pt").read_bytes()
-    carry_classes_along(tmp_path / "plain.pt")
+    pickle_classes_by_value(tmp_path / "plain.pt")
     assert (tmp_path / "plain.pt").read_bytes() == before
 
 
@@ -231,8 +231,8 @@ def test_who_is_left_behind_ends_and_clears_up(tmp_path):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     child = (
-        "import os, time; from pathlib import Path; from yolo_callbacks.exports.worker import _leave_with; "
-        f"_leave_with(os.getppid(), Path({str(scratch)!r})); print(os.getpid(), flush=True); time.sleep(60)"
+        "import os, time; from pathlib import Path; from yolo_callbacks.exports.worker import _end_with; "
+        f"_end_with(os.getppid(), Path({str(scratch)!r})); print(os.getpid(), flush=True); time.sleep(60)"
     )
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
     process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True)

@@ -61,7 +61,7 @@ def test_the_newer_of_two_is_taken_and_the_other_one_named(run):
     save(run, "backup.pt", 5)
     found = find_resumable(run)
     assert found.path.name == "backup.pt"
-    assert found.passed_over == {"last.pt": "is of epoch 4"}
+    assert found.passed_over == {"last.pt": "is from epoch 4"}
 
 
 def test_weights_from_the_middle_of_an_epoch_are_newer_than_those_before_it(run):
@@ -84,7 +84,7 @@ def test_a_run_that_has_ended_is_not_trained_again_from_an_old_checkpoint(run):
     save(run, "last.pt", 0, optimizer=False)
     save(run, "best.pt", 0, optimizer=False)
     save(run, "best-fitness.pt", 2)
-    with pytest.raises(NoCheckpointError, match="run has ended, nothing is left to train") as caught:
+    with pytest.raises(NoCheckpointError, match="run is already finished; to train further") as caught:
         find_resumable(run)
     assert caught.value.ended
     assert find_resumable(run / "weights" / "best-fitness.pt").epochs == 2
@@ -93,7 +93,7 @@ def test_a_run_that_has_ended_is_not_trained_again_from_an_old_checkpoint(run):
 def test_weights_that_are_not_numbers_are_passed_over(run):
     save(run, "last.pt", 5, weight=float("nan"))
     save(run, "backup.pt", 4)
-    assert find_resumable(run).passed_over == {"last.pt": "has weights that are NaN or infinite"}
+    assert find_resumable(run).passed_over == {"last.pt": "has NaN or infinite weights"}
 
 
 def test_any_other_checkpoint_is_better_than_none_but_not_what_an_error_left(run):

@@ -126,13 +126,13 @@ def test_an_epoch_without_validation_has_no_metrics():
     [
         (b"", "is empty"),
         (b" \n\n", "is empty"),
-        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\xff\xfe", "is no results.csv: it has no column 'epoch'"),
-        ("epoch,metrics/mAP50-95(B)\n1,0.5\n".encode("utf-16"), "is no results.csv: it has no column 'epoch'"),
-        (b"epoch;time;metrics/mAP50-95(B)\n1;2;0.5\n", "is no results.csv: it has no column 'epoch'"),
-        (b"epoch,train/loss,lr/pg0\n1,2,3\n", "has no metric in it such as metrics/mAP50-95(B)"),
-        (NEW.encode(), "has no epoch in it"),
-        (NEW.encode() + b"a;b;c\n", "has no epoch in it"),
-        (NEW.encode() + b"1,1,2,0,0,0,0.01\n", "has no epoch that was validated"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\xff\xfe", "is not a results.csv: it has no column 'epoch'"),
+        ("epoch,metrics/mAP50-95(B)\n1,0.5\n".encode("utf-16"), "is not a results.csv: it has no column 'epoch'"),
+        (b"epoch;time;metrics/mAP50-95(B)\n1;2;0.5\n", "is not a results.csv: it has no column 'epoch'"),
+        (b"epoch,train/loss,lr/pg0\n1,2,3\n", "has no metric such as metrics/mAP50-95(B)"),
+        (NEW.encode(), "has no epochs"),
+        (NEW.encode() + b"a;b;c\n", "has no epochs"),
+        (NEW.encode() + b"1,1,2,0,0,0,0.01\n", "has no validated epoch"),
     ],
 )
 def test_what_cannot_be_used(tmp_path, content, reason):

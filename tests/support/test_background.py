@@ -49,7 +49,7 @@ def test_an_error_is_told_once_and_the_next_task_runs(said):
         worker.wait(5)
     worker.submit("next", lambda: seen.append(1))
     worker.close(5)
-    assert said.warnings == ["run.json failed and is skipped, training goes on: OSError: disk on fire"]
+    assert said.warnings == ["run.json failed; training continues: OSError: disk on fire"]
     assert seen == [1]
 
 

@@ -171,7 +171,7 @@ def test_values_that_look_like_secrets_are_hidden(token):
         "task-segmentation-of-very-many-classes-2024",
         "sk-a-dataset-with-a-long-name-2024",
         "hf_detection_transformer_base_model_v2",
-        "basic training goes on",
+        "basic training continues",
         "weights/mAP50-95-B-0012-0.51234.pt",
         "0f3c9ad2b1e84d7795ab0f3c9ad2b1e84d7795ab0f3c9ad2b1e84d7795ab1234",
     ],
@@ -196,7 +196,7 @@ def test_an_at_sign_that_is_no_login_is_left():
 def test_an_error_that_is_told_hides_the_secrets_of_the_environment(monkeypatch, said):
     monkeypatch.setenv("MY_API_KEY", "abcd1234efgh")
     tell_once(set(), "X.act", RuntimeError("401 for abcd1234efgh"))
-    assert said.warnings == ["X.act failed and is skipped, training goes on: RuntimeError: 401 for ***"]
+    assert said.warnings == ["X.act failed; training continues: RuntimeError: 401 for ***"]
 
 
 def test_what_run_json_hides_must_come_from_the_environment(monkeypatch):

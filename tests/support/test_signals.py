@@ -63,8 +63,8 @@ def test_a_signal_that_this_system_lacks_is_told(windows, caplog):
 
 @pytest.mark.parametrize("name", ["SIGUSR", "SIGKILL", "CTRL_C_EVENT", "usr1"])
 def test_what_is_no_signal_is_refused_everywhere(name, windows, monkeypatch):
-    with pytest.raises(ValueError, match=f"'{name}' is no signal to wait for"):
+    with pytest.raises(ValueError, match=f"'{name}' is not a signal that can be handled"):
         check_signals("signals", [name])
     monkeypatch.setattr(signals, "signal", signal)
-    with pytest.raises(ValueError, match=f"'{name}' is no signal to wait for"):
+    with pytest.raises(ValueError, match=f"'{name}' is not a signal that can be handled"):
         check_signals("signals", [name])

@@ -136,7 +136,7 @@ def test_data_sets_that_are_put_together_or_unknown():
 def test_where_there_is_nothing_of_classes():
     assert not classes_of(trainer("depth", SimpleNamespace(metrics=metrics.DepthMetrics()))).metrics
     own = classes_of(trainer("detect", SimpleNamespace(metrics={"my": 1})))
-    assert (own.metrics, own.without) == ((), "SimpleNamespace keeps nothing of single classes")
+    assert (own.metrics, own.without) == ((), "SimpleNamespace has no per-class results")
 
 
 def test_one_name_a_class_where_the_model_has_a_list():

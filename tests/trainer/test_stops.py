@@ -36,7 +36,8 @@ def test_a_training_that_goes_on_or_reaches_its_planned_end_has_no_reason(facts)
 @pytest.mark.parametrize(
     ("facts", "message"),
     [
-        ({"epoch": 20}, "all planned epochs are done"),
+        ({"epoch": 20}, "completed all 20 epochs"),
+        ({"epoch": 1, "planned_epochs": 1}, "completed 1 epoch"),
         ({}, "Ultralytics' own patience=5 ran out (best epoch 2)"),
         ({"best_epoch": 0}, None),
         ({"patience": 0}, None),

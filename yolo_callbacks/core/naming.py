@@ -24,7 +24,6 @@ MID_EPOCH = (PREEMPTED.removeprefix(f"{WEIGHTS}/"), EXCEPTION)
 EXAMPLE_EPOCH = 12345
 """The epoch of example names: longer than any padding, so that names which may be the same one day are the same."""
 _OWNED_BY_ULTRALYTICS = ("last", "best")
-_LONGEST_NAME = 250  # that MLflow takes
 
 
 class FileTemplate:
@@ -105,20 +104,6 @@ def slug(name: str) -> str:
         ('metrics-mAP50-95-B', 'mAP50-95-salt-pepper')
     """
     return re.sub(r"[^\w.-]+", "-", name).strip("-") or "monitor"
-
-
-def safe_name(metric: str) -> str:
-    """Return a metric's name as servers take it, MLflow for one: letters, digits and `_ - . / space`, no odd paths.
-
-    Brackets go, as in Ultralytics' own reports to MLflow; any other character becomes `_`.
-
-    Example:
-        >>> safe_name("metrics/mAP50-95(B)"), safe_name("mAP50-95/salt & pepper"), safe_name("recall/..")
-        ('metrics/mAP50-95B', 'mAP50-95/salt _ pepper', 'recall/__')
-    """
-    name = re.sub(r"[^\w./ -]", "_", re.sub(r"[()]", "", metric))
-    parts = (re.sub(r"^\.{0,2}$", lambda dots: "_" * max(1, len(dots[0])), part) for part in name.split("/"))
-    return "/".join(parts)[:_LONGEST_NAME].rstrip("/")
 
 
 def _with_suffix(template: str) -> str:

@@ -1,1 +1,1 @@
-"""Verified exports of checkpoints, made in a process of their own."""
+"""Verified exports of checkpoints, made in a separate process."""

@@ -1,4 +1,4 @@
-"""Verified exports of a run's checkpoints: an exported file must score what its checkpoint scores."""
+"""Verified exports of a run's checkpoints: an exported file must score the same as its checkpoint."""
 
 from __future__ import annotations
 
@@ -25,15 +25,19 @@ from yolo_callbacks.trainer.run import Run
 
 FORMAT = 1
 REJECTED = ".rejected"
-"""Ending of the name of an exported file that failed verification."""
+"""Suffix added to an exported file that failed verification."""
 
 _REPORT, _SCRATCH = "report.json", ".scratch"
-_ATTEMPTS = 3  # to copy a checkpoint that a newer one replaces at that moment
+_ATTEMPTS = 3  # to copy a checkpoint while a newer one replaces it
 
 
 @dataclass
 class _Job:
-    """The export of one checkpoint to all formats of a plan."""
+    """The export of one checkpoint to all formats of a plan.
+
+    Attributes:
+        considerate: Whether training is still running, so the export must not slow it down.
+    """
 
     plan: ExportPlan
     file: str
@@ -50,13 +54,13 @@ class _Job:
 
 
 class Exports:
-    """Exports checkpoints of a run, one at a time, and reports all of them in `export/report.json`.
+    """Exports checkpoints of a run, one at a time, and lists them in `export/report.json`.
 
     Args:
         run: The run.
         checkpoints: Its checkpoints.
         worker: Exports while the training runs.
-        changed: Called with what `run.json` should say of the exports.
+        changed: Called with the exports' entries for `run.json`.
     """
 
     def __init__(
@@ -82,13 +86,13 @@ class Exports:
     # ------------------------------------------------------------------------------------------ requests
 
     def soon(self, plan: ExportPlan, file: str) -> None:
-        """Export a checkpoint off the training thread; of several that wait in a series, only the newest one."""
+        """Export a checkpoint off the training thread. Of several waiting in a series, only the newest is."""
         self._worker.submit(f"export of {plan.series}", lambda: self._export(plan, file, considerate=True))
 
     def finish(self, plan: ExportPlan, file: str) -> None:
-        """Export the last checkpoint of a series, unless that is done, and wait for it.
+        """Export the last checkpoint of a series, unless that is already done, and wait.
 
-        A running export of an older one is cancelled. No error is raised.
+        A running export of an older checkpoint is cancelled. Errors are reported, not raised.
         """
         newest = next((item["sha256"] for item in self._checkpoints.stored if item["file"] == file), None)
         running = self._running
@@ -98,7 +102,7 @@ class Exports:
         self._export(plan, file, considerate=False)
 
     def cancel(self) -> None:
-        """Cancel the running export, and start no other."""
+        """Cancel the running export and start no more."""
         self._closed = True
         running = self._running
         if running is not None:
@@ -113,10 +117,10 @@ class Exports:
             job = self._running = _Job(plan, file, considerate)
             try:
                 if self._closed or (considerate and not self._checkpoints.path(file).exists()):
-                    return  # a newer one has taken its place, and waits
+                    return  # a newer one has replaced it and waits in the queue
                 self._take_copy(job, scratch)
                 self._export_formats(job)
-            except Exception as error:  # nothing here is worth a training
+            except Exception as error:  # an export must never end the training
                 for name in plan.formats:
                     self._note(job, name, {"error": f"{type(error).__name__}: {error}"}, 0.0)
             finally:
@@ -124,7 +128,7 @@ class Exports:
                 storage.remove(scratch)
 
     def _take_copy(self, job: _Job, scratch: Path) -> None:
-        """Copy the checkpoint: it may be replaced meanwhile, and the exporter writes next to it.
+        """Copy the checkpoint, because it may be replaced meanwhile and the exporter writes next to it.
 
         Raises:
             OSError: If it cannot be copied.
@@ -144,7 +148,7 @@ class Exports:
                 break
         else:
             job.epoch = epochs_in(job.copy)
-        carry_classes_along(job.copy)
+        pickle_classes_by_value(job.copy)
 
     def _export_formats(self, job: _Job) -> None:
         reference: Mapping[str, Any] | None = None
@@ -153,7 +157,7 @@ class Exports:
             if mark in self._tried:
                 continue
             if self._is_verified(job, name):
-                LOGGER.info(f"{job.file} is already exported to {name} and verified")
+                LOGGER.info(f"{job.file} has already been exported to {name} and verified")
                 continue
             LOGGER.info(f"Exporting {job.file} to {name}{' and validating it' * (job.plan.tolerance is not None)} ...")
             request = {
@@ -172,7 +176,7 @@ class Exports:
     # ------------------------------------------------------------------------------------------ the report
 
     def _is_verified(self, job: _Job, name: str) -> bool:
-        """Return whether an earlier part of this run has exported the same checkpoint in the same way."""
+        """Return whether an earlier part of this run has exported the same checkpoint with the same settings."""
         for item in self._items_of(job, name):
             same = (item["from"]["sha256"], item["tolerance"], item["arguments"]) == (
                 job.sha256,
@@ -188,7 +192,7 @@ class Exports:
         return [item for item in self._items if (item["series"], item["format"]) == (job.plan.series, name)]
 
     def _note(self, job: _Job, name: str, outcome: Mapping[str, Any], seconds: float) -> None:
-        """Move an exported file to its place, or aside, and report the result."""
+        """Move an exported file into place, or rename it if it is rejected, and report the result."""
         error, note = verdict(outcome, job.plan.tolerance)
         source = Path(job.file)
         item: dict[str, Any] = {
@@ -215,13 +219,13 @@ class Exports:
         try:
             self._place(job, item, outcome.get("file"), expected_name(source.name, name), old)
         except OSError as problem:
-            item.update(passed=False, error=item["error"] or f"it cannot be moved to its place: {problem}")
+            item.update(passed=False, error=item["error"] or f"it cannot be moved into place: {problem}")
         gone = old if item["passed"] else [one for one in old if not one["passed"]]
         for one in gone:
             if one["file"] and one["file"] != item["file"]:
                 storage.remove(self._folder / one["file"])
         self._items = [one for one in self._items if all(one is not other for other in gone)] + [item]
-        self._tell(job, item)
+        self._report(job, item)
 
     def _place(
         self, job: _Job, item: dict[str, Any], file: str | None, expected: str, old: Iterable[Mapping[str, Any]]
@@ -245,19 +249,19 @@ class Exports:
         size, digest = storage.fingerprint_tree(target)
         item.update(file=target.name, bytes=size, sha256=digest)
 
-    def _tell(self, job: _Job, item: Mapping[str, Any]) -> None:
-        what = f"{job.file}{f' of epoch {job.epoch}' * (job.epoch is not None)}"
+    def _report(self, job: _Job, item: Mapping[str, Any]) -> None:
+        what = f"{job.file}{f' (epoch {job.epoch})' * (job.epoch is not None)}"
         if item["passed"]:
             LOGGER.info(f"Exported {what} to {self._folder / str(item['file'])}{in_words(item)}")
             if item["note"]:
                 LOGGER.warning(f"{item['file']}: {item['note']}")
         else:
-            aside = f" It is put aside as {item['file']}." if item["file"] else ""
+            aside = f" It was renamed to {item['file']}." if item["file"] else ""
             aside += f" ({item['note']}.)" if item["note"] else ""
             still = [one for one in self._items_of(job, item["format"]) if one["passed"]]
-            stays = f" {still[-1]['file']} is still the one of epoch {still[-1]['from']['epoch']}." if still else ""
+            kept = f" {still[-1]['file']} is still that of epoch {still[-1]['from']['epoch']}." if still else ""
             LOGGER.error(
-                f"The export of {what} to {item['format']} is REJECTED: {item['error']}.{aside}{stays} "
+                f"The export of {what} to {item['format']} was REJECTED: {item['error']}.{aside}{kept} "
                 f"{self._checkpoints.path(job.file)} itself is safe."
             )
         content = {"format": FORMAT, "exports": self._items}
@@ -268,11 +272,11 @@ class Exports:
         self._changed([in_short(one) for one in self._items])
 
 
-def carry_classes_along(checkpoint: Path) -> None:
-    """Make a checkpoint loadable outside the user's script if the model's class is defined there.
+def pickle_classes_by_value(checkpoint: Path) -> None:
+    """Make a checkpoint loadable outside the user's script if that script defines the model's class.
 
     Raises:
-        ImportError: If cloudpickle, which can do that, is not installed.
+        ImportError: If cloudpickle, which this needs, is not installed.
     """
     with zipfile.ZipFile(checkpoint) as parts:
         pickles = [name for name in parts.namelist() if name.endswith("data.pkl")]

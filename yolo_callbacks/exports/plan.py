@@ -1,4 +1,4 @@
-"""What is to be exported, and what the export process is asked for."""
+"""What to export, and the request for the export process."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 
 from yolo_callbacks.exports.formats import takes
 
-_SHARED = ("batch", "nms", "end2end", "conf", "iou", "max_det", "agnostic_nms")  # by an export and a validation
-_EMBEDDED_NMS_CONF = 0.25  # that Ultralytics builds into an exported file with its own NMS
+_SHARED = ("batch", "nms", "end2end", "conf", "iou", "max_det", "agnostic_nms")  # by exports and validations
+_EMBEDDED_NMS_CONF = 0.25  # that Ultralytics builds into an export with embedded NMS
 
 
 @dataclass(frozen=True)
 class ExportPlan:
-    """How to export a series of checkpoints, and how close the exported files must come.
+    """How to export a series of checkpoints, and how closely the exports must match.
 
     Attributes:
-        series: Template of the checkpoints' names; a series has one verified export per format at a time.
-        formats: Formats of Ultralytics.
-        arguments: Further arguments of `YOLO.export`.
+        series: Template of the checkpoints' names; a series keeps one verified export per format.
+        formats: Ultralytics' names of the formats.
+        arguments: Other arguments of `YOLO.export`.
         tolerance: The largest accepted difference in fitness; None exports without verification.
-        timeout: The most seconds for one format, verification included.
+        timeout: Time limit in seconds for one format, verification included.
     """
 
     series: str
@@ -32,12 +32,12 @@ class ExportPlan:
     timeout: float
 
     def request(self, name: str, checkpoint: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the export process is asked for. Both validations get the same images, in the same shape.
+        """Return the request for the export process. Both validations get the same images in the same shape.
 
         Args:
             name: The format.
             checkpoint: The checkpoint; the process works in its folder.
-            settings: How the training validates.
+            settings: The training's validation arguments.
         """
         given = {key: value for key, value in self.arguments.items() if takes(name, key)}
         arguments = {"imgsz": settings["imgsz"], **given}

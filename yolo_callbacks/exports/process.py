@@ -1,4 +1,4 @@
-"""The process that exports and verifies a checkpoint: bounded in time, and it never outlives its parent."""
+"""The process that exports and verifies a checkpoint; it has a time limit and never outlives its parent."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from typing import Any
 
 from yolo_callbacks.support import python_process, storage
 
-# The process takes no part in a training of several ranks, and must not wait for one.
-_OF_A_RANK = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
+# The process is not a rank of a distributed training and must not wait for one.
+_RANK_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 class ExportProcess:
     """Runs `python -m yolo_callbacks.exports.worker REQUEST`, once.
 
-    A crash of an exporter, or of what loads the exported file, ends that process alone; and nothing that they change
-    (threads, random state, handlers) is changed here. What it prints goes to a file next to the request.
+    A crash of an exporter or a runtime ends only that process, and whatever they change (threads, random state,
+    handlers) is not changed here. Its output goes to a file next to the request.
     """
 
     def __init__(self) -> None:
@@ -31,39 +31,41 @@ class ExportProcess:
         self._cancelled = False
 
     def run(self, request: Mapping[str, Any], folder: Path, timeout: float) -> dict[str, Any]:
-        """Let a request be carried out and wait for it.
+        """Carry out a request and wait for it.
 
         Args:
-            request: What `yolo_callbacks.exports.worker` is asked for.
-            folder: Where request, result and what is printed go.
-            timeout: The most seconds that it may take.
+            request: The request for `yolo_callbacks.exports.worker`.
+            folder: Where request, result and output go.
+            timeout: Time limit in seconds.
 
         Returns:
-            What it told, as far as it came; with an `"error"` if anything went wrong.
+            The result as far as it got; with an `"error"` if anything went wrong.
         """
-        asked, told, printed = (folder / name for name in ("request.json", "result.json", "output.log"))
-        told.unlink(missing_ok=True)
-        storage.write_json(asked, {**request, "result": str(told), "parent": os.getpid()})
-        why = None
-        with open(printed, "wb") as output:
-            if not self._start(asked, output):
+        request_file, result_file, output_file = (
+            folder / name for name in ("request.json", "result.json", "output.log")
+        )
+        result_file.unlink(missing_ok=True)
+        storage.write_json(request_file, {**request, "result": str(result_file), "parent": os.getpid()})
+        failure = None
+        with open(output_file, "wb") as output:
+            if not self._start(request_file, output):
                 return {"error": "it was cancelled"}
             try:
-                why = _how_it_ended(self._wait(timeout))
+                failure = _failure(self._wait(timeout))
             except subprocess.TimeoutExpired:
-                why = f"it took longer than {timeout:g} s"
+                failure = f"it took longer than {timeout:g} s"
             finally:
                 self._kill()
         try:
-            result: dict[str, Any] = json.loads(told.read_text(encoding="utf-8"))
+            result: dict[str, Any] = json.loads(result_file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             result = {}
-        if why is not None:
-            result.setdefault("error", why)
+        if failure is not None:
+            result.setdefault("error", failure)
         return result
 
     def cancel(self) -> None:
-        """End it now, or keep it from being started. Safe from any thread."""
+        """End the process, or prevent its start. Safe from any thread."""
         with self._lock:
             self._cancelled = True
         self._kill()
@@ -92,7 +94,7 @@ class ExportProcess:
         return self._process.wait(timeout)
 
     def _kill(self) -> None:
-        """End the process, and what it may have started, if they are still there."""
+        """End the process and its children if they are still running."""
         process = self._process
         if process is None or process.poll() is not None:
             return
@@ -106,18 +108,18 @@ class ExportProcess:
         process.wait()
 
 
-def _how_it_ended(code: int) -> str | None:
-    """Return what a process died of; None if it ended well."""
+def _failure(code: int) -> str | None:
+    """Return how a process failed; None if it succeeded."""
     if code >= 0:
         return f"its process ended with exit code {code}" if code else None
     with contextlib.suppress(ValueError):
-        return f"its process was ended by {signal.Signals(-code).name}"
-    return f"its process was ended by signal {-code}"
+        return f"its process was killed by {signal.Signals(-code).name}"
+    return f"its process was killed by signal {-code}"
 
 
 def _environment() -> dict[str, str]:
-    """Return an environment with which the same modules are found, nothing is installed, and nothing downloaded."""
-    kept = {key: value for key, value in python_process.environment().items() if key not in _OF_A_RANK}
+    """Return an environment with the same modules, in which nothing is installed or downloaded."""
+    kept = {key: value for key, value in python_process.environment().items() if key not in _RANK_VARIABLES}
     return {
         **kept,
         "PYTHONFAULTHANDLER": "1",

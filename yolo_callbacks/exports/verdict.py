@@ -1,4 +1,4 @@
-"""The verdict on an export: whether the file scores what its checkpoint scores. Pure."""
+"""The verdict on an export: whether the file scores the same as its checkpoint. Pure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ def verdict(outcome: Mapping[str, Any], tolerance: float | None) -> tuple[str | 
     """Judge an export.
 
     Args:
-        outcome: What `yolo_callbacks.exports.worker` reported.
-        tolerance: The most that the fitness may differ by; None skips the verification.
+        outcome: The result of `yolo_callbacks.exports.worker`.
+        tolerance: The largest accepted difference in fitness; None skips the verification.
 
     Returns:
-        Why it is rejected, None if it is not; and what should be known of it otherwise, None if nothing.
+        Why the export is rejected, or None; and a further note, or None.
 
     Example:
         >>> measured = lambda fitness: {"metrics": {"fitness": fitness}, "names": {"0": "cat"}}
@@ -29,14 +29,14 @@ def verdict(outcome: Mapping[str, Any], tolerance: float | None) -> tuple[str | 
     exported, reference = outcome["exported"], outcome["reference"]
     error = _difference(exported, reference, tolerance)
     zero = error is None and not exported["metrics"]["fitness"] and not reference["metrics"]["fitness"]
-    return error, "the fitness of both is 0, so that their agreement says little" if zero else None
+    return error, "the fitness of both is 0, so their agreement proves little" if zero else None
 
 
 def _difference(exported: Mapping[str, Any], reference: Mapping[str, Any], tolerance: float) -> str | None:
-    """Return what is wrong with an exported file, None if it is what its checkpoint is."""
+    """Return how an exported file differs from its checkpoint; None if it matches."""
     mine, theirs = exported["metrics"].get("fitness"), reference["metrics"].get("fitness")
     if mine is None or theirs is None:
-        return f"the fitness {'of the checkpoint' if theirs is None else 'that it has'} is not a number"
+        return f"{'the fitness of the checkpoint' if theirs is None else 'its fitness'} is not a number"
     if exported["names"] != reference["names"]:
         return f"its classes are {exported['names']}, those of the checkpoint {reference['names']}"
     if abs(mine - theirs) > tolerance:
@@ -45,7 +45,7 @@ def _difference(exported: Mapping[str, Any], reference: Mapping[str, Any], toler
 
 
 def comparison(outcome: Mapping[str, Any]) -> dict[str, Any]:
-    """Return metrics and speed of the checkpoint and of the exported file, side by side, as far as they are known."""
+    """Return metrics and speed of the checkpoint and the exported file side by side, as far as known."""
     exported, reference = outcome.get("exported") or {}, outcome.get("reference") or {}
     mine, theirs = exported.get("metrics") or {}, reference.get("metrics") or {}
     both = [name for name in theirs if mine.get(name) is not None and theirs[name] is not None]
@@ -62,14 +62,14 @@ def comparison(outcome: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def in_short(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what `run.json` says of an export."""
+    """Return an export's entry in `run.json`."""
     fitness = {side: (item["metrics"][side] or {}).get("fitness") for side in ("pt", "exported")}
     short = {key: item[key] for key in ("format", "file", "passed", "error", "note", "bytes", "sha256")}
     return {**short, "from": item["from"]["file"], "epoch": item["from"]["epoch"], "fitness": fitness}
 
 
 def in_words(item: Mapping[str, Any]) -> str:
-    """Return how an exported file compares with its checkpoint, as the end of a sentence; nothing if it is unknown."""
+    """Return how an exported file compares with its checkpoint, as the end of a sentence; empty if unknown."""
     exported, reference = item["metrics"]["exported"], item["metrics"]["pt"]
     if not exported:
         return ""

@@ -1,16 +1,16 @@
 """Export a checkpoint, load the exported file and validate both: `python -m yolo_callbacks.exports.worker REQUEST`.
 
-A process of its own, so that nothing that an exporter or a runtime does can harm a training. The request is a JSON
-file; what came out is told in another one, step by step, so that a crash loses only the step that it came in:
+A separate process, so that no exporter or runtime can harm the training. The request is a JSON file; the result is
+written to another one after each step, so that a crash loses only the current step:
 
 | request | |
 |---|---|
-| `checkpoint` | what to export; the exported file appears next to it |
+| `checkpoint` | what to export; the exported file is written next to it |
 | `format`, `arguments` | as `YOLO.export` takes them |
 | `validation` | arguments for `YOLO.val` of both, or null for no verification |
-| `reference` | what an earlier process measured of the same checkpoint with the same arguments, or null |
+| `reference` | an earlier process's measurement of the same checkpoint with the same arguments, or null |
 | `nice` | true while a training runs |
-| `parent`, `result` | whom not to outlive, where to tell |
+| `parent`, `result` | the process not to outlive, the file for the result |
 """
 
 from __future__ import annotations
@@ -46,41 +46,41 @@ _STEPS = ("preprocess", "inference", "postprocess")
 
 
 def carry_out(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Export, load again, validate, and return what came out; an `"error"` is among it if anything went wrong."""
-    told: dict[str, Any] = {}
+    """Export, load and validate, and return the result, with an `"error"` if anything went wrong."""
+    result: dict[str, Any] = {}
 
-    def tell(**facts: Any) -> None:
-        told.update(facts)
-        storage.write_json(Path(request["result"]), told)
+    def report(**facts: Any) -> None:
+        result.update(facts)
+        storage.write_json(Path(request["result"]), result)
 
     try:
-        tell(versions=versions(request["format"]))
-        _carry_out(request, tell)
+        report(versions=versions(request["format"]))
+        _carry_out(request, report)
     except ModuleNotFoundError as error:
         traceback.print_exc()
-        tell(error=install_hint(request["format"], error.name or str(error)))
-    except Exception as error:  # whatever an exporter or a runtime comes up with
+        report(error=install_hint(request["format"], error.name or str(error)))
+    except Exception as error:  # exporters and runtimes may raise anything
         traceback.print_exc()
-        tell(error=f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}")
-    return told
+        report(error=f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}")
+    return result
 
 
-def _carry_out(request: Mapping[str, Any], tell: Any) -> None:
+def _carry_out(request: Mapping[str, Any], report: Any) -> None:
     from ultralytics import YOLO
 
     checkpoint = Path(request["checkpoint"])
     model = YOLO(checkpoint)
-    tell(task=model.task, names=_names(model.names))
+    report(task=model.task, names=_names(model.names))
     exported = Path(model.export(**request["arguments"], format=request["format"]))
-    tell(file=exported.name)
+    report(file=exported.name)
     if request["validation"] is None:
         return
-    validator = model._smart_load("validator")  # the same for both: an exported file does not say what model it was
+    validator = model._smart_load("validator")  # for both: an exported file does not name its model's class
     del model  # the export has fused it
     measured = measure(YOLO(exported, task=YOLO(checkpoint).task), validator, request["validation"])
-    tell(exported=measured)
-    gc.collect()  # the runtime and its threads, before the other one is timed
-    tell(reference=request["reference"] or measure(YOLO(checkpoint), validator, request["validation"]))
+    report(exported=measured)
+    gc.collect()  # frees the runtime and its threads before the checkpoint is timed
+    report(reference=request["reference"] or measure(YOLO(checkpoint), validator, request["validation"]))
 
 
 def measure(model: Any, validator: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,13 +92,13 @@ def measure(model: Any, validator: Any, arguments: Mapping[str, Any]) -> dict[st
         arguments: Arguments of `YOLO.val`.
 
     Returns:
-        Its metrics, milliseconds per image, names of its classes, image size and device.
+        Its metrics, milliseconds per image, class names, image size and device.
     """
     seen: list[Any] = []
 
     def build(args: Any, _callbacks: Any) -> Any:
         built = validator(args=args, _callbacks=_callbacks)
-        if isinstance(arguments["imgsz"], list):  # it would take a square for a rectangle
+        if isinstance(arguments["imgsz"], list):  # the validator would make it a square
             built.args.imgsz = list(arguments["imgsz"])
         seen.append(built)
         return built
@@ -115,7 +115,7 @@ def measure(model: Any, validator: Any, arguments: Mapping[str, Any]) -> dict[st
 
 
 def versions(export_format: str) -> dict[str, str]:
-    """Return the versions of what is involved."""
+    """Return the versions of Python and of the packages that an export uses."""
     found = {"python": platform.python_version()}
     for package in (*_ALWAYS, *_PACKAGES.get(export_format, ())):
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -124,15 +124,15 @@ def versions(export_format: str) -> dict[str, str]:
 
 
 def _names(names: Mapping[int, str] | None) -> dict[str, str]:
-    """Return the names of classes as JSON can hold them; an older validator of depths has none."""
+    """Return class names for JSON; older depth validators have none."""
     return {str(key): str(name) for key, name in dict(names or {}).items()}
 
 
-def _leave_with(parent: int, scratch: Path) -> None:
-    """End this process soon after the one that asked for it, however that one ends."""
+def _end_with(parent: int, scratch: Path) -> None:
+    """End this process soon after its parent ends, however that ends."""
 
     def watch() -> None:
-        while _is_there(parent):
+        while _is_running(parent):
             time.sleep(0.5)
         storage.remove(scratch)
         os._exit(1)
@@ -140,8 +140,8 @@ def _leave_with(parent: int, scratch: Path) -> None:
     threading.Thread(target=watch, name="yolo-callbacks parent", daemon=True).start()
 
 
-def _is_there(parent: int) -> bool:
-    if os.name == "posix":  # who is left behind gets another parent
+def _is_running(parent: int) -> bool:
+    if os.name == "posix":  # an orphan gets another parent
         return os.getppid() == parent
     import psutil
 
@@ -151,7 +151,7 @@ def _is_there(parent: int) -> bool:
 def main(file: Path) -> int:
     """Carry out the request in a file, and return the exit code."""
     request = json.loads(file.read_text(encoding="utf-8"))
-    _leave_with(request["parent"], file.parent)
+    _end_with(request["parent"], file.parent)
     if request["nice"]:
         with contextlib.suppress(AttributeError, OSError):
             os.nice(10)

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 _RESERVED = ("epoch", "fitness", "lr", "metrics", "model", "train", "val")  # theirs, and folders of theirs
 _LENGTH = 200
+_MLFLOW_LENGTH = 250
 
 
 def is_reserved(name: str) -> bool:
@@ -48,6 +49,20 @@ def fit_names(names: Iterable[str], prefix: str = "") -> tuple[str, ...]:
         taken.add(free.lower())
         fitted[free] = None
     return tuple(fitted)
+
+
+def safe_name(metric: str) -> str:
+    """Return a name that MLflow accepts: letters, digits and `_ - . / space`, a clean path.
+
+    Brackets go, as in Ultralytics' own reports to MLflow; any other character becomes `_`.
+
+    Example:
+        >>> safe_name("metrics/mAP50-95(B)"), safe_name("mAP50-95/salt & pepper"), safe_name("recall/..")
+        ('metrics/mAP50-95B', 'mAP50-95/salt _ pepper', 'recall/__')
+    """
+    name = re.sub(r"[^\w./ -]", "_", re.sub(r"[()]", "", metric))
+    parts = (re.sub(r"^\.{0,2}$", lambda dots: "_" * max(1, len(dots[0])), part) for part in name.split("/"))
+    return "/".join(parts)[:_MLFLOW_LENGTH].rstrip("/")
 
 
 def _fit(name: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_callbacks.core.entry import Entry
-from yolo_callbacks.core.naming import safe_name
+from yolo_callbacks.reporting.metric_names import safe_name
 from yolo_callbacks.reporting.mlflow_lookup import ID_TAG, Intent, find_or_create, shortened, tag_text
 from yolo_callbacks.reporting.mlflow_server import MLflowServer
 from yolo_callbacks.reporting.outbox import NotDelivered

@@ -1,1 +1,1 @@
-"""What lies in a run directory: journal, run.json, checkpoints, results.csv; read and written."""
+"""Reads and writes the files of a run directory: journal, run.json, checkpoints, results.csv."""

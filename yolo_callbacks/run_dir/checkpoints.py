@@ -1,4 +1,4 @@
-"""Checkpoints kept under names of their own: copied off the training thread, verified, and listed in `run.json`."""
+"""Checkpoints kept under their own names: copied off the training thread, verified, and listed in `run.json`."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from yolo_callbacks.support.best_effort import BestEffortWrites
 from yolo_callbacks.support.log import LOGGER, quiet
 from yolo_callbacks.trainer.run import Run
 
-_CONSEQUENCE = "what was there stays"
+_CONSEQUENCE = "the previous file is kept"
 
 
 class CheckpointStore:
     """Carries out `SaveCheckpoint` decisions.
 
-    The copy of `last.pt` is made by the worker while the next epoch trains; `wait` must be called before the trainer
-    writes `last.pt` again. An old file is removed only after the new one is on disk.
+    The worker copies `last.pt` while the next epoch trains; `wait` must be called before the trainer writes `last.pt`
+    again. An old file is removed only after the new one is on disk.
 
     Args:
         run: The run whose checkpoints are kept.
         worker: Does the copying.
         known: What an earlier part of this run has stored, as in `run.json`.
-        changed: Called, by the worker, after the list has changed.
+        changed: Called by the worker after the list has changed.
     """
 
     def __init__(
@@ -44,22 +44,22 @@ class CheckpointStore:
 
     @property
     def stored(self) -> list[dict[str, Any]]:
-        """What is kept: file, role, epoch, monitor, value, size in bytes, SHA-256."""
+        """The kept checkpoints: file, role, epoch, monitor, value, size in bytes, SHA-256."""
         return [dict(item) for item in list(self._stored.values())]
 
     def forget_missing(self) -> None:
-        """Take off the list what somebody else has removed. Not at every save: there may be thousands of files."""
+        """Remove files from the list that no longer exist. Not done at every save: there may be thousands of files."""
         for file in list(self._stored):
             if not self.path(file).exists():
                 self._stored.pop(file, None)
 
     def adopt(self, decisions: Iterable[SaveCheckpoint]) -> None:
-        """List what decisions of an earlier part of the run have left: `run.json` may be behind by a moment.
+        """List the checkpoints that an earlier part of the run has stored: `run.json` may lag slightly behind.
 
-        Every decision but those of the newest epoch was carried out before the next epoch's checkpoint was written.
+        Every decision except those of the newest epoch was carried out before the next epoch's checkpoint was written.
 
         Args:
-            decisions: All of them but the newest epoch's, oldest first.
+            decisions: All decisions except the newest epoch's, oldest first.
         """
         left: dict[str, SaveCheckpoint] = {}
         for decision in decisions:
@@ -68,23 +68,23 @@ class CheckpointStore:
                 left.pop(old, None)
         for file, decision in left.items():
             path = self.path(file)
-            if not self.has(decision) and epochs_in(path) == decision.epoch:  # otherwise the disk has refused it
+            if not self.has(decision) and epochs_in(path) == decision.epoch:  # otherwise the disk refused it
                 self._list(decision, storage.StoredFile(path, *storage.fingerprint(path)))
 
     def path(self, file: str) -> Path:
-        """Return where a decision's file is."""
+        """Return the path of a decision's file."""
         return self._run.save_dir / file
 
     def has(self, decision: SaveCheckpoint) -> bool:
-        """Return whether the checkpoint of a decision is there."""
+        """Return whether a decision's checkpoint exists."""
         return self._stored.get(decision.file, {}).get("epoch") == decision.epoch and self.path(decision.file).exists()
 
     def keep(self, decision: SaveCheckpoint, source: Path | None = None) -> None:
-        """Start to store the checkpoint of the epoch that has just ended.
+        """Start storing the checkpoint of the epoch that has just ended.
 
         Args:
             decision: What to keep and where.
-            source: A file that holds it; None for what the trainer has just saved.
+            source: A file that holds it; None for the trainer's newest checkpoint.
         """
         data: bytes | None = None
         if source is None:
@@ -99,7 +99,7 @@ class CheckpointStore:
         """Wait until everything is on disk.
 
         Raises:
-            Exception: What went wrong while a checkpoint was stored, unless it was the disk.
+            Exception: Any error while storing a checkpoint, except a disk error.
         """
         self._worker.wait()
         if self._error is not None:
@@ -107,11 +107,11 @@ class CheckpointStore:
             raise error
 
     def settle(self) -> None:
-        """Wait until everything is on disk, or has failed to be; from any thread."""
+        """Wait until every write is done, without raising an error. Safe from any thread."""
         self._worker.wait()
 
     def _attempt(self, decision: SaveCheckpoint, data: bytes | None, source: Path) -> None:
-        """Store a checkpoint. A disk that fails must not end the training; anything else is a mistake of ours."""
+        """Store a checkpoint. A failing disk must not end the training; any other error is a bug."""
         try:
             with self._writes.attempt(str(self.path(decision.file)), _CONSEQUENCE):
                 self._store(decision, data, source)
@@ -119,54 +119,54 @@ class CheckpointStore:
             self._error = error
 
     def keep_now(self, file: str, role: str, finished: int) -> bool:
-        """Store the weights as they are, at once.
+        """Store the current weights immediately.
 
         Args:
-            file: Where, relative to the run directory.
-            role: What for.
+            file: The path, relative to the run directory.
+            role: The role in the list.
             finished: Number of finished epochs.
 
         Returns:
-            False if there is nothing that could be used later.
+            False if there is nothing worth saving.
         """
         data = self._run.checkpointing.current_bytes(finished)
         if data is None:
             return False
         stored = storage.write_bytes(data, self.path(file), _check)
         self._list(SaveCheckpoint("", finished, file=file, role=role), stored)
-        LOGGER.info(f"Saved the current weights, in epoch {self._run.epoch}, as {self.path(file)}")
+        LOGGER.info(f"Saved the current weights (epoch {self._run.epoch}) as {self.path(file)}")
         return True
 
     def keep_originals(self) -> bool:
-        """Copy `last.pt` and `best.pt`, which Ultralytics is about to strip in place: that may be interrupted too.
+        """Copy `last.pt` and `best.pt` before Ultralytics strips them in place, which a kill may interrupt.
 
         Returns:
-            Whether there was room for that.
+            Whether the disk took the copies.
         """
         worked = True
         for path, kept in self._originals():
             if path.exists():
-                with self._writes.attempt(str(kept), f"{path.name} is left alone") as attempt:
+                with self._writes.attempt(str(kept), f"{path.name} is not stripped") as attempt:
                     storage.duplicate(path, kept)
                 worked = worked and attempt.worked
         return worked
 
     def mend_originals(self) -> None:
-        """Put back what an interrupted stripping has destroyed."""
+        """Restore the files that an interrupted stripping has destroyed."""
         for path, kept in self._originals():
             if kept.exists() and not storage.is_whole(path):
-                LOGGER.info(f"{path} was damaged while it was stripped, and is restored from {kept.name}")
-                with self._writes.attempt(str(path), "it stays as it is"):
+                LOGGER.info(f"{path} was damaged while it was stripped; restoring it from {kept.name}")
+                with self._writes.attempt(str(path), "it is left damaged"):
                     storage.duplicate(kept, path)
 
     def drop_originals(self) -> None:
-        """The stripping is done: the copies can go, each where the file itself is whole.
+        """Remove the copies after the stripping, each only if the file itself is intact.
 
-        That of `last.pt` goes last, because a run that is killed here can be resumed from it, and then tidies up.
+        The copy of `last.pt` is removed last: a run that is killed here can be resumed from it, and then cleans up.
         """
         for path, kept in reversed(self._originals()):
             if storage.is_whole(path):
-                with self._writes.attempt(str(kept), "and not removed"):
+                with self._writes.attempt(str(kept), "so it is not removed"):
                     kept.unlink(missing_ok=True)
 
     def _originals(self) -> list[tuple[Path, Path]]:
@@ -176,13 +176,13 @@ class CheckpointStore:
         ]
 
     def remove(self, file: str) -> None:
-        """Remove a checkpoint, if it is there."""
+        """Remove a checkpoint if it exists."""
         if self._unlink(file) and self._stored.pop(file, None) is not None:
             self._changed()
 
     def _unlink(self, file: str) -> bool:
         path = self.path(file)
-        with self._writes.attempt(str(path), "and not removed") as attempt:
+        with self._writes.attempt(str(path), "so it is not removed") as attempt:
             path.unlink(missing_ok=True)
         return attempt.worked
 
@@ -208,7 +208,7 @@ class CheckpointStore:
         self._changed()
 
     def finalize(self, decision: SaveCheckpoint) -> Path | None:
-        """Make a stored checkpoint a finished model, as Ultralytics does with `best.pt`, and return its path."""
+        """Strip and calibrate a stored checkpoint, as Ultralytics does with `best.pt`, and return its path."""
         path = self.path(decision.file)
         if not self.has(decision):
             LOGGER.warning(
@@ -219,7 +219,7 @@ class CheckpointStore:
         return path
 
     def prepare_export(self, file: str) -> Path:
-        """Make a stored checkpoint one that gives the right values when it is exported, and return its path."""
+        """Make a stored checkpoint ready for export, and return its path."""
         path = self.path(file)
         if self._run.checkpointing.needs_calibration and path.exists():
             self._rewrite(file, lambda temporary: storage.copy(path, temporary))
@@ -236,13 +236,13 @@ class CheckpointStore:
 
 
 def _check(path: Path) -> None:
-    """Make sure that a checkpoint reads back as it was written, before it takes an older one's place.
+    """Check that a written checkpoint can be read back before it replaces an older one.
 
     Raises:
-        OSError: If it does not.
+        OSError: If it cannot.
     """
     if not storage.is_whole(path):
-        raise OSError("what was written does not read back")
+        raise OSError("the written checkpoint cannot be read back")
 
 
 def _strip_and_check(path: Path) -> None:
@@ -251,14 +251,14 @@ def _strip_and_check(path: Path) -> None:
 
 
 def strip(path: Path, target: Path | None = None) -> None:
-    """Drop optimizer and other training state from a checkpoint with Ultralytics' own `strip_optimizer`.
+    """Remove the optimizer and other training state from a checkpoint with Ultralytics' `strip_optimizer`.
 
     Raises:
         ValueError: If the file is not a checkpoint.
     """
     from ultralytics.utils.torch_utils import strip_optimizer
 
-    with quiet("ultralytics", below=logging.WARNING):  # paths of files that are not kept
+    with quiet("ultralytics", below=logging.WARNING):  # it would log temporary paths
         stripped = strip_optimizer(path, str(target or ""))
     if not stripped:
         raise ValueError(f"{path} is not an Ultralytics checkpoint")

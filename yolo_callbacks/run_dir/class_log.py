@@ -1,4 +1,4 @@
-"""`classes.csv`: a row for each class and epoch, appended epoch by epoch, read for a picture and after a crash."""
+"""`classes.csv`: one row per class and epoch; read for a picture and after a crash."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ EPOCH, CLASS = "epoch", "class"
 
 
 class ClassLog:
-    """Appends the metrics of each class. Only rows that a failing disk has refused are kept in memory.
+    """Appends the metrics of each class. Keeps only rows in memory that a failing disk has refused.
 
     Args:
         path: The file.
         classes: The classes of the run.
-        done: The last epoch that a resumed run has behind it, 0 for a fresh one. Rows of later epochs, which run
-            again, go when it begins, and so does an epoch that a crash has cut short.
+        done: Number of epochs that a resumed run had finished, 0 for a fresh one. Rows of later epochs, which run
+            again, are removed, and so are those of an incomplete epoch.
     """
 
     def __init__(self, path: Path, classes: Classes, done: int) -> None:
@@ -36,16 +36,16 @@ class ClassLog:
         self._writes = BestEffortWrites()
 
     def begin(self) -> None:
-        """Cut the file back to where the run goes on."""
+        """Remove the rows after the epoch that the run resumes from."""
         self._attempt()
 
     def add(self, epoch: int, results: ClassResults) -> None:
-        """Add an epoch. If the disk fails, that is logged once, and the rows are written with a later epoch."""
+        """Add an epoch. If the disk fails, log that once and write the rows with a later epoch."""
         self._waiting += self._rows(epoch, results)
         self._attempt()
 
     def _attempt(self) -> None:
-        with self._writes.attempt(str(self._path), "its rows wait in memory"):
+        with self._writes.attempt(str(self._path), "its rows are kept in memory"):
             self._flush()
 
     def _rows(self, epoch: int, results: ClassResults) -> str:
@@ -60,17 +60,17 @@ class ClassLog:
             self._begun = True
         if not self._waiting:
             return
-        start = "" if self._path.exists() else self._header  # somebody has removed it
+        start = "" if self._path.exists() else self._header  # somebody removed it
         storage.append_lines(self._path, start + self._waiting, sync=False)
         self._waiting = ""
 
     def _begin(self) -> None:
-        """Leave the whole epochs up to where the run is resumed, and nothing of an earlier run."""
+        """Keep the complete epochs up to where the run is resumed, and nothing of an earlier run."""
         kept: Iterable[str] = ()
         if self._done and self._path.exists():
             if next(read_lines(self._path), "") == self._header:
                 kept = self._kept()
-            else:  # of other classes, or of another task
+            else:  # other classes, or another task
                 storage.set_aside(self._path)
         with storage.replacing(self._path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
             file.write(self._header)
@@ -90,18 +90,18 @@ class ClassLog:
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """Give the lines of a file that are whole: no name of a class has a line's end in it."""
+    """Yield the complete lines of a file. Class names contain no line break."""
     with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
         yield from (line for line in file if line.endswith("\n"))
 
 
 def read_rows(path: Path) -> Iterator[list[str]]:
-    """Give the rows of `classes.csv`, the names of the columns first."""
+    """Yield the rows of `classes.csv`, the header first."""
     yield from csv.reader(read_lines(path))
 
 
 def last_epoch(path: Path) -> int:
-    """Return the epoch of the last whole row, 0 if there is none, without reading the rows before it."""
+    """Return the epoch of the last complete row without reading the earlier ones; 0 if there is none."""
     with open(path, "rb") as file:
         file.seek(max(0, storage.size(path) - 4096))
         lines = file.read().split(b"\n")[:-1]

@@ -20,8 +20,7 @@ from yolo_callbacks.support.numbers import decode_number
 class Journal:
     """Appends entries to `journal.jsonl`.
 
-    A disk that cannot be written to does not stop the training: the lines wait in memory and are written with the next
-    one that can be.
+    A failing disk does not stop the training: the lines are kept in memory and written with the next line.
     """
 
     def __init__(self, path: Path) -> None:
@@ -30,25 +29,25 @@ class Journal:
         self._writes = BestEffortWrites()
 
     def begin(self, content: JournalContent) -> None:
-        """Write the journal anew: the plan, and the entries of the epochs that are kept on a resume."""
+        """Rewrite the journal: the plan, and the entries that are kept on a resume."""
         with self._attempt():
             storage.write_text(self.path, content.to_text())
 
     def announce(self, record: EpochRecord) -> None:
-        """Add an epoch whose checkpoint is about to be written: no checkpoint is ever ahead of the journal.
+        """Add an epoch whose checkpoint is about to be written, so that no checkpoint is ever ahead of the journal.
 
-        The line is not waited for: it has to survive this process, and the checkpoint is no safer.
+        No fsync: the line only has to survive this process, and the checkpoint is no safer.
         """
         line = json.dumps({"format": FORMAT, "pending": record_to_json(record)}, ensure_ascii=False) + "\n"
         with self._attempt():
             storage.append_lines(self.path, line, sync=False)
 
     def append(self, entry: Entry, content: Callable[[], JournalContent]) -> None:
-        """Add an epoch, and wait until it is on disk.
+        """Add an epoch and wait until it is on disk.
 
         Args:
             entry: The epoch.
-            content: Returns the whole journal, should somebody have removed the file.
+            content: Returns the whole journal; called if somebody has removed the file.
         """
         self._waiting += entry.to_line()
         with self._attempt():
@@ -58,16 +57,16 @@ class Journal:
         if _has_header(self.path):
             storage.append_lines(self.path, self._waiting)
         else:
-            LOGGER.warning(f"{self.path} was gone and is written anew")
+            LOGGER.warning(f"{self.path} was missing; rewriting it")
             storage.write_text(self.path, content().to_text())
         self._waiting = ""
 
     def _attempt(self) -> AbstractContextManager[Attempt]:
-        return self._writes.attempt(str(self.path), "its lines wait in memory")
+        return self._writes.attempt(str(self.path), "its lines are kept in memory")
 
 
 def _has_header(path: Path) -> bool:
-    """Return whether a journal is still there, with the first line that `begin` has written."""
+    """Return whether a journal still exists and starts with the line that `begin` wrote."""
     try:
         with open(path, "rb") as file:
             return b'"plan"' in file.read(40)
@@ -78,15 +77,14 @@ def _has_header(path: Path) -> bool:
 def read_journal(path: Path) -> JournalContent:
     """Read a journal back.
 
-    A line that a crash cut short is left out. An epoch that is there twice (it ran again after a resume) counts as
-    it was the last time.
+    An incomplete line is left out. If an epoch is there twice (it ran again after a resume), the last entry counts.
 
     Args:
         path: A `journal.jsonl`.
 
     Returns:
-        The plan, the decisions before the first epoch, the entries in order of their epochs, up to the first line
-        that cannot be read, and the epoch that a crash kept from being completed.
+        The plan, the decisions before the first epoch, the entries sorted by epoch up to the first unreadable line, and
+        the epoch that a crash left pending.
 
     Raises:
         ValueError: If a newer version wrote it.
@@ -95,17 +93,19 @@ def read_journal(path: Path) -> JournalContent:
     plan, entries = Plan(), dict[int, Entry]()
     pending: EpochRecord | None = None
     before: tuple[Decision, ...] = ()
-    # not splitlines: a metric's name may hold one of the other characters that it takes for the end of a line
+    # not splitlines: a metric's name may contain other characters that it treats as line breaks
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), start=1):
         if not line:
             continue
         try:
             data = json.loads(line)
         except json.JSONDecodeError:
-            LOGGER.warning(f"{path}, line {number} is incomplete and everything from it on is left out")
+            LOGGER.warning(f"{path}, line {number} is incomplete; it and all later lines are ignored")
             break
         if data.get("format", 0) > FORMAT:
-            raise ValueError(f"{path} has format {data['format']}, this version reads up to {FORMAT}: update it")
+            raise ValueError(
+                f"{path} has format {data['format']}, but this version reads up to {FORMAT}: upgrade yolo-callbacks"
+            )
         if "plan" in data:
             plan = Plan(**data["plan"])
             before = tuple(decision_from_json(item) for item in data.get("decisions", ()))

@@ -1,4 +1,4 @@
-"""`run.json`: what ran, with which arguments and versions, what was decided, why it ended, what was kept."""
+"""`run.json`: arguments, versions, decisions, why the run ended, and the kept checkpoints."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ FORMAT = 1
 
 
 class Manifest:
-    """Holds the content of `run.json` and writes it, off the training thread, whenever it changes.
+    """Holds the content of `run.json` and writes it off the training thread whenever it changes.
 
     Args:
-        path: Where it is.
+        path: The file.
         worker: Does the writing.
-        resumed: Whether the run goes on, and with it the file.
+        resumed: Whether the run is resumed, and so keeps the file's content.
     """
 
     def __init__(self, path: Path, worker: Background, *, resumed: bool = False) -> None:
@@ -42,14 +42,14 @@ class Manifest:
         }
 
     def update(self, **fields: Any) -> None:
-        """Set fields and write the file, with secrets taken out. What is given must not be changed afterwards."""
+        """Set fields and write the file without secrets. The values must not be changed afterwards."""
         with self._lock:
             self._data.update(fields, updated=now())
         self._worker.submit("run.json", self._write)
 
     @property
     def content(self) -> dict[str, Any]:
-        """What the file says, or would say on a disk that works."""
+        """The file's content, even if a failing disk has refused it."""
         with self._lock:
             data = dict(self._data)
         cleaned: dict[str, Any] = without_secrets(data)
@@ -57,31 +57,31 @@ class Manifest:
 
     @property
     def run_id(self) -> str:
-        """A name that no other run has, and that a resumed run keeps."""
+        """A unique id that a resumed run keeps."""
         return str(self._data["id"])
 
     def remember(self, name: str, note: Mapping[str, Any]) -> None:
-        """Add a note and have it on disk when this returns."""
+        """Add a note and write the file before returning."""
         with self._lock:
             self._data.update(notes={**self._data.get("notes", {}), name: dict(note)}, updated=now())
         self._write()
 
     def note(self, name: str) -> dict[str, Any]:
-        """Return the note of this name, empty if there is none."""
+        """Return a note; empty if there is none."""
         return dict(self._data.get("notes", {}).get(name, {}))
 
     def _write(self) -> None:
-        with self._writing:  # several threads come by here, and what is newer has to be written later
+        with self._writing:  # called from several threads; the newest content must be written last
             storage.write_json(self.path, self.content)
 
 
 def manifest_of(run: Path) -> dict[str, Any]:
-    """Return the content of the `run.json` of a run directory, or an empty dict if there is none that can be read."""
+    """Return the content of a run directory's `run.json`; empty if there is none or it cannot be read."""
     return read_manifest(run / "callbacks" / "run.json")
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Return the content of a `run.json`, or an empty dict if there is none that can be read."""
+    """Return the content of a `run.json`; empty if there is none or it cannot be read."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -90,5 +90,5 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def now() -> str:
-    """Return the time as ISO 8601 with its offset, to the second."""
+    """Return the local time in ISO 8601 with its UTC offset, to the second."""
     return time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -1,4 +1,4 @@
-"""RecordedRun: a run as its directory tells of it, such as one whose work was done in other processes."""
+"""RecordedRun: a run read from its directory, such as one that other processes trained."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from yolo_callbacks.run_dir.manifest import manifest_of
 
 
 class RecordedRun:
-    """Reads what is asked for, each time anew: the run may be going on in another process.
+    """Reads the files at each access: the run may still be training in another process.
 
     Args:
         folder: The run directory.
@@ -45,7 +45,7 @@ class RecordedRun:
 
     @property
     def stop(self) -> Stop | None:
-        """Why the run ended before its last planned epoch; None if it did not."""
+        """Why the run ended before its last planned epoch; None if it did not end early."""
         stop = self.manifest.get("stop")
         if stop:
             return Stop(stop["message"], stop["epoch"], reason=StopReason(stop["reason"]))
@@ -59,7 +59,7 @@ class RecordedRun:
 
     @property
     def restored(self) -> Path | None:
-        """The file of the weights that a run which came to its end has restored; None if it has restored none."""
+        """The checkpoint whose weights a completed run has restored; None if it restored none."""
         manifest = self.manifest
         files = [str(item["file"]) for item in manifest.get("checkpoints", []) if item["role"] == "restore"]
         return self.folder / files[0] if files and manifest.get("status") in ("finished", "stopped") else None

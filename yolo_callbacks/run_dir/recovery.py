@@ -1,4 +1,4 @@
-"""Which checkpoint of an interrupted run to go on from: the newest one that really loads."""
+"""Which checkpoint of an interrupted run to resume from: the newest one that really loads."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from yolo_callbacks.run_dir.manifest import manifest_of
 from yolo_callbacks.support.log import LOGGER
 from yolo_callbacks.support.numbers import all_finite
 
-# In order of preference where they are from the same epoch: weights from the middle of the next one are newer.
+# In order of preference among checkpoints of one epoch: weights from the middle of the next epoch are newer.
 _LAST = f"{WEIGHTS}/last.pt"
 _KNOWN = (PREEMPTED, _LAST, BACKUP, f"{WEIGHTS}/{LATEST}", LAST_KEPT)
-_FINISHED = "is a finished model without the state that a resume needs"
+_FINISHED = "is a finished model without the optimizer state that a resume needs"
 
 
 class NoCheckpointError(FileNotFoundError):
     """No checkpoint of a run can be resumed; the message says what is wrong with each.
 
     Attributes:
-        untouched: True if the run has no finished epoch behind it, so that nothing is lost by beginning anew.
-        ended: True if the run has ended, so that nothing is left to train.
+        untouched: True if the run has no finished epoch, so that nothing is lost by starting over.
+        ended: True if the run is already finished.
     """
 
     untouched: bool = False
@@ -34,15 +34,15 @@ class NoCheckpointError(FileNotFoundError):
 
 @dataclass(frozen=True)
 class Resumable:
-    """A checkpoint to go on from.
+    """A checkpoint to resume from.
 
     Attributes:
-        path: Where it is.
-        epochs: Number of epochs that it has behind it.
-        planned_epochs: Number of epochs that the run set out to do.
-        save_dir: The run directory that it was saved in; another one if the run was moved since.
-        folder: The run directory that it lies in now.
-        passed_over: Checkpoints that were tried, and why each was not taken.
+        path: The file.
+        epochs: Number of finished epochs.
+        planned_epochs: Number of epochs that the run planned.
+        save_dir: The run directory that it was saved in; differs from `folder` if the run has moved.
+        folder: The run directory that it is in now.
+        passed_over: Checkpoints that were not chosen, and why.
     """
 
     path: Path
@@ -58,13 +58,13 @@ class Resumable:
 
 
 def newest_checkpoint(run: str | os.PathLike[str]) -> Path:
-    """Return the newest checkpoint of a run that loads and can be resumed, and log which one and why.
+    """Return the newest checkpoint of a run that loads and can be resumed, and log the choice and the reason.
 
     Args:
         run: The run directory, or one checkpoint.
 
     Raises:
-        FileNotFoundError: If there is none; the message says what is wrong with each. Or if the run has ended.
+        FileNotFoundError: If there is none (the message says what is wrong with each), or the run is already finished.
 
     Example:
         ```python
@@ -100,10 +100,10 @@ def find_resumable(run: str | os.PathLike[str]) -> Resumable:
             else:
                 usable.append(found)
         if usable:
-            best = max(usable, key=lambda item: item.epochs)  # the first of equals
-            older = {item.path.name: f"is of epoch {item.epochs}" for item in usable if item.epochs < best.epochs}
+            best = max(usable, key=lambda item: item.epochs)  # of equals, the first
+            older = {item.path.name: f"is from epoch {item.epochs}" for item in usable if item.epochs < best.epochs}
             return replace(best, passed_over={**passed_over, **older})
-        if passed_over.get("last.pt") == _FINISHED:  # older ones would take it back by epochs that it has done
+        if passed_over.get("last.pt") == _FINISHED:  # an older one would repeat epochs
             if not manifest_of(folder):
                 raise _ended(given)
             break
@@ -114,14 +114,14 @@ def find_resumable(run: str | os.PathLike[str]) -> Resumable:
 
 
 def run_directory(given: Path, saved_in: Path | None = None) -> Path:
-    """Return the run directory that a path means: itself, its weights folder, or a checkpoint.
+    """Return the run directory of a path: of the directory itself, its weights folder, or a checkpoint.
 
-    A checkpoint belongs to the run whose `weights` folder it lies in, however deep; `weights` or the checkpoint may
-    be a link to somewhere else. One that was kept outside of its run belongs to the run that it was saved by.
+    A checkpoint belongs to the run whose `weights` folder contains it, however deep; `weights` or the checkpoint may
+    be a symbolic link. A checkpoint outside any run belongs to the run that saved it.
 
     Args:
         given: The path.
-        saved_in: The run directory that a checkpoint names itself.
+        saved_in: The run directory that the checkpoint names.
     """
     if given.is_dir():
         return given.parent if given.name == WEIGHTS and not (given / WEIGHTS).is_dir() else given
@@ -137,23 +137,23 @@ def _is_run(folder: Path) -> bool:
 
 
 def may_be_resumed(folder: Path, manifest: Mapping[str, Any], has_epochs: bool) -> bool:
-    """Return whether a run that is over can be gone on with, as far as can be told without loading a checkpoint.
+    """Return whether a run can be resumed, as far as is known without loading a checkpoint.
 
     Args:
         folder: The run directory.
-        manifest: What `run.json` says.
-        has_epochs: Whether an epoch was finished; a run without any begins anew with its arguments.
+        manifest: The content of `run.json`.
+        has_epochs: Whether an epoch was finished; a run without one starts over with its arguments.
     """
     if _says_ended(manifest):
         return False
     if not has_epochs:
         return (folder / "args.yaml").exists()
-    stripped = manifest.get("status") == "stopped"  # it came to its end, and Ultralytics took the optimizer out
+    stripped = manifest.get("status") == "stopped"  # by a decision, after which Ultralytics stripped last.pt
     return any((folder / name).exists() for name in _KNOWN if not (stripped and name == _LAST))
 
 
 def _has_ended(folder: Path) -> bool:
-    """Return whether a run has nothing left to train, by what it says itself."""
+    """Return whether a run is finished, according to its `run.json`."""
     return _says_ended(manifest_of(folder))
 
 
@@ -165,15 +165,15 @@ def _says_ended(manifest: Mapping[str, Any]) -> bool:
 
 
 def _ended(given: Path) -> NoCheckpointError:
-    error = NoCheckpointError(f"{given} has ended, nothing is left to train; to go on from a checkpoint, name it")
+    error = NoCheckpointError(f"{given} is already finished; to train further, pass a checkpoint")
     error.ended = True
     return error
 
 
 def _candidates(given: Path, folder: Path) -> Iterator[list[Path]]:
-    """Give the files that may be resumed, the likely ones together first, then whatever else there is.
+    """Yield groups of files that may be resumed: first the known names, then all others.
 
-    What an error has left is not among them: it may be what caused it.
+    The checkpoint that an error left is not among them, because its weights may have caused the error.
     """
     if not given.is_dir():
         yield [given]
@@ -184,45 +184,45 @@ def _candidates(given: Path, folder: Path) -> Iterator[list[Path]]:
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
-    """Return the checkpoints in a run directory, those in folders of their own too."""
+    """Return the checkpoints in a run directory, including those in subfolders of `weights`."""
     return sorted((folder / WEIGHTS).rglob("*.pt"))
 
 
 def _examine(path: Path, folder: Path | None) -> Resumable | str:
-    """Load a checkpoint; return what is known of it, or why it cannot be resumed."""
+    """Load a checkpoint and describe it, or return why it cannot be resumed."""
     try:
         content = load(path)
-    except Exception as error:  # whatever a torn file makes of unpickling
+    except Exception as error:  # a torn file may raise anything in unpickling
         return f"does not load ({type(error).__name__})"
     try:
         return _judge(path, folder, content)
-    except Exception:  # whatever another program may have saved
-        return "is no checkpoint of Ultralytics"
+    except Exception:  # another program may have saved anything
+        return "is not an Ultralytics checkpoint"
 
 
 def _judge(path: Path, folder: Path | None, content: Any) -> Resumable | str:
     if content.get("ema") is None or content.get("optimizer") is None:
-        return _FINISHED if content["model"] is not None else "is no checkpoint of Ultralytics"
+        return _FINISHED if content["model"] is not None else "is not an Ultralytics checkpoint"
     epochs, arguments = int(content.get("epoch", -1)) + 1, content.get("train_args") or {}
     if epochs < 1:
         return "is from the first epoch, which Ultralytics cannot resume"
     moments = [value for state in content["optimizer"]["state"].values() for value in state.values()]
     if not all_finite([*content["ema"].state_dict().values(), *moments]):
-        return "has weights that are NaN or infinite"
+        return "has NaN or infinite weights"
     saved_in = Path(arguments["save_dir"]) if arguments.get("save_dir") else None
     folder = folder or run_directory(path, saved_in)
     return Resumable(path, epochs, int(arguments.get("epochs") or 0), saved_in or folder, folder)
 
 
 def load(checkpoint: Path) -> Any:
-    """Load a checkpoint, of which only what is looked at is read."""
+    """Load a checkpoint; only the parts that are used are read from disk."""
     from ultralytics.utils.patches import torch_load
 
-    return torch_load(checkpoint, map_location="cpu", mmap=os.name != "nt")  # Windows would keep it from being replaced
+    return torch_load(checkpoint, map_location="cpu", mmap=os.name != "nt")  # Windows could not replace a mapped file
 
 
 def epochs_in(checkpoint: Path) -> int | None:
-    """Return how many epochs a checkpoint has behind it; None if it does not load, or is a finished model."""
+    """Return a checkpoint's number of finished epochs; None if it does not load or is a finished model."""
     try:
         return int(load(checkpoint)["epoch"]) + 1 or None
     except Exception:  # as above
@@ -230,6 +230,6 @@ def epochs_in(checkpoint: Path) -> int | None:
 
 
 def _has_epochs(folder: Path) -> bool:
-    """Return whether a run has gone on after its first epoch, whose row is written before its checkpoint."""
+    """Return whether a run has reached its second epoch. A row is written before the epoch's checkpoint."""
     results = folder / "results.csv"
     return results.exists() and len(results.read_text(encoding="utf-8", errors="replace").splitlines()) > 2

@@ -1,4 +1,8 @@
-"""Ultralytics' own log of a run, `results.csv` and its copy in every checkpoint: read as records, and mended."""
+"""The `results.csv` of a run of ours, and its copy in every checkpoint: read as records, and repaired.
+
+Every row with the number of an epoch counts: a resumed run needs whatever is known of each epoch. `results_log.py` is
+faster and stricter, for files of any origin.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,15 @@ from typing import Any
 
 from yolo_callbacks.core.metrics import fitness_of
 from yolo_callbacks.core.record import EpochRecord
+from yolo_callbacks.run_dir.results_log import MEASURED, summed_over_resumes
 from yolo_callbacks.support import storage
 
 
 def read_results_csv(path: Path) -> list[EpochRecord]:
-    """Read Ultralytics' `results.csv` as records: metrics only, as it knows no more.
+    """Read a `results.csv` as records with metrics only.
 
-    An epoch that stands there twice counts as it was the last time. `fitness` is computed as Ultralytics does for
-    each task. A row whose metrics and validation losses are all 0 was not validated.
+    If an epoch is there twice, the last row counts. `fitness` is computed as Ultralytics does for each task. A row
+    whose metrics and validation losses are all 0 was not validated.
 
     Args:
         path: A `results.csv`.
@@ -30,7 +35,7 @@ def read_results_csv(path: Path) -> list[EpochRecord]:
 
 
 def results_in_checkpoint(checkpoint: Mapping[str, Any]) -> list[EpochRecord]:
-    """Return the records of `results.csv` as it was when a checkpoint was saved.
+    """Return the records of `results.csv` at the time when a checkpoint was saved.
 
     Args:
         checkpoint: A loaded checkpoint; `train_results` holds the columns.
@@ -42,7 +47,7 @@ def results_in_checkpoint(checkpoint: Mapping[str, Any]) -> list[EpochRecord]:
 def _records(rows: Iterable[Mapping[str | Any, Any]]) -> list[EpochRecord]:
     records: dict[int, EpochRecord] = {}
     for row in rows:
-        if None in row:  # more cells than columns, so that none can be told: depth without validation does that
+        if None in row:  # more cells than columns, so no cell can be assigned; depth without validation does that
             continue
         cells = {key.strip(): value for key, value in row.items() if key and value not in (None, "")}
         try:
@@ -51,23 +56,14 @@ def _records(rows: Iterable[Mapping[str | Any, Any]]) -> list[EpochRecord]:
         except (KeyError, TypeError, ValueError):
             continue
         records[epoch] = _record(epoch, numbers)
-    return _summed([records[epoch] for epoch in sorted(records)])
-
-
-def _summed(records: list[EpochRecord]) -> list[EpochRecord]:
-    """Let `elapsed` go on over resumes, after each of which Ultralytics counts from 0 again."""
-    summed, before, last = [], 0.0, 0.0
-    for record in records:
-        if record.elapsed < last:
-            before += last
-        last = record.elapsed
-        summed.append(replace(record, elapsed=before + last))
-    return summed
+    ordered = [records[epoch] for epoch in sorted(records)]
+    seconds = summed_over_resumes(record.elapsed for record in ordered)
+    return [replace(record, elapsed=elapsed) for record, elapsed in zip(ordered, seconds)]
 
 
 def _record(epoch: int, numbers: dict[str, float]) -> EpochRecord:
     elapsed = numbers.pop("time", 0.0)
-    measured = {key: value for key, value in numbers.items() if key.startswith(("metrics/", "val/"))}
+    measured = {key: value for key, value in numbers.items() if key.startswith(MEASURED)}
     if not any(measured.values()):
         rest = {key: value for key, value in numbers.items() if key not in measured}
         return EpochRecord(epoch, rest, validated=False, elapsed=elapsed)
@@ -78,15 +74,15 @@ def _record(epoch: int, numbers: dict[str, float]) -> EpochRecord:
 def mend_results_csv(path: Path, done: int) -> int:
     """Leave one row for each of the first `done` epochs in `results.csv`, as if the run had never been interrupted.
 
-    Ultralytics writes an epoch's row before its checkpoint. A process that dies in between leaves a row of an epoch
-    that runs again after the resume, and would then stand there twice; one that dies while it writes leaves a part.
+    Ultralytics writes an epoch's row before its checkpoint. A process that dies in between leaves the row of an epoch
+    that runs again after the resume, which would then have two; one that dies while writing leaves part of a row.
 
     Args:
         path: A `results.csv`; nothing happens if there is none.
         done: Number of epochs that the resumed run had finished.
 
     Returns:
-        How many lines went.
+        The number of removed lines.
 
     Raises:
         OSError: If it cannot be read or written.

@@ -1,14 +1,14 @@
 """A `results.csv` of any version of Ultralytics, or of YOLOv5, read fast and without trust.
 
-`run_dir/results_csv.py` reads the one of a run that is going on. Here are 1,000 files that anybody may have left,
-edited, or cut: what cannot be told is left out.
+There may be 1,000 files that anybody has edited or truncated: rows that cannot be interpreted are left out.
+`results_csv.py` reads the file of a run that is resumed.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -18,23 +18,25 @@ from yolo_callbacks.core.metrics import fitness_of
 
 _YOLOV5 = re.compile(r"metrics/mAP_0\.5(:0\.95)?(\([A-Z]\))?")
 _RATE = re.compile(r"(?:x/lr|lr/)(\d+)")
-_MEASURED = ("metrics/", "val/")  # what a validation gives
+MEASURED = ("metrics/", "val/")
+"""Prefixes of what a validation measures."""
+
 _SINGLE_SCORES = ("metrics/accuracy_top1", "metrics/mIoU", "metrics/delta1", "fitness")
 
 
 class UnusableError(ValueError):
-    """There is nothing in a log that could be replayed; the message goes on from the file's name."""
+    """A log has nothing that can be replayed; the message continues the sentence after the file's name."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """What a log says of one epoch.
+    """One epoch of a log.
 
     Attributes:
         epoch: Its number, counted from 1.
-        metrics: The numbers under Ultralytics' names of today, `fitness` among them if it was validated.
+        metrics: The numbers under Ultralytics' current names, with `fitness` if the epoch was validated.
         validated: Whether it was validated.
-        elapsed: Seconds of training up to here, summed over resumes; 0 where they are not logged.
+        elapsed: Seconds of training so far, summed over resumes; 0 if they are not logged.
     """
 
     epoch: int
@@ -48,10 +50,10 @@ class ResultsLog:
     """A `results.csv`.
 
     Attributes:
-        rows: The epochs in order, each once.
+        rows: The epochs in order, one row each.
         left_out: Number of lines that could not be read.
-        yolov5: Whether YOLOv5 has written it.
-        timed: Whether it says how long the epochs took.
+        yolov5: Whether YOLOv5 wrote the file.
+        timed: Whether it has the time of each epoch.
     """
 
     rows: list[Row]
@@ -63,8 +65,8 @@ class ResultsLog:
 def read_results_log(path: Path) -> ResultsLog:
     """Read a `results.csv`.
 
-    An epoch that stands there twice, as after a resume, counts as it was the last time. Lines that are torn, or have
-    other columns than the header says, are left out. Epochs that are counted from 0 are counted from 1.
+    If an epoch is there twice, as after a resume, the last row counts. Torn lines, and lines that do not match the
+    header, are left out. Epochs counted from 0 are renumbered from 1.
 
     Raises:
         UnusableError: If nothing in it can be replayed.
@@ -89,15 +91,15 @@ def parse_results(text: str) -> ResultsLog:
         elif line.strip():
             left_out += not columns.is_header(line)
     if not rows:
-        raise UnusableError("has no epoch in it")
+        raise UnusableError("has no epochs")
     if not any(row.validated for row in rows.values()):
-        raise UnusableError("has no epoch that was validated")
+        raise UnusableError("has no validated epoch")
     first = 1 if 0 in rows else 0
     return ResultsLog(_in_order(rows, first), left_out, columns.yolov5, columns.timed)
 
 
 def score_keys(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the metrics whose mean a model is judged by here: see `ReplayReport`; none if there is none.
+    """Return the metrics whose mean scores a model, see `ReplayReport`; empty if there is none.
 
     Example:
         >>> score_keys(["metrics/mAP50-95(B)", "metrics/mAP50(B)", "metrics/mAP50-95(M)"])
@@ -108,28 +110,28 @@ def score_keys(names: Sequence[str]) -> tuple[str, ...]:
 
 
 class _Columns:
-    """What the columns of a file mean."""
+    """The columns of a file and what they mean."""
 
     def __init__(self, header: str) -> None:
         raw = [name.strip() for name in header.split(",")]
         if "epoch" not in raw:
-            raise UnusableError("is no results.csv: it has no column 'epoch'")
+            raise UnusableError("is not a results.csv: it has no column 'epoch'")
         self._header = raw
         self.yolov5 = any(_YOLOV5.fullmatch(name) for name in raw)
-        names = [_name_of_today(name, self.yolov5) for name in raw]
+        names = [_current_name(name, self.yolov5) for name in raw]
         if not score_keys([name for name in names if name.startswith("metrics/")]):
-            raise UnusableError("has no metric in it such as metrics/mAP50-95(B)")
+            raise UnusableError("has no metric such as metrics/mAP50-95(B)")
         self._epoch = names.index("epoch")
         self._time = names.index("time") if "time" in names else None
         self.timed = self._time is not None
         kept = [i for i, name in enumerate(names) if name not in ("", "epoch", "time")]
-        measured = [i for i in kept if names[i].startswith(_MEASURED)]
+        measured = [i for i in kept if names[i].startswith(MEASURED)]
         self._names = [names[i] for i in kept]
         self._kept, self._measured = _getter(kept), _getter(measured)
-        self._unmeasured = [name for name in self._names if not name.startswith(_MEASURED)]
+        self._unmeasured = [name for name in self._names if not name.startswith(MEASURED)]
 
     def row(self, line: str) -> Row | None:
-        """Return what a line says; None if that cannot be told."""
+        """Return the row of a line; None if it cannot be interpreted."""
         cells = line.split(",")
         if len(cells) != len(self._header):
             return None
@@ -140,7 +142,7 @@ class _Columns:
         return self._row(values)
 
     def is_header(self, line: str) -> bool:
-        """Return whether a line is the header once more."""
+        """Return whether a line repeats the header."""
         return [name.strip() for name in line.split(",")] == self._header
 
     def _row_with_gaps(self, cells: list[str]) -> Row | None:
@@ -163,7 +165,7 @@ class _Columns:
         metrics = dict(zip(self._names, self._kept(values)))
         elapsed = values[self._time] if self._time is not None else 0.0
         elapsed = elapsed if math.isfinite(elapsed) else 0.0
-        if not any(self._measured(values)):  # what Ultralytics writes for an epoch without a validation
+        if not any(self._measured(values)):  # Ultralytics writes zeros for an epoch without validation
             return Row(int(number), {name: metrics[name] for name in self._unmeasured}, False, elapsed)
         fitness = fitness_of(metrics)
         if fitness is not None:
@@ -172,14 +174,14 @@ class _Columns:
 
 
 def _getter(indices: Sequence[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
-    """Return a function that takes these items out of a list, fast."""
+    """Return a fast function that picks these items of a list."""
     if len(indices) == 1:
         return lambda items: (items[indices[0]],)
     return itemgetter(*indices)
 
 
-def _name_of_today(name: str, yolov5: bool) -> str:
-    """Return what Ultralytics calls today what an older version, or YOLOv5, has called otherwise."""
+def _current_name(name: str, yolov5: bool) -> str:
+    """Return Ultralytics' current name for a column of an older version or of YOLOv5."""
     rate = _RATE.fullmatch(name)
     if rate:
         return f"lr/pg{rate[1]}"
@@ -190,12 +192,22 @@ def _name_of_today(name: str, yolov5: bool) -> str:
 
 
 def _in_order(rows: dict[int, Row], first: int) -> list[Row]:
-    """Return the rows in order, counted from 1; `elapsed` goes on where a resume has begun to count anew."""
-    ordered, before, last = [], 0.0, 0.0
-    for epoch in sorted(rows):
-        row = rows[epoch]
-        if row.elapsed < last:
+    """Return the rows in order, counted from 1, with `elapsed` summed over resumes."""
+    ordered = [rows[epoch] for epoch in sorted(rows)]
+    seconds = summed_over_resumes(row.elapsed for row in ordered)
+    return [Row(row.epoch + first, row.metrics, row.validated, elapsed) for row, elapsed in zip(ordered, seconds)]
+
+
+def summed_over_resumes(times: Iterable[float]) -> Iterator[float]:
+    """Yield the seconds of training at each epoch; Ultralytics' own count starts from 0 after each resume.
+
+    Example:
+        >>> list(summed_over_resumes([5, 9, 4, 8]))
+        [5.0, 9.0, 13.0, 17.0]
+    """
+    before = last = 0.0
+    for elapsed in times:
+        if elapsed < last:
             before += last
-        last = row.elapsed
-        ordered.append(Row(epoch + first, row.metrics, row.validated, before + last) if before or first else row)
-    return ordered
+        last = elapsed
+        yield before + last

@@ -1,1 +1,1 @@
-"""One training with its callbacks: carries each epoch from the trainer to the ledger and into force."""
+"""One training with its callbacks: passes each epoch from the trainer to the ledger, and applies the decisions."""

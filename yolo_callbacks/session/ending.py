@@ -1,4 +1,4 @@
-"""Ending: how a run ends, in order, once, whatever ended it. Rank 0."""
+"""Ending: ends a run in the right order, exactly once, whatever ended it. Rank 0."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from yolo_callbacks.trainer.run import Run
 
 
 class Ending:
-    """Closes the callbacks, notes in `run.json` how the run ended, and hands over the restored weights.
+    """Closes the callbacks, records in `run.json` how the run ended, and hands over the restored weights.
 
     Args:
         run: The run.
-        files: What it leaves on disk.
+        files: Its files.
         ledger: Its epochs and decisions.
         steps: The callbacks and their steps.
 
@@ -37,7 +37,7 @@ class Ending:
 
     @property
     def stop(self) -> Stop | None:
-        """Why the run ended before its last planned epoch; None while it goes on or when it ran to its end."""
+        """Why the run ended before its last planned epoch; None while it runs or if it completed its epochs."""
         entries = self._ledger.entries
         return (entries[-1].stop if entries else None) or self._late_stop
 
@@ -52,7 +52,7 @@ class Ending:
         raise error
 
     def end(self, error: BaseException | None) -> None:
-        """Close the callbacks and note how the run ended. Once."""
+        """Close the callbacks and record how the run ended. Once."""
         if self.begun:
             return
         self.begun = True
@@ -74,14 +74,14 @@ class Ending:
             self._steps.deliver(error)
 
     def close(self, error: BaseException | None, *, completed: bool) -> None:
-        """Last of all: hand the restored weights to `model.train()`, and end the threads.
+        """Last of all, hand the restored weights to `model.train()` and end the threads.
 
         Args:
-            error: What ended the run, None for nothing.
-            completed: Whether the trainer came to its own end.
+            error: The exception that ended the run, or None.
+            completed: Whether the trainer reached its own end.
         """
         self.end(error)
-        if error is not None and not self._failed:  # it was raised after we had dealt with the end
+        if error is not None and not self._failed:  # raised after `end`
             self._conclude(error)
         elif completed and self._restored is not None:
             self._hand_over(*self._restored)
@@ -92,7 +92,7 @@ class Ending:
         self._files.conclude(self._ledger.history.epoch, self.stop, error)
 
     def _hand_over(self, decision: SaveCheckpoint, path: Path) -> None:
-        """Make the restored weights what `model.train()` returns with."""
+        """Make `model.train()` load the restored weights."""
         LOGGER.info(f"{decision.source}: restored the weights of epoch {decision.epoch} from {path}")
         if not is_worker():  # the launching process finds it by run.json
             self._run.use_as_result(path)

@@ -14,15 +14,15 @@ LIFECYCLE_EVENTS = (
     "on_train_end",
     "teardown",
 )
-"""Events that a session needs, whatever the callbacks ask for. None of them comes once per batch."""
+"""Events that a session needs, whatever the callbacks need. None of them is sent per batch."""
 
 
 class Hook:
-    """Passes one event on. Picklable, so that it reaches the other ranks; two hooks for one event are equal.
+    """Forwards one event. Picklable, so that it reaches the other ranks; two hooks for one event are equal.
 
     Args:
         event: The event.
-        receive: Called with the event and with what Ultralytics sends: the trainer, or the validator.
+        receive: Called with the event and with what Ultralytics passes: the trainer or the validator.
     """
 
     def __init__(self, event: str, receive: Callable[[str, Any], None]) -> None:
@@ -30,7 +30,7 @@ class Hook:
         self.receive = receive
 
     def __call__(self, source: Any) -> None:
-        """Pass the event on."""
+        """Forward the event."""
         self.receive(self.event, source)
 
     def __eq__(self, other: object) -> bool:

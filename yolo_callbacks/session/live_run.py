@@ -1,4 +1,4 @@
-"""LiveRun: a run of this process, with the same properties as a `RecordedRun`."""
+"""LiveRun: a run in this process, with the same properties as a `RecordedRun`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from yolo_callbacks.session.session import Session
 
 
 class LiveRun:
-    """Reads the state of a session, whether the run goes on or has ended."""
+    """Reads the state of a session, during the run and after it."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -23,7 +23,7 @@ class LiveRun:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What `run.json` says; empty until the run has opened, when that in the folder is another run's."""
+        """The content of `run.json`; empty until the run has opened, since the file may be another run's."""
         return self._session.files.manifest.content if self._session.opened and self._session.run.is_main else {}
 
     @property
@@ -38,7 +38,7 @@ class LiveRun:
 
     @property
     def stop(self) -> Stop | None:
-        """Why the run ended before its last planned epoch; None while it goes on, or if it did not."""
+        """Why the run ended before its last planned epoch; None while it runs or if it did not end early."""
         return self._session.stop_decision
 
     @property

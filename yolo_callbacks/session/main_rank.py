@@ -1,4 +1,4 @@
-"""MainRank: what rank 0 does for all ranks. It takes the run up, decides, and keeps the files."""
+"""MainRank: what rank 0 does for all ranks. It resumes the run, decides, and writes the files."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class MainRank:
 
     Attributes:
         ledger: Epochs and decisions.
-        files: What the run leaves on disk.
+        files: The run's files.
         ending: How the run ends.
-        over_before: Why a resumed run had already ended, None if it goes on.
+        over_before: Why a resumed run had already ended, None if it continues.
     """
 
     def __init__(self, run: Run, steps: Steps[Any], measuring: Measuring[Any]) -> None:
@@ -42,10 +42,10 @@ class MainRank:
         self.over_before: Stop | None = None
 
     def take_up(self, facts: Mapping[str, Any]) -> None:
-        """Take up an interrupted run, or begin a new one.
+        """Resume an interrupted run, or begin a new one.
 
         Args:
-            facts: What else `run.json` should say of the run.
+            facts: Further fields for `run.json`.
         """
         ledger, files = self.ledger, self.files
         self.over_before = take_up(self._run, ledger, files.journal.path, files.checkpoints)
@@ -62,15 +62,15 @@ class MainRank:
             self.carry_out(ledger.decisions)
 
     def announce(self) -> None:
-        """The trainer is about to replace `last.pt`: note the epoch first, so that the journal is never behind."""
+        """Announce the epoch before the trainer replaces `last.pt`, so that the journal is never behind."""
         if self._run.epoch_is_open and self.ledger.history.epoch < self._run.epoch:
             self.files.journal.announce(self._measuring.record(self.ledger.learning_rate, complete=False))
 
     def decide(self, take_request: Callable[[], Stop | None]) -> tuple[Decision, ...]:
-        """Build the epoch's record, ask for decisions, and write both to the journal.
+        """Build the epoch's record, get the decisions, and write both to the journal.
 
         Args:
-            take_request: Returns the stop that was requested during the epoch, None for none.
+            take_request: Returns the stop requested during the epoch, or None.
         """
         record = self._measuring.record(self.ledger.learning_rate)
         stops = [stop for stop in (take_request(), self._run.why_stopping()) if stop is not None]
@@ -79,7 +79,7 @@ class MainRank:
         return entry.decisions
 
     def carry_out(self, decisions: Iterable[Decision]) -> None:
-        """Do what decisions ask for on disk, and log them."""
+        """Carry out decisions on disk, and log them."""
         decisions = tuple(decisions)
         for decision in decisions:
             if isinstance(decision, SaveCheckpoint):
@@ -89,7 +89,7 @@ class MainRank:
         self.files.list_decisions(decisions)
 
     def before_stripping(self) -> bool:
-        """The trainer is about to strip `last.pt` and `best.pt`: return whether that may be done."""
+        """Prepare for the stripping of `last.pt` and `best.pt`; return whether they may be stripped."""
         self._run.unpublish()
         self.files.checkpoints.wait()
         return self.files.checkpoints.keep_originals()

@@ -1,4 +1,4 @@
-"""Measuring: what is known of an epoch, from the trainer and from the callbacks, as one record. Rank 0."""
+"""Measuring: what the trainer and the callbacks know about an epoch, as one record. Rank 0."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Measuring(Generic[S]):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of what is measured beside the trainer's own, in order. Once the model is built."""
+        """The names of what is measured besides the trainer's metrics, in order. Available once the model is built."""
         callbacks = self._steps.callbacks.values()
         names = (name for callback in callbacks for name in callback.measures(self._steps.session))
         return tuple(dict.fromkeys([*names, *self._class_metrics]))
 
     def number_names(self, history: History) -> tuple[str, ...]:
-        """Return the names of all numbers of an epoch that are known before the first one: see `Entry.numbers`."""
+        """Return the names of an epoch's numbers that are known before the first epoch; see `Entry.numbers`."""
         counters = (
             f"{label}/{key}" for label, callback in self._steps.callbacks.items() for key in callback.counters(history)
         )
@@ -46,10 +46,10 @@ class Measuring(Generic[S]):
         return tuple(dict.fromkeys(names))
 
     def check(self) -> None:
-        """Make sure that the run has every metric that a callback asks for.
+        """Make sure that the run has every metric that a callback needs.
 
         Raises:
-            UnknownMetricError: If it has not.
+            UnknownMetricError: If it lacks one.
         """
         metrics, losses_known = self._run.metric_names()
         known = {**metrics, **dict.fromkeys(self.names, 0.0)}
@@ -80,13 +80,13 @@ class Measuring(Generic[S]):
 
     @property
     def _class_metrics(self) -> Iterable[str]:
-        """The metrics of classes that callbacks ask for, measured also where no callback lists them."""
+        """The per-class metrics that callbacks need, measured even if no callback lists them."""
         names = (name for callback in self._steps.callbacks.values() for name in callback.needs())
         asked = [name for name in names if is_of_classes(name)]
         return self._run.classes.keys(asked) if asked else ()
 
     def _of_classes(self) -> Mapping[str, float]:
-        """Return the metrics of classes that callbacks ask for."""
+        """Return the per-class metrics that callbacks need."""
         keys = tuple(self._class_metrics)
         results = self._run.class_results() if keys else None
         if results is None:

@@ -1,4 +1,4 @@
-"""Participant: what a session asks of a callback."""
+"""Participant: what a session expects of a callback."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ class Participant(Rule, Generic[S]):
     """A rule with effects. `S` is the session that it takes part in."""
 
     replaces: ClassVar[str] = ""
-    """The Ultralytics integration whose work it does, such as `"tensorboard"`, which is then off in the run."""
+    """The Ultralytics integration that it replaces, such as `"tensorboard"`; it is switched off for the run."""
 
     # ------------------------------------------------------------------------------------------------- measuring
 
     def measures(self, session: S) -> Iterable[str]:
-        """Return the names of what `measure` gives, asked once before the first epoch.
+        """Return the names that `measure` will return; called once before the first epoch.
 
-        They get a column from the first row on, and can be monitored like any other metric. A name of ours contains a
-        `/`, such as `"gradients/norm"`, so that it is not mistaken for one of the trainer's.
+        They get a column from the first row on, and can be monitored like any other metric. Use names with a `/`, such
+        as `"gradients/norm"`, so that they cannot be mistaken for the trainer's metrics.
         """
         return ()
 
     def measure(self, session: S) -> Mapping[str, float]:
-        """Return numbers for the epoch that has just been trained and validated, before anything is decided.
+        """Return numbers for the epoch that has just been trained and validated, before any decision.
 
-        They become part of its record, and so of the journal; a name that is left out was not measured in this epoch.
+        They become part of its record, and so of the journal; a missing name was not measured in this epoch.
         """
         return {}
 
@@ -39,20 +39,20 @@ class Participant(Rule, Generic[S]):
         """Training is about to start, or to resume.
 
         Raises:
-            UnknownMetricError: If it is set to report a metric that the run will not have; the run does not start.
+            UnknownMetricError: If it is to report a metric that the run will not have; the run does not start.
         """
 
     def act(self, session: S) -> None:
         """An epoch is complete, and its decisions are in force."""
 
     def close(self, session: S, error: BaseException | None) -> None:
-        """Training has ended; `error` is what ended it, None if nothing went wrong."""
+        """Training has ended; `error` is the exception that ended it, or None."""
 
     def deliver(self, session: S, error: BaseException | None) -> None:
-        """Last of all: every file of the run is complete, `run.json` too, for callbacks that copy or upload them."""
+        """Every file of the run is complete, including `run.json`. For callbacks that copy or upload files."""
 
     # ------------------------------------------------------------------------------------------------- events
 
     def overrides(self, event: str) -> bool:
-        """Return whether the class has a method of its own for this event."""
+        """Return whether the class overrides the method of this event."""
         return False

@@ -1,7 +1,7 @@
-"""Resuming: how an interrupted run is taken up, from what it has left in its directory. Rank 0.
+"""Resuming: how an interrupted run continues from the files in its directory. Rank 0.
 
-Its epochs are read back, its files are put in the state that the last of them left, and the ledger decides over the
-epochs once more as it did live. A fresh run is one with no epochs: what an earlier one has left is set aside.
+Its epochs are read back, its files are restored to their state after the last of these epochs, and the ledger decides
+over them again as it did live. A fresh run has no epochs: files of an earlier run are set aside.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from yolo_callbacks.trainer.run import Run
 
 
 def known_checkpoints(run: Run) -> list[dict[str, Any]]:
-    """Return the checkpoints that an earlier part of this run has kept, up to where it is resumed."""
+    """Return the checkpoints that an earlier part of this run has kept, up to the epoch that it resumes from."""
     done = run.epochs_before
     listed = manifest_of(run.save_dir).get("checkpoints", []) if done else []
     later = [item["file"] for item in listed if item["epoch"] > done]
@@ -36,16 +36,16 @@ def known_checkpoints(run: Run) -> list[dict[str, Any]]:
 
 
 def take_up(run: Run, ledger: Ledger, journal: Path, checkpoints: CheckpointStore) -> Stop | None:
-    """Take up a run where it was interrupted.
+    """Resume a run where it was interrupted.
 
     Args:
         run: The run.
-        ledger: Gets the epochs that the run has behind it.
-        journal: Where the run's journal is.
+        ledger: Receives the run's finished epochs.
+        journal: The run's journal.
         checkpoints: The checkpoints of the run.
 
     Returns:
-        Why the run had already ended, None if it goes on.
+        Why the run had already ended, None if it continues.
     """
     earlier = _earlier_epochs(run, journal)
     _mend_results(run)
@@ -67,10 +67,10 @@ def take_up(run: Run, ledger: Ledger, journal: Path, checkpoints: CheckpointStor
 
 
 def _earlier_epochs(run: Run, journal: Path) -> list[EpochRecord]:
-    """Return the epochs before this start, one record each, cut back to where the run is resumed.
+    """Return the finished epochs, one record each, up to the epoch that the run resumes from.
 
-    They come from the journal; where it lacks one, from `results.csv`, or else from the checkpoint that the run is
-    resumed from. The journal of another run in the same folder is set aside.
+    They come from the journal; those that it lacks, from `results.csv` or else from the checkpoint that the run resumes
+    from. The journal of another run in the same folder is set aside.
     """
     done = run.epochs_before
     content = read_journal(journal) if journal.exists() else JournalContent(Plan(), (), [])
@@ -91,7 +91,7 @@ def _earlier_epochs(run: Run, journal: Path) -> list[EpochRecord]:
             records = {record.epoch: record for record in source()} | records
     missing = [str(epoch) for epoch in range(1, done + 1) if epoch not in records]
     if missing:
-        LOGGER.warning(f"Epochs {', '.join(missing)} are in no log, and the run goes on as if there had been none")
+        LOGGER.warning(f"Epochs missing from every log: {', '.join(missing)}; the run continues without them")
     return [records[epoch] for epoch in sorted(records) if epoch <= done]
 
 
@@ -101,7 +101,7 @@ def _mend_results(run: Run) -> None:
     try:
         removed = mend_results_csv(path, done) if done else 0
     except OSError as error:
-        LOGGER.warning(f"{path} cannot be cut back to where the run goes on: {error}")
+        LOGGER.warning(f"{path} cannot be cut back to epoch {done}: {error}")
         return
     if removed:
         LOGGER.info(f"{path}: removed {removed} row{'s' * (removed > 1)} of epochs that run again")
@@ -122,7 +122,9 @@ def _tidy_checkpoints(run: Run, checkpoints: CheckpointStore) -> None:
         storage.rename(path, path.with_name(f"{path.name}.old"))
     if stale:
         names = ", ".join(path.name for path in stale)
-        LOGGER.warning(f"{names} of {'epochs that now run again' if done else 'an earlier run'} are kept as *.old")
+        LOGGER.warning(
+            f"Renamed checkpoints of {'epochs that run again' if done else 'an earlier run'} to *.old: {names}"
+        )
     if last in stale and resumed is not None:
         storage.duplicate(resumed, last)
     checkpoints.forget_missing()
@@ -142,7 +144,7 @@ def _mend_best(run: Run, checkpoints: CheckpointStore) -> None:
 
 
 def _keep_missed(run: Run, checkpoints: CheckpointStore, entry: Entry) -> None:
-    """Keep the checkpoints of the newest epoch that a crash right after the decision left undone."""
+    """Keep the newest epoch's checkpoints that were decided just before a crash."""
     saves = [decision for decision in entry.decisions if isinstance(decision, SaveCheckpoint)]
     missed = [decision for decision in saves if not checkpoints.has(decision)]
     source = _newest_epoch(run, checkpoints) if missed else None
@@ -150,11 +152,11 @@ def _keep_missed(run: Run, checkpoints: CheckpointStore, entry: Entry) -> None:
         if source is not None:
             checkpoints.keep(decision, source)
         else:
-            LOGGER.warning(f"{decision.file} of epoch {decision.epoch} was lost with the process")
+            LOGGER.warning(f"{decision.file} (epoch {decision.epoch}) was lost when the process died")
 
 
 def _newest_epoch(run: Run, checkpoints: CheckpointStore) -> Path | None:
-    """Return a checkpoint of the last epoch before a resume, with the weights that were validated; None for none.
+    """Return a checkpoint of the last finished epoch with the weights that were validated; None if there is none.
 
     A checkpoint from the middle of the next epoch can be resumed, but it has other weights.
     """

@@ -20,15 +20,15 @@ from yolo_callbacks.support.log import LOGGER
 from yolo_callbacks.trainer.run import Run
 
 VIEWS = "views"
-"""The worker for files that are written whole each time: a bounded share of the time, however long they get."""
+"""The worker for files that are rewritten each time; it takes a bounded share of the time, however long they get."""
 
 _VIEWS_SHARE = 0.02
-_CLOSE_TIMEOUT = 120.0  # seconds that the end of a training waits for the last files and pictures
-_HURRY_TIMEOUT = 10.0  # the same, in all, where the machine is taken away
+_CLOSE_TIMEOUT = 120.0  # seconds that the end of the training waits for each worker
+_HURRY_TIMEOUT = 10.0  # seconds in all, if the machine is about to be taken away
 
 
 def status_of(stop: Stop | None, error: BaseException | None) -> str:
-    """Say in one word how a run ended: `finished`, `stopped`, `preempted`, `interrupted` or `failed`."""
+    """Return how a run ended: `finished`, `stopped`, `preempted`, `interrupted` or `failed`."""
     if stop is not None and stop.reason is StopReason.PREEMPTED:
         return "preempted"
     if isinstance(error, (KeyboardInterrupt, SystemExit)):
@@ -37,7 +37,7 @@ def status_of(stop: Stop | None, error: BaseException | None) -> str:
 
 
 class RunFiles:
-    """What a run leaves on disk.
+    """The files of a run, and the threads that write them.
 
     Args:
         run: The run.
@@ -46,8 +46,8 @@ class RunFiles:
     Attributes:
         journal: One line per epoch.
         manifest: `run.json`.
-        checkpoints: Checkpoints kept under names of their own.
-        exports: What became of them in other formats.
+        checkpoints: Checkpoints kept under their own names.
+        exports: Their exports to other formats.
     """
 
     def __init__(self, run: Run, known: Iterable[Mapping[str, Any]] = ()) -> None:
@@ -64,27 +64,27 @@ class RunFiles:
             storage.remove_leftovers(folder)
 
     def background(self, name: str) -> Background:
-        """Return the run's worker of this name; work that may take long should have a worker of its own.
+        """Return the run's worker of this name; slow work should have its own worker.
 
-        `VIEWS` writes whole files that grow with the run, so it is bounded to a share of the time.
+        `VIEWS` rewrites files that grow with the run, so it is limited to a share of the time.
         """
         if name not in self._workers:
             self._workers[name] = Background(name, share=_VIEWS_SHARE if name == VIEWS else 1.0)
         return self._workers[name]
 
     def remember(self, name: str, **note: Any) -> None:
-        """Keep what a callback has to know again when the run is resumed, in `run.json`; a failing disk is told."""
+        """Keep a callback's note for a resume in `run.json`; log a disk error."""
         try:
             self.manifest.remember(name, note)
         except OSError as error:
             tell_once(self._told, f"noting {name} in run.json", error)
 
     def remembered(self, name: str) -> dict[str, Any]:
-        """Return what a callback has noted in this run, also before it was resumed; empty for nothing."""
+        """Return a callback's note, also from before a resume; empty if there is none."""
         return self.manifest.note(name)
 
     def list_decisions(self, decisions: Iterable[Decision]) -> None:
-        """Add what changed the course of the run to `run.json`; the journal has every decision."""
+        """Add the decisions that changed the course of the run to `run.json`; the journal has all."""
         worth = [d.to_json() for d in decisions if d.label and not isinstance(d, SaveCheckpoint)]
         if worth:
             self._listed = [*self._listed, *worth]
@@ -97,34 +97,34 @@ class RunFiles:
         self.manifest.update(exports=exports)
 
     def export_soon(self, file: str, plan: ExportPlan) -> None:
-        """Export a checkpoint of this run while the training goes on."""
-        if not self._run.checkpointing.needs_calibration:  # which needs the trainer's own data: at the end
+        """Export a checkpoint of this run while training continues."""
+        if not self._run.checkpointing.needs_calibration:  # it needs the trainer's data, so it waits for the end
             self.exports.soon(plan, file)
 
     def export(self, file: str, plan: ExportPlan) -> None:
-        """Export a checkpoint of this run, the last one of its series, and wait; failures are told and noted."""
+        """Export the last checkpoint of a series and wait; log and record failures."""
         try:
             self.checkpoints.prepare_export(file)
             self.exports.finish(plan, file)
-        except Exception as error:  # the training is done, and must not be lost by what follows it
+        except Exception as error:  # the training is done; a failed export must not look like a failed training
             tell_once(self._told, f"the export of {file}", error)
 
     def save_now(self, file: str, role: str, finished: int) -> None:
-        """Save the weights as they are at this moment; a failure is told and changes nothing.
+        """Save the current weights; log a failure and continue.
 
         Args:
-            file: Where, relative to the run directory.
-            role: What for.
-            finished: Number of finished epochs; resuming the file begins with the one after them.
+            file: The path, relative to the run directory.
+            role: The role in `run.json`.
+            finished: Number of finished epochs; a resume starts with the next one.
         """
         try:
             if not self.checkpoints.keep_now(file, role, finished):
                 LOGGER.warning(f"{file} is not saved: there are no weights yet, or they are NaN")
-        except Exception as error:  # what ends the training must not be hidden by this one
+        except Exception as error:  # must not hide the error that ends the training
             tell_once(self._told, f"saving {file}", error)
 
     def conclude(self, epochs: int, stop: Stop | None, error: BaseException | None) -> None:
-        """Say in `run.json` how the run ended."""
+        """Record in `run.json` how the run ended."""
         status = status_of(stop, error)
         error = None if status == "preempted" else error
         self.checkpoints.forget_missing()
@@ -137,21 +137,21 @@ class RunFiles:
         )
 
     def wait(self, *, hurry: bool = False) -> None:
-        """Wait until everything is on disk, for a while, or only a short one."""
+        """Wait until everything is on disk, within a time limit; a short one if `hurry`."""
         self._timeout = _HURRY_TIMEOUT if hurry else _CLOSE_TIMEOUT
         deadline = time.monotonic() + self._timeout
         for name, worker in self._workers.items():
             if not worker.wait(max(0.0, deadline - time.monotonic()) if hurry else self._timeout):
-                LOGGER.warning(f"{name} did not finish within {self._timeout:g} s and is abandoned")
+                LOGGER.warning(f"{name} did not finish within {self._timeout:g} s and was abandoned")
 
     def close(self) -> None:
-        """End the threads, and an export that is left."""
+        """Cancel the exports and end the threads."""
         self.exports.cancel()
         for worker in self._workers.values():
             worker.close(0.0 if self._timeout == _HURRY_TIMEOUT else self._timeout)
 
     def restored(self, decisions: Iterable[Decision]) -> tuple[SaveCheckpoint, Path] | None:
-        """Return the checkpoint that the model is to be left with, made a finished model; None if there is none."""
+        """Strip and return the checkpoint that the model is restored to; None if there is none."""
         wanted = [d for d in decisions if isinstance(d, SaveCheckpoint) and d.role == "restore"]
         path = self.checkpoints.finalize(wanted[-1]) if wanted else None
         return (wanted[-1], path) if path is not None else None

@@ -1,4 +1,4 @@
-"""Session: one training run with its callbacks. Carries each epoch from the trainer to the ledger and into force."""
+"""Session: one training run with its callbacks. Passes each epoch to the ledger and applies its decisions."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from yolo_callbacks.trainer.ranks import broadcast
 from yolo_callbacks.trainer.run import Run
 from yolo_callbacks.trainer.stops import TRAINER
 
-_SLOT = "yolo_callbacks_session"  # kept on the trainer, so that both live and die together
+_SLOT = "yolo_callbacks_session"  # on the trainer, so that both share one lifetime
 
 
 class Session:
-    """Everything about one run of one trainer. Get it with `Session.of(trainer)`.
+    """One run of one trainer. Get it with `Session.of(trainer)`.
 
     Attributes:
         run: The facade over the trainer.
@@ -47,12 +47,12 @@ class Session:
         self.ledger = Ledger(self._callbacks, Plan(), self._steps.failed)
         self._facts: dict[str, Any] = {}
         self._opened = self._completed = self._over = False
-        self._error_around = sys.exc_info()[1]  # train() may be called where an error is dealt with
+        self._error_around = sys.exc_info()[1]  # train() may be called inside an except block
         self._asked_to_stop: Stop | None = None
 
     @classmethod
     def of(cls, trainer: Any) -> Session:
-        """Return the session of a trainer; a new trainer begins a new one."""
+        """Return the session of a trainer; create it for a new trainer."""
         attributes = vars(trainer)
         if _SLOT not in attributes:
             attributes[_SLOT] = cls(trainer)
@@ -62,11 +62,11 @@ class Session:
     # ------------------------------------------------------------------------------------------ who takes part
 
     def join(self, callbacks: Iterable[Participant[Session]], facts: Mapping[str, Any] | None = None) -> None:
-        """Let callbacks take part, in order of their priority. Those that do already stay as they are.
+        """Add callbacks, in order of their priority. Those that have already joined are left alone.
 
         Args:
             callbacks: The callbacks.
-            facts: What else `run.json` should say of the run.
+            facts: Further fields for `run.json`.
         """
         self._facts.update(facts or {})
         known = list(self._callbacks.values())
@@ -78,14 +78,14 @@ class Session:
         self._callbacks.update(together)
         for callback in new:
             name = type(callback).__name__
-            if callback.replaces and self.run.replace_integration(callback.replaces):  # before it can begin
-                LOGGER.info(f"{name}: Ultralytics' own {name} logging is off in this run, the callback does it")
+            if callback.replaces and self.run.replace_integration(callback.replaces):  # before it can start
+                LOGGER.info(f"{name}: Ultralytics' own {name} logging is off in this run; the callback replaces it")
         if self._opened and self.run.is_main:
             self._check()
             self._steps.setup(only=new)
 
     def enlist(self, callback: Participant[Session]) -> None:
-        """Let a callback take part that was registered by one of its methods alone, and listen to all it needs."""
+        """Add a callback of which only one method was registered, and listen to all the events that it needs."""
         if any(callback is known for known in self._callbacks.values()):
             return
         check_events(callback)
@@ -93,7 +93,7 @@ class Session:
         self._listen()
 
     def _listen(self) -> None:
-        """Listen to all that is needed, also where somebody has cleared or replaced a list of functions."""
+        """Listen to all needed events, even if somebody has cleared or replaced a list of functions."""
         for event in TRAIN_EVENTS:
             if event in LIFECYCLE_EVENTS or any(callback.overrides(event) for callback in self._callbacks.values()):
                 self.run.listen(event, Hook(event, _receive))
@@ -101,7 +101,7 @@ class Session:
             self.run.protect_callback_lists()
 
     def request_stop(self, stop: Stop) -> None:
-        """Ask for the end of the run after the epoch that runs. Safe from any thread and from a signal handler."""
+        """Request a stop after the current epoch. Safe from any thread and from a signal handler."""
         self._asked_to_stop = stop
 
     def _take_request(self) -> Stop | None:
@@ -110,7 +110,7 @@ class Session:
 
     @property
     def callbacks(self) -> Mapping[str, Participant[Session]]:
-        """The callbacks that take part, by label, in order of their priority."""
+        """The callbacks by label, in order of their priority."""
         return MappingProxyType(self._callbacks)
 
     @property
@@ -120,32 +120,32 @@ class Session:
 
     @property
     def entries(self) -> list[Entry]:
-        """The epochs so far with the decisions and counters of each, as the journal has them."""
+        """The epochs so far, with decisions and counters, as in the journal."""
         return self.ledger.entries
 
     @property
     def id(self) -> str:
-        """A name that no other run has, and that a resumed run keeps. Rank 0."""
+        """A unique id that a resumed run keeps. Rank 0."""
         return self.files.manifest.run_id
 
     @property
     def measured_names(self) -> tuple[str, ...]:
-        """The names of what is measured beside the trainer's own, in order. Rank 0, once the model is built."""
+        """The names of what is measured besides the trainer's metrics, in order. Rank 0, once the model is built."""
         return self._measuring.names
 
     @property
     def number_names(self) -> tuple[str, ...]:
-        """The names of all numbers of an epoch that are known before the first one; see `Entry.numbers`. Rank 0."""
+        """The names of an epoch's numbers that are known before the first epoch; see `Entry.numbers`. Rank 0."""
         return self._measuring.number_names(self.history)
 
     @property
     def stop_decision(self) -> Stop | None:
-        """The decision that ended the run, None while it goes on or when it ran to its end."""
+        """The decision that ended the run early; None while it runs or if it completed its epochs."""
         return self._main.ending.stop if self._main is not None else None
 
     @property
     def finish_decision(self) -> Finish | None:
-        """The decision that has brought the end of the run forward, None if none did."""
+        """The decision that brought the end of the run forward, or None."""
         return self.ledger.finishing.decision
 
     @property
@@ -161,7 +161,7 @@ class Session:
     # ------------------------------------------------------------------------------------------ events
 
     def handle(self, event: str) -> None:
-        """Deal with an event: what the session does itself first, then the callbacks' own methods for it."""
+        """Handle an event: first in the session, then in the callbacks' methods for it."""
         if event == "on_fit_epoch_end" and self._is_final_evaluation():
             return
         error = sys.exc_info()[1]
@@ -170,7 +170,7 @@ class Session:
             if event in self._HANDLERS:
                 self._HANDLERS[event](self)
             for callback in list(self._callbacks.values()):
-                # one that was registered by this very method gets the event from the trainer itself
+                # if this method is registered itself, the trainer calls it
                 if callback.overrides(event) and not self.run.listens(event, getattr(callback, event)):
                     getattr(callback, event)(self.run.trainer)
         finally:
@@ -178,7 +178,7 @@ class Session:
                 self._close(ended_by)
 
     def _is_final_evaluation(self) -> bool:
-        """Whether this on_fit_epoch_end follows no epoch. A callback on that event alone has seen none begin."""
+        """Whether this on_fit_epoch_end follows no epoch. A callback with only that event has seen none begin."""
         return not self.run.epoch_is_open and (bool(self.entries) or self.run.evaluates_finally)
 
     def _on_pretrain_routine_start(self) -> None:
@@ -192,7 +192,7 @@ class Session:
         self._listen()
         if self._main is not None and self._main.over_before is not None:
             over, self._main.over_before = self._main.over_before, None
-            LOGGER.info(f"This run has already ended after epoch {self.history.epoch}: {over.message}")
+            LOGGER.info(f"This run already ended after epoch {self.history.epoch}: {over.message}")
             self.run.skip_training()
         self.run.begin_epoch(self.ledger.learning_rate, self.ledger.freezing)
 
@@ -202,14 +202,14 @@ class Session:
         self._listen()
         self.run.end_batches()
         if self._main is not None:
-            self._main.files.checkpoints.wait()  # the trainer is about to write last.pt again
+            self._main.files.checkpoints.wait()  # the trainer is about to overwrite last.pt
 
     def _on_model_save(self) -> None:
         self.run.checkpointing.note_saved()
 
     def _on_fit_epoch_end(self) -> None:
         self._open()
-        self.run.apply_finish(self.ledger.finishing)  # with `time` the trainer has just planned anew
+        self.run.apply_finish(self.ledger.finishing)  # with `time`, the trainer has just changed its plan
         decisions = self._main.decide(self._take_request) if self._main is not None else ()
         decisions = broadcast(decisions, self.run.world_size)
         if self._main is None:
@@ -226,12 +226,12 @@ class Session:
         self._completed = True
         if self._main is not None:
             self._main.ending.end(None)
-            self._main.files.checkpoints.drop_originals()  # loggers take the folder as it is now
+            self._main.files.checkpoints.drop_originals()  # loggers upload the folder next
 
     # ------------------------------------------------------------------------------------------ opening
 
     def _open(self) -> None:
-        """Check what the callbacks ask for, take up an interrupted run, and set the callbacks up. Once a run."""
+        """Check what the callbacks need, resume an interrupted run, and set the callbacks up. Once per run."""
         if self._opened:
             return
         main: MainRank | None = None
@@ -251,11 +251,11 @@ class Session:
         self._listen()
         if main is not None:
             self._steps.setup()
-            if not self.history and not self.run.has_time_limit:  # which plans anew after every epoch
+            if not self.history and not self.run.has_time_limit:  # with one, the plan changes after every epoch
                 self._steps.log_impossible(self.history.plan)
 
     def _check(self) -> None:
-        """Make sure that the run can give the callbacks what they ask for, and that no two write the same file."""
+        """Make sure that the run has what the callbacks need, and that no two write the same file."""
         self._measuring.check()
         check_outputs(self._callbacks, self.run.save_period)
 
@@ -272,19 +272,19 @@ class Session:
     # ------------------------------------------------------------------------------------------ the end
 
     def leave(self, stop: Stop, error: SystemExit, save_as: str) -> NoReturn:
-        """End the training here and now, in the middle of an epoch or between two, in a state that can be resumed.
+        """End the training immediately, in or between epochs, in a state that can be resumed.
 
         Args:
             stop: Why.
             error: What to raise.
-            save_as: File for the weights as they are, relative to the run directory.
+            save_as: File for the current weights, relative to the run directory.
         """
         if self._main is not None:
             self._main.ending.leave(stop, error, save_as)
         raise error
 
     def _close(self, error: BaseException | None) -> None:
-        """Last of all, whatever ended the training."""
+        """Clean up, whatever ended the training."""
         try:
             if self._main is not None:
                 self._main.ending.close(error, completed=self._completed)
@@ -295,5 +295,5 @@ class Session:
 
 
 def _receive(event: str, trainer: Any) -> None:
-    """Pass an event on to the trainer's session."""
+    """Forward an event to the trainer's session."""
     Session.of(trainer).handle(event)

@@ -1,4 +1,4 @@
-"""Runs the steps of the callbacks, and says what an error in one of them means for the training."""
+"""Runs the steps of the callbacks, and decides what an error in one means for the training."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Steps(Generic[S]):
     """The steps of all callbacks of a session, in order of their priority. Rank 0.
 
     Args:
-        session: What each step is given.
-        callbacks: The callbacks by label. The mapping is read anew at each step.
+        session: Passed to each step.
+        callbacks: The callbacks by label. The mapping may change between steps.
     """
 
     def __init__(self, session: S, callbacks: Mapping[str, Participant[S]]) -> None:
@@ -32,19 +32,19 @@ class Steps(Generic[S]):
         self._run("setup", lambda callback: callback.setup(self.session), chosen=chosen)
 
     def act(self) -> None:
-        """An epoch is complete."""
+        """Let all callbacks act on a completed epoch."""
         self._run("act", lambda callback: callback.act(self.session))
 
     def close(self, error: BaseException | None) -> None:
-        """Close all callbacks, the last one first."""
+        """Close all callbacks, in reverse order."""
         self._run("close", lambda callback: callback.close(self.session, error), backwards=True)
 
     def deliver(self, error: BaseException | None) -> None:
-        """Every file is complete."""
+        """Let all callbacks deliver the completed files."""
         self._run("deliver", lambda callback: callback.deliver(self.session, error))
 
     def log_impossible(self, plan: Plan) -> None:
-        """Log what can never happen in a run that goes as planned."""
+        """Log what cannot happen in a run that goes as planned."""
         for name, callback in self.callbacks.items():
             try:
                 for sentence in callback.impossible(plan):

@@ -1,1 +1,1 @@
-"""What every other package may use: storage, threads, log, secrets, argument checks. It knows nothing of callbacks."""
+"""What every package may use: storage, threads, log, secrets, argument checks. It knows nothing about callbacks."""

@@ -14,17 +14,17 @@ Task = Callable[[], None]
 
 
 class Background:
-    """Runs tasks one after the other off the training thread.
+    """Runs tasks one at a time, off the training thread.
 
-    A task waiting under the same key is replaced by the newer one, so the queue holds at most one task a key, and
-    `limit` keys. The thread starts with the first task and ends after `close`. It is a daemon: a task that hangs
-    never keeps the process alive.
+    A newer task replaces one that waits under the same key, so the queue holds at most one task per key and `limit`
+    keys. The thread starts with the first task and ends after `close`. It is a daemon, so a task that hangs never keeps
+    the process alive.
 
     Args:
-        name: Shown in log lines and as the thread's name.
-        limit: The most tasks that may wait; a further one makes `submit` wait for room, so that nothing is lost.
-        share: The most of the time that the tasks may take, in (0, 1]: after a task the thread rests accordingly,
-            unless somebody waits. For tasks that take longer the longer a run gets.
+        name: The thread's name.
+        limit: How many tasks may wait; when the queue is full, `submit` waits, so that nothing is lost.
+        share: The share of the time that the tasks may take, in (0, 1]: after a task the thread rests accordingly,
+            unless somebody waits for it. For tasks that take longer as a run gets longer.
 
     Example:
         >>> worker = Background("demo")
@@ -38,16 +38,16 @@ class Background:
         self._name = name
         self._limit = limit
         self._share = share
-        self._hurried = 0
+        self._waiters = 0
         self._tasks: OrderedDict[str, Task] = OrderedDict()
         self._change = threading.Condition()
         self._busy = False
         self._closed = False
         self._thread: threading.Thread | None = None
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     def submit(self, key: str, task: Task) -> None:
-        """Queue a task; after `close` it is run at once, here."""
+        """Queue a task; after `close`, run it immediately in this thread."""
         with self._change:
             if not self._closed:
                 self._change.wait_for(lambda: key in self._tasks or len(self._tasks) < self._limit)
@@ -60,7 +60,7 @@ class Background:
         self._run(key, task)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until the queue is empty and nothing runs.
+        """Wait until the queue is empty and no task runs.
 
         Returns:
             False if that took longer than `timeout` seconds.
@@ -68,15 +68,15 @@ class Background:
         if self._thread is None:
             return True
         with self._change:
-            self._hurried += 1
+            self._waiters += 1
             self._change.notify_all()
             try:
                 return self._change.wait_for(lambda: not self._tasks and not self._busy, timeout)
             finally:
-                self._hurried -= 1
+                self._waiters -= 1
 
     def close(self, timeout: float | None = None) -> bool:
-        """Finish what is queued and end the thread.
+        """Finish the queued tasks and end the thread.
 
         Returns:
             False if that took longer than `timeout` seconds.
@@ -108,18 +108,18 @@ class Background:
                 with self._change:
                     self._busy = False
                     self._change.notify_all()
-                    self._change.wait_for(lambda: self._hurried or self._closed, took * (1 / self._share - 1))
+                    self._change.wait_for(lambda: self._waiters or self._closed, took * (1 / self._share - 1))
 
     def _run(self, key: str, task: Task) -> None:
         try:
             task()
         except Exception as error:
-            tell_once(self._told, key, error)
+            tell_once(self._logged, key, error)
 
 
-def tell_once(told: set[str], what: str, error: Exception) -> None:
-    """Log an error that training survives, with its cause; the same one is not repeated."""
-    sentence = hide(f"{what} failed and is skipped, training goes on: {type(error).__name__}: {error}")
-    if sentence not in told:
-        told.add(sentence)
-        LOGGER.warning(sentence, exc_info=LOGGER.isEnabledFor(10))
+def tell_once(logged: set[str], what: str, error: Exception) -> None:
+    """Log an error that training survives; do not repeat the same message."""
+    message = hide(f"{what} failed; training continues: {type(error).__name__}: {error}")
+    if message not in logged:
+        logged.add(message)
+        LOGGER.warning(message, exc_info=LOGGER.isEnabledFor(10))

@@ -10,11 +10,11 @@ from yolo_callbacks.support.numbers import plain
 
 
 class SettingError(ValueError):
-    """A callback asks for something that this run does not have; raised before its first epoch, in words for users."""
+    """A callback needs something that this run does not have; raised before the first epoch, in words for users."""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """Return `" (did you mean 'x'?)"` for the closest allowed name, or an empty string when nothing is close.
+    """Return `" (did you mean 'x'?)"` with the closest allowed name, or an empty string if none is close.
 
     Example:
         >>> nearest("patiense", ["patience", "monitor"])
@@ -42,7 +42,7 @@ def check_names(name: str, value: object, meant: str, *, one: bool = False) -> l
     """Return a list of strings.
 
     Args:
-        name: What to call it in the message.
+        name: The argument's name, for the message.
         value: The value to check.
         meant: What it must be, for the message.
         one: Whether a single string is accepted, as a list of one.
@@ -74,7 +74,7 @@ def check_bool(name: str, value: object) -> bool:
 
 
 def check_verbose(value: object) -> int:
-    """Return `verbose` as 0 or more; False and True are 0 and 1, as everywhere in Keras.
+    """Return `verbose` as an int of at least 0; as in Keras, False is 0 and True is 1.
 
     Raises:
         TypeError: If it is not a whole number.
@@ -85,7 +85,7 @@ def check_verbose(value: object) -> int:
 
 
 def check_int(name: str, value: object, *, minimum: int) -> int:
-    """Return `value` if it is a whole number of at least `minimum`.
+    """Return `value` as an int if it is a whole number of at least `minimum`.
 
     Raises:
         TypeError: If it is not an int.
@@ -110,10 +110,10 @@ def check_number(
     """Return `value` as a float if it is a finite number between the bounds.
 
     Args:
-        name: What to call it in the message.
+        name: The argument's name, for the message.
         value: The value to check.
-        minimum: The least allowed value.
-        maximum: The greatest allowed value.
+        minimum: The smallest allowed value.
+        maximum: The largest allowed value.
         exclusive: If True, the bounds themselves are not allowed.
 
     Raises:
@@ -131,11 +131,11 @@ def check_number(
 
 
 def as_number(what: str, value: object) -> int | float:
-    """Return a number that a callback has measured as Python's own; it may be NaN or infinite.
+    """Return a measured number as a Python int or float; it may be NaN or infinite.
 
     Args:
-        what: Who says it, and under which name.
-        value: What is said.
+        what: What to call it in the message.
+        value: The number.
 
     Raises:
         TypeError: If it is not a number.
@@ -146,11 +146,11 @@ def as_number(what: str, value: object) -> int | float:
     try:
         return float(number)
     except (TypeError, ValueError, RuntimeError):
-        raise TypeError(f"{what} is {value!r}, it must be a number, not {_type_name(value)}") from None
+        raise TypeError(f"{what} is {value!r}, but it must be a number, not {_type_name(value)}") from None
 
 
 def check_file_name(name: str, value: object, *, suffix: str) -> str:
-    """Return `value` if it is a bare file name (no folder) that ends in `suffix`.
+    """Return `value` if it is a file name without a folder that ends in `suffix`.
 
     Raises:
         TypeError: If it is not a string.

@@ -1,4 +1,4 @@
-"""The one logger, a child of Ultralytics' logger, so that it obeys its settings; and silence for other loggers."""
+"""Our logger, a child of Ultralytics' logger so that it follows its settings; and how to silence other loggers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextvars import ContextVar
 
 LOGGER = logging.getLogger("ultralytics.yolo_callbacks")
 
-# a context and not a thread: apprise hands its work to threads of its own, and the context with it
+# not thread-local: apprise passes its work, and this context with it, to threads of its own
 _silenced: ContextVar[list[str] | None] = ContextVar("silenced", default=None)
 
 
@@ -19,25 +19,25 @@ def quiet(*loggers: str, below: float = float("inf")) -> Iterator[list[str]]:
 
     Args:
         loggers: Names of their loggers.
-        below: Records of this level and above are logged all the same.
+        below: Records of this level and above are still logged.
 
-    Returns:
-        The messages that were suppressed.
+    Yields:
+        The suppressed messages.
     """
     messages: list[str] = []
     token = _silenced.set(messages)
 
-    def lets_through(record: logging.LogRecord) -> bool:
+    def passes(record: logging.LogRecord) -> bool:
         if _silenced.get() is not messages or record.levelno >= below:
             return True
         messages.append(record.getMessage())
         return False
 
     for name in loggers:
-        logging.getLogger(name).addFilter(lets_through)
+        logging.getLogger(name).addFilter(passes)
     try:
         yield messages
     finally:
         _silenced.reset(token)
         for name in loggers:
-            logging.getLogger(name).removeFilter(lets_through)
+            logging.getLogger(name).removeFilter(passes)

@@ -1,4 +1,4 @@
-"""Numbers: Python's own in place of numpy's, in JSON, which has no spelling for some, and in words."""
+"""Numbers: NumPy's as Python's own, NaN and infinity in JSON, and durations in words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def plain(value: Any) -> Any:
-    """Return a single number of numpy or torch as Python's own; anything else as it is.
+    """Return a NumPy or PyTorch scalar as a Python number, and anything else unchanged.
 
     Example:
         >>> import numpy as np
@@ -19,7 +19,7 @@ def plain(value: Any) -> Any:
 
 
 def encode_number(value: Any) -> Any:
-    """Spell NaN and infinity as strings, since strict JSON has no number for them; look into mappings too."""
+    """Return NaN and infinity as strings, since strict JSON has no numbers for them; convert mappings recursively."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):
@@ -38,12 +38,12 @@ def finite_or_none(value: float) -> float | None:
 
 
 def all_finite(tensors: Iterable[Any]) -> bool:
-    """Return whether no number in these tensors is NaN or infinite; whatever is no tensor is passed over."""
+    """Return whether every number in these tensors is finite; ignore whatever is not a tensor."""
     return all(bool(item.isfinite().all()) for item in tensors if hasattr(item, "isfinite"))
 
 
 def duration(seconds: float) -> str:
-    """Say how long something took.
+    """Return a duration in words.
 
     Example:
         >>> duration(42.3), duration(3900), duration(200_000)
@@ -56,5 +56,5 @@ def duration(seconds: float) -> str:
 
 
 def decode_number(value: Any) -> Any:
-    """Read back a number that may have been spelt as a string."""
+    """Return a number that `encode_number` may have made a string."""
     return float(value) if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""Optional packages: what is missing is told in one line, when a callback is made and not an hour later."""
+"""Optional packages: a missing one is reported in one line when a callback is created, not an hour later."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import importlib.util
 def require(package: str, *, who: str) -> None:
     """Make sure that an optional package is installed, without importing it.
 
-    The message names the package itself: that can be installed wherever this one came from, and an extra cannot.
+    The message names the package, not an extra of ours: that works wherever this package was installed from.
 
     Args:
-        package: Name to import, and to install, such as `"tensorboard"`.
+        package: The name to import and to install, such as `"tensorboard"`.
         who: What needs it.
 
     Raises:

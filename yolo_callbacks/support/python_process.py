@@ -1,4 +1,4 @@
-"""Python processes beside the training: which Python, with which modules, and out of reach of the terminal's Ctrl-C."""
+"""Python processes beside the training: which interpreter, which modules, and shielded from the terminal's Ctrl-C."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ APART: Mapping[str, Any] = (
         "creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(subprocess, "CREATE_NO_WINDOW", 0)
     }
 )
-"""Arguments of `subprocess` that keep a Ctrl-C in the terminal, which is meant for the training, from a process."""
+"""Arguments of `subprocess` that shield a process from a Ctrl-C in the terminal, which is meant for the training."""
 
 
 def command(module: str, *arguments: str) -> list[str]:
-    """Return `python -m yolo_callbacks.<module> ARGUMENT ...` with the Python that runs here.
+    """Return `python -m yolo_callbacks.<module> ARGUMENT ...` for the interpreter that runs here.
 
     Raises:
-        RuntimeError: If no Python is known: in a frozen program (PyInstaller and the like) the executable is the
-            program itself, and would start it once more.
+        RuntimeError: If no interpreter is known: in a frozen program (PyInstaller and the like) the executable is the
+            program itself, and running it would start the program again.
     """
     return [_python(), "-m", f"yolo_callbacks.{module}", *arguments]
 
@@ -40,7 +40,7 @@ def _python() -> str:
     executable = os.fsdecode(get_executable() or "")
     if not executable or (getattr(sys, "frozen", False) and executable == sys.executable):
         raise RuntimeError(
-            "this program is frozen, so there is no Python to start: "
-            "name one that has yolo-callbacks with multiprocessing.set_executable(path)"
+            "this program is frozen, so it has no Python interpreter to start: "
+            "set one that has yolo-callbacks installed with multiprocessing.set_executable(path)"
         )
     return executable

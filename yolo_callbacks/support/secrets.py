@@ -1,4 +1,4 @@
-"""Secrets: what must be in no file, log line, exception text or message, and how it is kept out."""
+"""Secrets: kept out of files, log lines, exceptions and messages."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 HIDDEN = "***"
-"""What stands in the place of a secret."""
+"""What replaces a secret."""
 
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # of a name, as in API_KEY, api-key, apiKey
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")  # in API_KEY, api-key, apiKey
 _SECRET_WORD = re.compile(
     r"\w*(token|secrets?|passwords?|passwd|credentials?|webhooks?|(api|access|secret|private)key)"
     r"|o?auth|authorization|passphrase|passcode|pwd"
@@ -21,37 +21,37 @@ _SECRET_WORDS = re.compile(
     r"\b((access|account|api|auth|encryption|license|master|private|service|shared|signing|ssh|storage|subscription) "
     r"keys?|remote url|notify urls)\b"
 )
-_TOKEN_FORM = re.compile(  # as the services make them that a training talks to
+_TOKEN_FORM = re.compile(  # tokens of services that a training talks to
     r"\b(gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{20,}|glpat-[\w-]{16,}|hf_[A-Za-z0-9]{30,}|xox[a-z]-[\w-]{10,}"
     r"|sk-(?=[\w-]*\d)(?=[\w-]*[A-Z])[\w-]{20,}|AKIA[0-9A-Z]{16}|AIza[\w-]{30,}|eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]+)"
 )
 _BEARER = re.compile(r"\b(bearer|basic)\s+[\w+/=.~-]{20,}", re.IGNORECASE)
-_URL_LOGIN = re.compile(r"(?<=://)[^/\s]+@")  # up to the last @: it may be in the password
+_URL_LOGIN = re.compile(r"(?<=://)[^/\s]+@")  # up to the last @, since a password may contain one
 _URL_QUERY = re.compile(r"(://[^\s?#]*\?)[^\s#]+")
-_WORD = 8  # a shorter value, or one of letters alone, would be found in text that has nothing to do with it
+_WORD = 8  # a shorter value, or one of letters only, would match unrelated text
 _LONG_WORD = 16
-_TOKEN = 16  # a part of a path as long as that, letters and digits mixed, is no name
+_TOKEN = 16  # a path part this long with letters and digits is a token, not a name
 
 
 class Plain(str):
-    """A string that is no secret, whatever its name is: the pattern of a group of layers that is called `token`."""
+    """A string that is not a secret whatever its name, such as the pattern of a layer group called `token`."""
 
     @classmethod
     def of(cls, value: Any) -> Any:
-        """Return a string, or the strings of a list, marked like that; anything else as it is."""
+        """Return a string, or the strings of a list, marked as `Plain`; anything else unchanged."""
         if isinstance(value, (list, tuple)):
             return type(value)(cls.of(item) for item in value)
         return cls(value) if isinstance(value, str) else value
 
 
 class Secret(str):
-    """A string whose `repr` shows something else, and which `without_secrets` takes for that.
+    """A string whose `repr`, and copy by `without_secrets`, shows something else.
 
-    So a callback can keep a secret in an attribute like any other argument. `str` and f-strings do show it.
+    So a callback can keep a secret in an attribute like any other argument. `str` and f-strings show the secret.
 
     Args:
         value: The secret.
-        shown: What is shown in its place.
+        shown: What to show instead.
 
     Example:
         >>> key = Secret("k3y")
@@ -62,7 +62,7 @@ class Secret(str):
     shown: str
 
     def __new__(cls, value: str, shown: str = HIDDEN) -> Secret:
-        """Make a string that shows another one."""
+        """Create the string with what it shows."""
         secret = super().__new__(cls, value)
         secret.shown = shown
         return secret
@@ -72,7 +72,7 @@ class Secret(str):
 
 
 def secret_url(url: str) -> Secret:
-    """Return a URL that shows no login, no query, and no part of its path that looks like a token.
+    """Return a URL that hides its login, its query, and path parts that look like tokens.
 
     Example:
         >>> secret_url("https://me:pw@host.org:8443/hooks/0f3c9ad2b1e84d7795ab?key=1")
@@ -85,15 +85,15 @@ def secret_url(url: str) -> Secret:
 
 
 def unless_hidden(name: str, value: Any, variable: str) -> Any:
-    """Return an argument, or None where it comes from a `run.json`, which hides it, and the environment has it.
+    """Return an argument, or None if `run.json` has hidden it and an environment variable holds it.
 
     Args:
         name: The argument's name.
         value: Its value.
-        variable: Name of the environment variable that stands for it.
+        variable: The environment variable that may hold it.
 
     Raises:
-        ValueError: If it is hidden, and the environment does not have it.
+        ValueError: If it is hidden and the variable is not set.
     """
     texts = value if isinstance(value, (list, tuple)) else [value]
     if not any(isinstance(text, str) and HIDDEN in text for text in texts):
@@ -104,34 +104,34 @@ def unless_hidden(name: str, value: Any, variable: str) -> Any:
 
 
 def hide(text: str, also: Iterable[str] = ()) -> str:
-    """Take out of a text what must not be told: logins and queries in URLs, tokens, and secrets of the environment.
+    """Hide secrets in a text: logins and queries in URLs, tokens, and secrets from the environment.
 
-    Tokens are known by their form (`ghp_...`, `hf_...`, `AKIA...`, `Bearer ...`).
+    Tokens are recognized by their form (`ghp_...`, `hf_...`, `AKIA...`, `Bearer ...`).
 
-    A secret of the environment is the value of a variable whose name looks like one's (`WANDB_API_KEY`), if it is
-    long enough not to be an everyday word and is no path of a file.
+    A secret from the environment is the value of a variable with a secret-looking name (`WANDB_API_KEY`), unless it is
+    short enough to be an everyday word or is the path of a file.
 
     Args:
-        text: Any text, such as that of an exception.
-        also: Other secrets to look for.
+        text: Any text, such as an exception's message.
+        also: Other secrets to hide.
 
     Example:
         >>> hide("cannot read https://me:pw@host/data.zip?token=abc")
         'cannot read https://***@host/data.zip?***'
     """
-    return _hide(text, [*also, *_of_environment()])
+    return _hide(text, [*also, *_environment_secrets()])
 
 
 def without_secrets(value: Any, name: str = "") -> Any:
-    """Return a copy with the values of secret-looking names taken out, and of every text what `hide` takes out.
+    """Return a copy that hides the values of secret-looking names, and secrets in every other text as `hide` does.
 
-    A name looks like a secret's by whole words: `api_key` and `AuthToken`, but not `keypoints` or `max_tokens`.
+    Names are judged by whole words: `api_key` and `AuthToken`, but not `keypoints` or `max_tokens`.
 
     Example:
         >>> without_secrets({"api_key": "abc", "url": "https://me:pw@host/x", "keypoints": "17"})
         {'api_key': '***', 'url': 'https://***@host/x', 'keypoints': '17'}
     """
-    return _without(value, name, list(_of_environment()))
+    return _without(value, name, list(_environment_secrets()))
 
 
 def _without(value: Any, name: str, secrets: list[str]) -> Any:
@@ -147,7 +147,7 @@ def _without(value: Any, name: str, secrets: list[str]) -> Any:
 
 
 def _hide(text: str, secrets: Iterable[str]) -> str:
-    # the longest first: one secret may begin with another
+    # longest first, since one secret may start with another
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, HIDDEN) if secret else text
     text = _URL_QUERY.sub(rf"\g<1>{HIDDEN}", _URL_LOGIN.sub(f"{HIDDEN}@", text))
@@ -162,10 +162,10 @@ def _is_secret(words: list[str]) -> bool:
     return any(_SECRET_WORD.fullmatch(word) for word in words) or bool(_SECRET_WORDS.search(" ".join(words)))
 
 
-def _of_environment() -> Iterator[str]:
+def _environment_secrets() -> Iterator[str]:
     for name, value in os.environ.items():
         words = _words(name)
-        if _is_secret(words) or any(word.endswith("key") for word in words):  # of variables, any key
+        if _is_secret(words) or any(word.endswith("key") for word in words):  # for variables, any key
             for part in re.split(r"[\s,]+", value) if "://" in value else [value.strip()]:
                 if _is_worth_hiding(part):
                     yield part

@@ -1,4 +1,4 @@
-"""Files: the only module that writes them. Every file is written atomically."""
+"""File writes. No other module writes files; every file is written atomically."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from typing import Any
 
 _CHUNK = 1 << 20
 _TEMPORARY = ".tmp"
-_IN_USE = (5, 32)  # Windows' errors for a file that another program has open
-_PAUSES = (0.01, 0.03, 0.1, 0.3)  # seconds: a virus scanner or a reader lets go of a file within that
+_IN_USE = (5, 32)  # Windows error codes for a file that another program has open
+_PAUSES = (0.01, 0.03, 0.1, 0.3)  # seconds; a virus scanner or a reader releases a file within that time
 
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file that was written: where, how many bytes, and their SHA-256."""
+    """A written file: path, size in bytes, SHA-256."""
 
     path: Path
     size: int
@@ -32,14 +32,14 @@ class StoredFile:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on leaving without an error, fsync it and replace `path` with it.
+    """Yield a temporary path beside `path`; if the block succeeds, fsync the file and replace `path` with it.
 
-    A reader sees the old file or the new one, never a part, and a crash leaves the old one. The parent folder is
-    created. After an error the temporary file is removed and `path` is as it was.
+    A reader sees the old file or the new one, never a part of it; a crash leaves the old one. The parent folder is
+    created. After an error the temporary file is removed and `path` is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{_TEMPORARY}")
-    with open(temporary, "xb"):  # with the permissions that any new file gets
+    with open(temporary, "xb"):  # with the permissions of any new file
         pass
     try:
         yield temporary
@@ -64,23 +64,23 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def replace_unsynced(path: Path, data: bytes) -> None:
-    """Replace a file atomically without waiting for the disk: for views that can be rebuilt from the journal."""
+    """Replace a file atomically without waiting for the disk: for files that can be rebuilt from the journal."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}{_TEMPORARY}")
     try:
         temporary.write_bytes(data)
         _replace(temporary, path)
     except BaseException:
-        with contextlib.suppress(OSError):  # report what went wrong, not that it cannot be tidied up
+        with contextlib.suppress(OSError):  # report the first error, not a failed cleanup
             temporary.unlink()
         raise
 
 
 def append_lines(path: Path, text: str, *, sync: bool = True) -> None:
-    """Append whole lines and, unless told otherwise, wait until they are on disk.
+    """Append whole lines and, by default, wait until they are on disk.
 
-    A crash may leave the last line incomplete; the journal's reader knows. An error (a full disk) leaves the file as
-    it was, so that the same lines can be tried again.
+    A crash may leave the last line incomplete; the journal's reader allows for that. An error (a full disk) leaves the
+    file unchanged, so that the same lines can be tried again.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab") as file:
@@ -97,15 +97,15 @@ def append_lines(path: Path, text: str, *, sync: bool = True) -> None:
 
 
 def copy(source: Path, target: Path, edit: Callable[[Path], None] | None = None) -> StoredFile:
-    """Copy a file so that `target` is replaced atomically; always a copy of its own, never a link.
+    """Replace `target` atomically with a copy of a file, never with a link.
 
     Args:
-        source: What to copy.
-        target: Where to.
-        edit: Changes the copy before it takes the target's place.
+        source: The file to copy.
+        target: The path of the copy.
+        edit: Changes the copy before it replaces the target.
 
     Raises:
-        OSError: If a file cannot be read or written, or the source changed while it was copied.
+        OSError: If a file cannot be read or written, or the source changes while it is copied.
     """
     before = source.stat()
     with replacing(target) as temporary:
@@ -117,7 +117,7 @@ def copy(source: Path, target: Path, edit: Callable[[Path], None] | None = None)
 
 
 def rename(source: Path, target: Path) -> None:
-    """Rename a file atomically, and wait until that is on disk."""
+    """Rename a file atomically and wait until the new name is on disk."""
     _replace(source, target)
     _sync(target.parent)
 
@@ -152,9 +152,9 @@ def fingerprint(path: Path) -> tuple[int, str]:
 
 
 def fingerprint_tree(path: Path) -> tuple[int, str]:
-    """Return the size in bytes and the SHA-256 of a file; of a folder, those of its files' names and contents, sorted.
+    """Return the size in bytes and the SHA-256 of a file or a folder.
 
-    A folder's is the SHA-256 of lines `<SHA-256 of the file>  <name>`, as `sha256sum` prints them.
+    A folder's hash is that of its sorted lines `<SHA-256 of the file>  <name>`, as `sha256sum` prints them.
     """
     if not path.is_dir():
         return fingerprint(path)
@@ -168,9 +168,9 @@ def fingerprint_tree(path: Path) -> tuple[int, str]:
 
 
 def put_in_place(source: Path, target: Path) -> None:
-    """Move a file or a folder within one disk; what is at the target is replaced.
+    """Move a file or a folder within one disk, replacing the target.
 
-    A file is replaced at once. Between an old folder and its new one there is a moment without any.
+    A file is replaced atomically. A folder is removed first, so for a moment there is none.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     for path in (source, *source.rglob("*")):
@@ -199,7 +199,7 @@ def size(path: Path) -> int:
 
 
 def cut_back(path: Path, size: int) -> None:
-    """Cut a text file after its last whole line, if it has grown beyond `size` and the disk allows it."""
+    """Truncate a text file after its last whole line if it has grown beyond `size`; ignore a failing disk."""
     with contextlib.suppress(OSError):
         if path.stat().st_size > size:
             with open(path, "rb") as file:
@@ -209,7 +209,7 @@ def cut_back(path: Path, size: int) -> None:
 
 
 def is_whole(archive: Path) -> bool:
-    """Return whether a checkpoint, which is a zip archive, exists and every part matches its checksum."""
+    """Return whether a checkpoint (a zip archive) exists and all its parts match their checksums."""
     try:
         with zipfile.ZipFile(archive) as parts:
             return parts.testzip() is None
@@ -218,7 +218,7 @@ def is_whole(archive: Path) -> bool:
 
 
 def new_folder(path: Path) -> Path:
-    """Make a new folder: `x`, or else `x-2`, `x-3`, ..."""
+    """Create a new folder: `x`, or `x-2`, `x-3`, ... if that exists."""
     number = 1
     while True:
         folder = path if number == 1 else path.with_name(f"{path.name}-{number}")
@@ -231,18 +231,18 @@ def new_folder(path: Path) -> Path:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove temporary files that a killed process has left in a folder."""
+    """Remove temporary files that a killed process left in a folder."""
     for path in folder.glob(f".*{_TEMPORARY}"):
         remove(path)
 
 
 def set_aside(path: Path) -> Path:
-    """Copy a file of an earlier run so that the file can be written anew: `x.jsonl` -> `x.1.jsonl`, `x.2.jsonl`, ...
+    """Copy a file of an earlier run, so that it can be rewritten: `x.jsonl` -> `x.1.jsonl`, `x.2.jsonl`, ...
 
-    Until then it stays, so that a crash in between loses nothing.
+    The original is left in place, so a crash in between loses nothing.
 
     Returns:
-        Its new path.
+        The path of the copy.
     """
     number = 1
     while (target := path.with_name(f"{path.stem}.{number}{path.suffix}")).exists():
@@ -252,7 +252,7 @@ def set_aside(path: Path) -> Path:
 
 
 def _replace(source: Path, target: Path) -> None:
-    """Rename. Windows refuses that while another program has either file open, so it is tried again for a moment."""
+    """Rename a file, with retries: Windows refuses while another program has either file open."""
     for pause in _PAUSES:
         try:
             os.replace(source, target)
@@ -266,9 +266,10 @@ def _replace(source: Path, target: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Wait until a file, or a folder's list of names, is on disk. Windows cannot open a folder: there is no need."""
+    """Wait until a file, or a folder's list of names, is on disk. Windows cannot open a folder, and need not."""
     try:
-        descriptor = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)  # Windows syncs no file opened to read
+        # Windows cannot sync a file opened for reading
+        descriptor = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
     except OSError:
         if path.is_dir():
             return

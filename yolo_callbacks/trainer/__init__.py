@@ -1,1 +1,1 @@
-"""The facade over Ultralytics' trainer: all that reads or changes one is in here, and `run.py` is its door."""
+"""The facade over Ultralytics' trainer. Only this package reads or changes one; `run.py` is its door."""

@@ -1,4 +1,4 @@
-"""The checkpoint of an epoch: whether `last.pt` holds it, and its bytes where it does not."""
+"""The checkpoint of an epoch: whether `last.pt` holds it, and its bytes if not."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from yolo_callbacks.trainer.run_state import RunState
 
 
 class Checkpointing:
-    """Serializes the model of one training, at most once an epoch.
+    """Serializes the model of one training, at most once per epoch.
 
     Args:
         run: The run.
-        layers: The run's frozen layers, whose rates must not be in a checkpoint.
+        layers: The run's frozen layers, whose learning rates must not be in a checkpoint.
     """
 
     def __init__(self, run: RunState, layers: FrozenLayers) -> None:
@@ -29,21 +29,21 @@ class Checkpointing:
         self._serialized: bytes | None = None
 
     def note_written(self, data: bytes, saved: bool) -> None:
-        """The trainer has written a checkpoint; `saved` says whether `last.pt` has it, or the disk has refused it."""
+        """Note that the trainer has written a checkpoint; `saved` is False if the disk refused it."""
         self._serialized = None if saved else data
         self.note_saved()
 
     def note_saved(self) -> None:
-        """The trainer says that it has written `last.pt`, by whatever means."""
+        """Note that the trainer has written `last.pt`, by whatever means."""
         if self._serialized is None and self._run.epoch_is_open:
             self._saved_epoch = self._run.epoch
 
     def close_epoch(self) -> None:
-        """Drop the bytes of an epoch that is dealt with."""
+        """Drop the bytes of a completed epoch."""
         self._serialized = None
 
     def epoch_bytes(self) -> bytes | None:
-        """Return the checkpoint of the epoch that has just ended, or None where `last.pt` holds it already."""
+        """Return the checkpoint of the epoch that has just ended; None if `last.pt` already holds it."""
         if self._saved_epoch == self._run.epoch:
             return None
         if self._serialized is None:
@@ -51,24 +51,24 @@ class Checkpointing:
         return self._serialized
 
     def current_bytes(self, finished: int) -> bytes | None:
-        """Return a checkpoint of the weights as they are at this moment; None if there is nothing to save.
+        """Return a checkpoint of the current weights; None if there is nothing worth saving.
 
-        Weights that are NaN are nothing to save either: Ultralytics would save 0 in their place.
+        NaN weights are not worth saving: Ultralytics would replace them with 0.
 
         Args:
-            finished: Number of finished epochs; a run that is resumed from the checkpoint begins with the next one.
+            finished: Number of finished epochs; a resume from the checkpoint starts with the next one.
         """
         trainer = self._run.trainer
         if trainer.ema is None or trainer.metrics is None or not all_finite(trainer.ema.ema.state_dict().values()):
             return None
         remove_factor(trainer)
-        self._layers.restore_groups()  # an error may have come in the middle of the optimizer's step
+        self._layers.restore_groups()  # an error may have interrupted the optimizer's step
         return _serialize(trainer, finished - 1)
 
     def save_final_epoch(self) -> None:
-        """With `save=False`, write the checkpoint that `model.train()` loads in the end, whatever has ended the run.
+        """With `save=False`, write the checkpoint that `model.train()` loads at the end, whatever ended the run.
 
-        The trainer itself does so in the last planned epoch alone.
+        The trainer itself does so only in the last planned epoch.
         """
         trainer, run = self._run.trainer, self._run
         if not trainer.args.save and run.has_trained and self._saved_epoch != run.epoch:
@@ -76,13 +76,13 @@ class Checkpointing:
 
     @property
     def needs_calibration(self) -> bool:
-        """Whether a checkpoint must be calibrated before it can be used: that of a depth model must."""
+        """Whether a checkpoint must be calibrated before use, as those of depth models must."""
         return bool(self._run.trainer.args.task == "depth")
 
     def calibrate(self, checkpoint: Path) -> None:
-        """Fit the scale of a depth model's distances, as Ultralytics does for its own checkpoints at the end.
+        """Calibrate the distances of a depth model, as Ultralytics does for its own checkpoints at the end.
 
-        A failure is logged, as there; the model then gives distances of another scale.
+        As there, a failure is logged; the model's distances are then on another scale.
         """
         if not self.needs_calibration:
             return
@@ -98,9 +98,9 @@ class Checkpointing:
 
 
 def _serialize(trainer: Any, epoch_index: int) -> bytes:
-    """Let the trainer save into a temporary folder; one that overrides `save_model` may write there itself.
+    """Let the trainer save into a temporary folder; a trainer that overrides `save_model` may write there itself.
 
-    Only where the bytes go, and the epoch that they name, are changed for the moment.
+    Temporarily changes only the target of the bytes and the epoch that they name.
     """
     data = list[bytes]()
     kept = trainer.last, trainer.best, trainer.save_period, trainer.epoch

@@ -1,10 +1,10 @@
-"""The end of a training, brought forward in its trainer. Used by `run.py` alone.
+"""Brings the end of a training forward. Used only by `run.py` and `run_state.py`.
 
-Ultralytics reads its planned end anew in every epoch: for the last one, for the one that closes mosaic, for progress
-bars and plots. What is set before an epoch holds for it; the learning rate is set in `learning_rate.py`.
+Ultralytics reads its planned number of epochs again in every epoch: for the last one, for the one that closes mosaic,
+for progress bars and plots. What is set before an epoch holds for it; the learning rate is set in `learning_rate.py`.
 
-One thing keeps to the epochs that were asked for: the loss of YOLO26, which passes from its one-to-many to its
-one-to-one head over a training. It goes on at its own pace; to hurry it to its end was worse (`benchmarks/finish.py`).
+One thing follows the originally planned epochs: the loss of YOLO26, which shifts from the one-to-many to the one-to-one
+head during training. It keeps its pace, because speeding it up gave worse results (`benchmarks/finish.py`).
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from yolo_callbacks.core.learning_rate import Anneal
 
 
 class Ending:
-    """Where one training ends.
+    """The end of one training.
 
     Args:
-        trainer: The trainer; looked at only when its model is built.
+        trainer: The trainer; not read before its model is built.
 
     Attributes:
-        state: Whether the end was brought forward.
+        state: Whether and how the end was brought forward.
     """
 
     def __init__(self, trainer: Any) -> None:
@@ -34,10 +34,10 @@ class Ending:
         self.state = FinishState()
 
     def apply(self, state: FinishState) -> None:
-        """Put the end in force. Idempotent, and to be called on every rank whenever the trainer may have planned anew.
+        """Apply the new end. Idempotent; call it on every rank whenever the trainer may have changed its plan.
 
-        With `time` it does so after every epoch. Its own early stopping is held from then on: a finish is what follows
-        a plateau, and it would look for a better epoch while the learning rate has only begun to fall.
+        With `time`, the trainer does so after every epoch. Its own early stopping is suspended from then on: a finish
+        follows a plateau, and the trainer would stop before the falling learning rate can bring an improvement.
         """
         self.state = state
         if not state.begun:
@@ -47,7 +47,7 @@ class Ending:
         trainer.stopper.patience = math.inf
 
     def begin_epoch(self) -> None:
-        """Set what does not follow the planned end by itself."""
+        """Set what does not follow the planned end automatically."""
         if self._trainer.train_loader is not self._loader:
             self._loader, self._mosaic_is_open = self._trainer.train_loader, True
         if self.state.begun:
@@ -59,7 +59,7 @@ class Ending:
 
     @property
     def anneal(self) -> Anneal | None:
-        """The way of the learning rate to the end; None while the trainer's own schedule holds."""
+        """The learning rate's decay to the end; None while the trainer's own schedule applies."""
         decision, trainer = self.state.decision, self._trainer
         if decision is None:
             return None
@@ -72,11 +72,11 @@ class Ending:
         )
 
     def _close_mosaic(self) -> None:
-        """Close mosaic where the trainer misses it, and let it draw the pictures of where it closes now.
+        """Close mosaic where the trainer misses it, and move its batch pictures to the new closing epoch.
 
-        It closes mosaic by itself in the very epoch. But the loader of a resumed run, or of a retry after running out
-        of memory, is a new one, whose mosaic is open: older trainers close that one by the end that was planned when
-        they began, or not at all.
+        The trainer closes mosaic in exactly the closing epoch. But a resumed run, or a retry after running out of
+        memory, has a new data loader with open mosaic: older trainers close that one by the end that was planned when
+        they started, or not at all.
         """
         trainer, close = self._trainer, int(self._trainer.args.close_mosaic or 0)
         first = trainer.epochs - close
@@ -94,7 +94,7 @@ class Ending:
 
 
 def _closes_it_late() -> bool:
-    """Return whether the trainer closes mosaic in any of the last epochs, and not in the first of them alone."""
+    """Return whether the trainer closes mosaic in any of the last epochs, not only in the first of them."""
     from ultralytics.engine.trainer import BaseTrainer
 
-    return "mosaic_closed" in BaseTrainer._do_train.__code__.co_varnames  # newer ones keep account of it
+    return "mosaic_closed" in BaseTrainer._do_train.__code__.co_varnames  # newer trainers keep track of it

@@ -1,8 +1,8 @@
-"""Freezing layers of a trainer's model in mid-run. Used by `run.py` alone.
+"""Freezes layers of a trainer's model mid-run. Used only by `run.py` and `run_state.py`.
 
-Frozen means here what it means in Ultralytics' own `freeze`: no gradient is computed (`requires_grad`), so that no
-optimizer touches the weights, not by weight decay either; and the layer is on the trainer's own list, which puts its
-BatchNorm into eval, so that its statistics stay.
+Frozen means the same as in Ultralytics' own `freeze`: no gradient is computed (`requires_grad`), so no optimizer
+changes the weights, not even by weight decay; and the layer is on the trainer's own list, which puts its BatchNorm into
+eval mode, so that its statistics do not change.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from yolo_callbacks.trainer.parameter_rates import ParameterRates, reset_state
 
 
 class FrozenLayers:
-    """Freezes and unfreezes layers of one training. What its user or Ultralytics has frozen stays frozen.
+    """Freezes and unfreezes layers of one training. What the user or Ultralytics has frozen remains frozen.
 
     Args:
-        trainer: The trainer; looked at only when its model is built.
+        trainer: The trainer; not read before its model is built.
     """
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
         self._frozen: frozenset[str] = frozenset()  # by us
-        self._listed: list[str] = []  # what we have put on the trainer's list
+        self._listed: list[str] = []  # our entries on the trainer's list
         self._rates = ParameterRates()
 
     @property
     def names(self) -> LayerNames:
-        """What the model calls its parts, without what several ranks, torch.compile or a teacher wrap it in."""
+        """The names of the model's parts, without the wrappers of DDP, torch.compile or a distillation teacher."""
         model = self._model
         yaml = getattr(model, "yaml", None)
         layers = yaml.get("backbone") if isinstance(yaml, Mapping) else None
@@ -45,19 +45,19 @@ class FrozenLayers:
         """Return the names of the parameters in some layers.
 
         Raises:
-            ValueError: If a pattern names nothing; the message gives the nearest name.
+            ValueError: If a pattern matches nothing; the message gives the nearest name.
         """
         return select(layers, self.names)
 
     def apply(self, state: FreezeState) -> None:
-        """Make the model, the trainer's list and the optimizer what the state says. Idempotent.
+        """Apply the state to the model, the trainer's list and the optimizer. Idempotent.
 
-        To be called before every epoch, on every rank, when the model is wrapped for several ranks: only parameters
-        that could learn then are kept the same on all of them later. An epoch that is repeated after NaN has got the
-        optimizer's state from a checkpoint, and with it maybe what it remembers of layers that are frozen now.
+        Call it before every epoch on every rank, after DDP has wrapped the model: DDP synchronizes only parameters that
+        were trainable at that time. An epoch that is repeated after NaN takes the optimizer's state from a checkpoint,
+        which may include the momentum of layers that are frozen now.
 
         Raises:
-            ValueError: If nothing would be left that learns, or layers cannot be frozen in this training.
+            ValueError: If nothing trainable would be left, or layers cannot be frozen in this training.
         """
         if not state.touched:
             return
@@ -78,7 +78,7 @@ class FrozenLayers:
         self._rates.set(self._trainer.optimizer, factors)
 
     def restore_groups(self) -> None:
-        """Give the optimizer the parameter groups that the trainer knows, also where an error has ended its step."""
+        """Give the optimizer its original parameter groups back, even after an error in its step."""
         self._rates.restore_groups()
 
     def release(self) -> None:
@@ -94,17 +94,17 @@ class FrozenLayers:
 
     def _check(self, frozen: frozenset[str], learn: frozenset[str]) -> None:
         if frozen >= learn:
-            raise SettingError("all layers that can learn would be frozen: leave some out")
+            raise SettingError("this would freeze every trainable layer: leave some out")
         if not getattr(self._trainer.model, "find_unused_parameters", True):
             raise SettingError(
-                "layers cannot be frozen in mid-run on several ranks with compile=True: PyTorch then takes the first "
-                "step's graph for that of all, and fails when they learn again; use compile=False, or one GPU"
+                "layers cannot be frozen mid-run on several GPUs with compile=True, because PyTorch reuses the first "
+                "step's graph and fails when they are unfrozen: use compile=False, or one GPU"
             )
 
     def _words(self, modules: list[str]) -> list[str]:
-        """Return what makes Ultralytics keep the statistics of some modules, and of no others.
+        """Return the words that make Ultralytics keep the statistics of these modules, and of no others.
 
-        It looks for these words anywhere in a name: with the dot, `model.1` is not found in `model.10`.
+        It searches for them anywhere in a name: with the dot, `model.1` is not found in `model.10`.
 
         Raises:
             ValueError: If there are no such words.
@@ -118,13 +118,13 @@ class FrozenLayers:
             mistaken = [norm for norm in norms if word in norm and not f"{norm}.".startswith(inside)]
             if mistaken:
                 raise SettingError(
-                    f"'{word}' cannot be frozen without the statistics of '{mistaken[0]}', as Ultralytics finds the "
-                    "one name in the other: freeze both or neither"
+                    f"'{word}' cannot be frozen without the BatchNorm statistics of '{mistaken[0]}', because "
+                    "Ultralytics matches names by substring: freeze both or neither"
                 )
         return words
 
     def _list(self, words: list[str]) -> None:
-        """Put words on the trainer's own list of frozen layers, in place of those that we have put there before."""
+        """Replace our words on the trainer's own list of frozen layers."""
         if not hasattr(self._trainer, "freeze_layer_names"):
             self._trainer.freeze_layer_names = []
         others = [word for word in self._trainer.freeze_layer_names if word not in self._listed]
@@ -133,7 +133,7 @@ class FrozenLayers:
 
 
 def _whole_modules(parameters: Mapping[str, Any], frozen: frozenset[str], learn: frozenset[str]) -> list[str]:
-    """Return the outermost modules of which all that could learn is frozen."""
+    """Return the outermost modules whose trainable parameters are all frozen."""
     learns: dict[str, bool] = {}
     for name in parameters:
         module = name

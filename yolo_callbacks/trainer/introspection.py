@@ -1,4 +1,4 @@
-"""Reads from a trainer what it measured and how it is set."""
+"""Reads a trainer's measurements and settings."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ from typing import Any
 from yolo_callbacks._version import __version__
 from yolo_callbacks.core.record import MIXING, warm_up
 
-# What these losses are called, for the tasks whose criterion does not tell before its first batch.
+# Names of the losses, for tasks whose criterion does not name them before its first batch.
 _LOSSES_BY_TASK = {"classify": ("loss",), "semantic": ("ce_loss", "dice_loss", "aux_loss")}
 
 _JUDGED_BY = ("split", "single_cls", "classes", "conf", "iou", "max_det", "agnostic_nms", "overlap_mask")
 
 
 def learning_rates(trainer: Any) -> dict[str, float]:
-    """Return the learning rate of each parameter group, under the trainer's own names."""
+    """Return the learning rate of each parameter group under the trainer's names."""
     return {f"lr/pg{i}": group["lr"] for i, group in enumerate(trainer.optimizer.param_groups)}
 
 
 def warmup_epochs(trainer: Any) -> float:
-    """Return how many epochs the learning rate is warmed up."""
+    """Return the number of warm-up epochs."""
     return warm_up(trainer.args.warmup_epochs or 0, trainer.epochs)
 
 
 def close_mosaic(trainer: Any) -> int:
-    """Return how many epochs at the end go without the augmentations that mix pictures, 0 if that changes nothing."""
+    """Return the number of last epochs without augmentations that mix images; 0 if that changes nothing."""
     args = trainer.args
     mixes = any(vars(args).get(name) for name in MIXING)
     return int(args.close_mosaic or 0) if mixes and hasattr(trainer.train_loader.dataset, "close_mosaic") else 0
 
 
 def metric_names(trainer: Any) -> tuple[str, ...]:
-    """Return what a validation measures. A depth validator has the metrics of boxes until it first validates."""
+    """Return the names of the validation's metrics. A depth validator has box metrics until it first validates."""
     if trainer.args.task == "depth":
         from ultralytics.utils.metrics import DepthMetrics
 
@@ -43,21 +43,21 @@ def metric_names(trainer: Any) -> tuple[str, ...]:
 
 
 def validates_in_its_own_way(trainer: Any) -> bool:
-    """Return whether somebody has overridden the validation, its validator or its metrics."""
+    """Return whether the validation, its validator or its metrics are overridden."""
     parts = (trainer.validate, type(trainer.validator), type(getattr(trainer.validator, "metrics", None)))
     modules = (str(getattr(part, "__module__", "")) for part in parts)
     return any(module.partition(".")[0] not in ("ultralytics", "builtins") for module in modules)
 
 
 def loss_names(trainer: Any) -> tuple[str, ...]:
-    """Return what the losses are called, none if that is not known before the first batch."""
+    """Return the names of the losses; empty if they are not known before the first batch."""
     if trainer.loss_names:
         return tuple(trainer.loss_names)
     from ultralytics.utils.torch_utils import unwrap_model
 
     try:
         criterion = unwrap_model(trainer.model).init_criterion()
-    except Exception:  # a user's model may have none, or one that cannot be built yet: the first batch will tell
+    except Exception:  # a user's model may have none, or cannot build it yet
         return ()
     names = getattr(criterion, "loss_names", None) or getattr(getattr(criterion, "one2many", None), "loss_names", None)
     return tuple(names or _LOSSES_BY_TASK.get(trainer.args.task, ()))
@@ -68,8 +68,8 @@ def measures(trainer: Any, train_seconds: float | None, now: float | None = None
 
     Args:
         trainer: The trainer.
-        train_seconds: Duration of the epoch's batches; None where it was not seen.
-        now: The time, as long as the trainer does not know how long the epoch took.
+        train_seconds: Duration of the epoch's batches; None if unknown.
+        now: The time, if the trainer does not know the epoch's duration yet.
     """
     import psutil
 
@@ -83,12 +83,12 @@ def measures(trainer: Any, train_seconds: float | None, now: float | None = None
 
 
 def measure_names(trainer: Any) -> tuple[str, ...]:
-    """Return the names of what `measures` gives."""
+    """Return the names that `measures` returns."""
     return ("seconds", "images_per_second", "rss_gb", *(["gpu_gb"] if trainer.device.type != "cpu" else []))
 
 
 def description(trainer: Any) -> dict[str, Any]:
-    """Return what a reader of `run.json` wants to know of the run: versions, task, device, arguments."""
+    """Return the run's versions, task, device and arguments for `run.json`."""
     import torch
     import ultralytics
 
@@ -109,12 +109,12 @@ def description(trainer: Any) -> dict[str, Any]:
 
 
 def is_verbose(trainer: Any) -> bool:
-    """Return whether the trainer may log as usual; `train(verbose=False)` asks for less."""
+    """Return whether the trainer logs as usual; False after `train(verbose=False)`."""
     return bool(getattr(trainer.args, "verbose", True))
 
 
 def validation_arguments(trainer: Any) -> dict[str, Any]:
-    """Return the arguments of `YOLO.val` with which a checkpoint is judged as the run judges it."""
+    """Return the arguments of `YOLO.val` that validate a checkpoint as the run does."""
     args = vars(trainer.args)
     data = Path(str(args["data"]))
     chosen = {key: args.get(key) for key in _JUDGED_BY}
@@ -126,7 +126,7 @@ def validation_arguments(trainer: Any) -> dict[str, Any]:
 
 
 def numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    """Keep what is a number: other callbacks may put anything into the trainer's dicts."""
+    """Return the values that are numbers: other callbacks may put anything into the trainer's dicts."""
     numbers = {}
     for key, value in values.items():
         try:
@@ -137,7 +137,7 @@ def numbers(values: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON can hold it."""
+    """Return a JSON-serializable value."""
     if isinstance(value, (str, int, float, bool)) or value is None:
         return value
     if isinstance(value, (list, tuple)):

@@ -1,8 +1,8 @@
-"""Puts learning-rate factors in force: one factor over the trainer's own schedule, whoever asked for a part of it.
+"""Applies learning-rate factors: one factor on top of the trainer's own schedule, from all callbacks together.
 
-Ultralytics computes every rate anew from its schedule `lf`, so a rate written into the optimizer is gone one epoch
-later. What lasts is the schedule itself: `lf'(e) = lf(e) * factor`, set before each epoch's `scheduler.step()`. A rate
-for some parameters alone is another matter: see `parameter_rates.py`.
+Ultralytics recomputes every rate from its schedule `lf`, so a rate written into the optimizer is lost one epoch later.
+A changed schedule lasts: `lf'(e) = lf(e) * factor`, set before each epoch's `scheduler.step()`. For rates of some
+parameters only, see `parameter_rates.py`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from yolo_callbacks.core.learning_rate import Anneal, BaseSchedule, LearningRate
 
 
 class SteppedRates:
-    """Controls a scheduler that is no LambdaLR, in which no factor fits: its rates are multiplied after its step.
+    """Controls a scheduler other than LambdaLR, which takes no factor, by multiplying the rates after its step.
 
-    It may compute rates from rates, so it always finds its own: the factor is taken out when an epoch's batches are
-    done. So no checkpoint has it either, nor a scheduler that is built anew.
+    Such a scheduler may compute rates from the current ones, so the factor is removed when an epoch's batches are done.
+    Neither a checkpoint nor a rebuilt scheduler sees it.
     """
 
     def __init__(self, trainer: Any) -> None:
@@ -28,7 +28,7 @@ class SteppedRates:
         self.factor: Callable[[], float] = lambda: 1.0
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Do the scheduler's own step, and multiply the rates that it has set."""
+        """Do the scheduler's own step, then multiply its rates."""
         self.remove_factor()
         result = self._own_step(*args, **kwargs)
         factor, groups = self.factor(), self._optimizer.param_groups
@@ -38,12 +38,12 @@ class SteppedRates:
         return result
 
     def remove_factor(self) -> None:
-        """Give every group its own rate back."""
+        """Restore every group's own rate."""
         factor, self._factor = self._factor, None
         if factor is None:
             return
         for group, own in zip(self._optimizer.param_groups, self._own):
-            # a rate of the warm-up was set since, on the way to one with the factor
+            # the warm-up has set another rate since, which includes the factor
             group["lr"] = group["lr"] / factor if factor and group["lr"] != own * factor else own
 
     def own_rate(self, group: int) -> float:
@@ -54,7 +54,7 @@ class SteppedRates:
 def lowest_group(trainer: Any) -> tuple[int, float]:
     """Return the parameter group with the lowest initial learning rate, and that rate (Ultralytics' `lr0`).
 
-    A group at 0 does not count, since it stays there whatever it is multiplied with; the rate is 0 where all are.
+    A group at 0 does not count, since no factor changes it; the rate is 0 if all are.
     """
     rates = [float(group.get("initial_lr", group["lr"])) for group in trainer.optimizer.param_groups]
     lowest = min((rate for rate in rates if rate > 0), default=0.0)
@@ -62,14 +62,14 @@ def lowest_group(trainer: Any) -> tuple[int, float]:
 
 
 def own_schedule(schedule: Schedule) -> Schedule:
-    """Return the trainer's own schedule, whether ours lies over it or not."""
+    """Return the trainer's own schedule, without ours on top."""
     return schedule.own if isinstance(schedule, ScaledSchedule) else schedule
 
 
 def base_schedule(trainer: Any, anneal: Anneal | None = None) -> BaseSchedule:
     """Return the schedule of the group with the lowest initial learning rate, without any factor.
 
-    What a scheduler that is no LambdaLR will do cannot be known: every epoch then gets its newest rate.
+    The plan of a scheduler other than LambdaLR is unknown: every epoch then gets its newest rate.
     """
     group, initial_lr = lowest_group(trainer)
     if _is_lambda(trainer.scheduler):
@@ -84,10 +84,10 @@ def base_schedule(trainer: Any, anneal: Anneal | None = None) -> BaseSchedule:
 
 
 def apply_factors(trainer: Any, state: LearningRateState, anneal: Anneal | None = None) -> None:
-    """Make the trainer use the factors from its next `scheduler.step()` on, and the way to an end that came forward.
+    """Make the trainer use the factors, and the decay to an end that was brought forward, from its next step on.
 
-    Idempotent, and to be called before every epoch on every rank: the trainer builds a new schedule after every epoch
-    of a run with a time limit, and a repeated epoch (NaN, out of memory) steps through this point again.
+    Idempotent; call it before every epoch on every rank: with a time limit the trainer builds a new schedule after
+    every epoch, and a repeated epoch (NaN, out of memory) steps the scheduler again.
     """
     if not state.touched and anneal is None:
         return
@@ -99,7 +99,7 @@ def apply_factors(trainer: Any, state: LearningRateState, anneal: Anneal | None 
         own = own_schedule(schedule)
         return scaled.setdefault(id(own), ScaledSchedule(own, base, state, lowest))
 
-    if trainer.lf is not None:  # the warm-up goes to it in every group
+    if trainer.lf is not None:  # the warm-up approaches it in every group
         trainer.lf = over(trainer.lf)
     if _is_lambda(scheduler):
         scheduler.lr_lambdas = [over(schedule) for schedule in scheduler.lr_lambdas]
@@ -110,7 +110,7 @@ def apply_factors(trainer: Any, state: LearningRateState, anneal: Anneal | None 
 
 
 def remove_factor(trainer: Any) -> None:
-    """Leave the rates as the trainer's own scheduler has set them, for what it computes from them and saves."""
+    """Restore the rates of the trainer's own scheduler, which computes with them and saves them."""
     step = getattr(trainer.scheduler, "step", None)
     if isinstance(step, SteppedRates):
         step.remove_factor()

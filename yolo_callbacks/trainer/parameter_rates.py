@@ -1,4 +1,4 @@
-"""Rates for some parameters alone, at a factor of their group's rate."""
+"""Learning rates of some parameters, as a factor of their group's rate."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Any
 class ParameterRates:
     """Lets some parameters learn at their group's rate times a factor of their own.
 
-    Groups of their own that last would be in every checkpoint, and Ultralytics could not resume from it, as it builds
-    the groups that it knows. So the groups are split for the length of a step: before it, after the trainer has set
-    its rates, and whatever these are. Optimizers keep their state by parameter and not by group, so that each
-    parameter learns exactly as in a group with its rate.
+    Permanent groups would be in every checkpoint, and Ultralytics could not resume from it, because it rebuilds only
+    its own groups. So the groups are split only during a step, after the trainer has set its rates. Optimizers keep
+    their state by parameter, not by group, so each parameter learns exactly as in a permanent group with that rate.
     """
 
     def __init__(self) -> None:
@@ -22,11 +21,11 @@ class ParameterRates:
         self._whole: Any = None
 
     def set(self, optimizer: Any, factors: Mapping[Any, float]) -> None:
-        """Put factors in force from the next step on; those that were in force before are not any more.
+        """Apply factors from the next step on, in place of the earlier ones.
 
         Args:
             optimizer: The trainer's optimizer.
-            factors: Factor by parameter; without any, nothing is left on the optimizer.
+            factors: Factor by parameter; without any, the hooks are removed from the optimizer.
         """
         self.restore_groups()
         self._factors = dict(factors)
@@ -41,7 +40,7 @@ class ParameterRates:
         self._optimizer = optimizer
 
     def restore_groups(self) -> None:
-        """Put the whole groups back, also where an error has ended a step."""
+        """Restore the original groups, even after an error in a step."""
         if self._whole is not None:
             self._optimizer.param_groups, self._whole = self._whole, None
 
@@ -51,7 +50,7 @@ class ParameterRates:
         self._optimizer.param_groups = [part for group in self._whole for part in self._parts(group)]
 
     def _parts(self, group: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Yield a group for each factor; one that nothing asks for stays as it is."""
+        """Yield a group for each factor; a group without factors is unchanged."""
         by_factor: dict[float, list[Any]] = {}
         for parameter in group["params"]:
             by_factor.setdefault(self._factors.get(parameter, 1.0), []).append(parameter)
@@ -63,6 +62,6 @@ class ParameterRates:
 
 
 def reset_state(optimizer: Any, parameters: Iterable[Any]) -> None:
-    """Drop the optimizer's state of some parameters: their momentum begins anew with their next gradient."""
+    """Drop the optimizer's state of some parameters; their momentum restarts with their next gradient."""
     for parameter in parameters:
         optimizer.state.pop(parameter, None)

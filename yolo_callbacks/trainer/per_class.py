@@ -1,4 +1,4 @@
-"""Reads from a trainer what its validation says of each class. Used by `run.py` alone."""
+"""Reads the per-class results of a trainer's validation. Used only by `run.py` and `run_state.py`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from yolo_callbacks.core.classes import Classes, ClassResults, distinct
 
 _DECIMALS = 5  # as Ultralytics rounds its own metrics
 _OF_BOXES = {"precision": "p", "recall": "r", "mAP50": "ap50", "mAP50-95": "ap"}
-# The heads of a task, each with its results in the validator's metrics; the task is named after the last.
+# The heads of a task and the attributes of their results in the validator's metrics; the last one scores the task.
 _HEADS = {
     "detect": {"": "box"},
     "obb": {"": "box"},
@@ -30,11 +30,11 @@ def classes_of(trainer: Any) -> Classes:
         return Classes(_names(trainer), ("mIoU", "pixel_acc"), "mIoU", counted="pixels")
     if task == "depth":
         return Classes(without="a depth model measures distances and has no classes")
-    return Classes(without=f"{type(trainer.validator).__name__} keeps nothing of single classes")
+    return Classes(without=f"{type(trainer.validator).__name__} has no per-class results")
 
 
 def class_results(trainer: Any, classes: Classes) -> ClassResults:
-    """Return what the validation that has just ended says of each class. Rank 0."""
+    """Return the per-class results of the validation that has just ended. Rank 0."""
     task, validator = trainer.args.task, trainer.validator
     if task == "classify":
         return _of_classify(validator, classes)
@@ -58,7 +58,7 @@ def class_results(trainer: Any, classes: Classes) -> ClassResults:
 
 
 def _of_classify(validator: Any, classes: Classes) -> ClassResults:
-    """Count the pictures of each class, and those where its name came first, or among the first five."""
+    """Count the images of each class, and those with a top-1 or top-5 hit."""
     import torch
 
     number = len(classes.names)
@@ -75,7 +75,7 @@ def _of_classify(validator: Any, classes: Classes) -> ClassResults:
 
 
 def _spread(column: Iterable[float], indices: Sequence[int], number: int) -> list[float | None]:
-    """Give each class its value; the others have none."""
+    """Return one value per class; None for classes without one."""
     values: list[float | None] = [None] * number
     for index, value in zip(indices, column):
         if index < number:
@@ -84,7 +84,7 @@ def _spread(column: Iterable[float], indices: Sequence[int], number: int) -> lis
 
 
 def _names(trainer: Any) -> tuple[str, ...]:
-    """Return the names under which the validator counts: the model's."""
+    """Return the class names that the validator uses: the model's."""
     from ultralytics.utils.torch_utils import unwrap_model
 
     names = getattr(unwrap_model(trainer.model), "names", None) or trainer.data["names"]
@@ -93,10 +93,10 @@ def _names(trainer: Any) -> tuple[str, ...]:
 
 
 def _present(trainer: Any) -> frozenset[int] | None:
-    """Return which classes the labels of the validation set have; None if it is a data set that does not tell."""
+    """Return which classes occur in the labels of the validation set; None if unknown."""
     try:
         return frozenset(_labelled(trainer.test_loader.dataset))
-    except Exception:  # a user's own data set may be anything, and the first validation will tell
+    except Exception:  # a user's own dataset may be anything
         return None
 
 

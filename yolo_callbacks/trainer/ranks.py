@@ -1,4 +1,4 @@
-"""Ranks: which process this is, who decides, and how the others hear of it."""
+"""Ranks: which process this is, and how decisions reach the others."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ T = TypeVar("T")
 
 
 def broadcast(value: T, world_size: int) -> T:
-    """Return rank 0's `value` on every rank; a plain return where there is one process.
+    """Return rank 0's `value` on every rank; with one process, return it unchanged.
 
-    Every rank must call it at the same point. It is one small message (an epoch's decisions), sent with
-    `torch.distributed.broadcast_object_list` over the process group that the trainer opened.
+    Every rank must call it at the same point. Sends one small message (an epoch's decisions) with
+    `torch.distributed.broadcast_object_list` over the trainer's process group.
     """
     if world_size < 2:
         return value
@@ -25,19 +25,19 @@ def broadcast(value: T, world_size: int) -> T:
 
 
 def is_main() -> bool:
-    """Return whether this process is rank 0, or the only one."""
+    """Return whether this process is rank 0 or the only one."""
     from ultralytics.utils import RANK
 
     return RANK in {-1, 0}
 
 
 def is_worker() -> bool:
-    """Return whether this process is one of several ranks; the process that launched it waits for it."""
+    """Return whether this process is a rank of a distributed training."""
     from ultralytics.utils import RANK
 
     return bool(RANK != -1)
 
 
 def launches_workers(trainer: Any) -> bool:
-    """Return whether a trainer only launches other processes to train, so that no event ever comes here."""
+    """Return whether a trainer only launches other processes, so that this one receives no events."""
     return bool(getattr(trainer, "ddp", False))

@@ -1,4 +1,4 @@
-"""Builds the record of an epoch: what the trainer measured in it, how long it took, and what its schedule said."""
+"""Builds the record of an epoch: the trainer's metrics, durations, and learning rates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from yolo_callbacks.trainer.run_state import RunState
 
 
 class EpochRecorder:
-    """Follows the epochs of one training, and builds their records.
+    """Times the epochs of one training, and builds their records.
 
     Args:
         run: The run.
@@ -31,12 +31,12 @@ class EpochRecorder:
         self._validated = False
 
     def begin_epoch(self) -> None:
-        """An epoch starts, or starts again."""
+        """Start timing an epoch, or a repeated one."""
         self._train_started = time.perf_counter()
         self._clock_start = self._clock_start or self._train_started
 
     def end_batches(self) -> None:
-        """The batches of an epoch are done, its validation comes next."""
+        """Note the end of an epoch's batches; the validation is next."""
         self._validated = False
         self._metrics_before = self._run.trainer.metrics
         self._base_lr = self._run.scheduled_lr(self._run.epoch)
@@ -44,25 +44,25 @@ class EpochRecorder:
             self._train_seconds = time.perf_counter() - self._train_started
 
     def note_validated(self) -> None:
-        """The epoch was validated."""
+        """Note that the epoch was validated."""
         self._validated = True
 
     def close_epoch(self) -> None:
-        """The epoch is dealt with."""
+        """Forget a completed epoch."""
         self._train_started = self._train_seconds = self._base_lr = None
 
     def continue_clock(self, elapsed: float) -> None:
-        """Count seconds on from where an interrupted run stood."""
+        """Continue the clock of an interrupted run."""
         self._elapsed_before = elapsed
 
     def release(self) -> None:
-        """Let go of what belongs to the trainer."""
+        """Drop references into the trainer."""
         self._metrics_before = None
 
     @property
     def validated(self) -> bool:
-        """Whether the epoch whose batches are done has been validated. Rank 0."""
-        # who has joined after the validation knows by the dict, of which Ultralytics makes a new one each time
+        """Whether the current epoch has been validated. Rank 0."""
+        # if we joined after the validation, the metrics tell: Ultralytics creates a new dict each time
         trainer = self._run.trainer
         return (self._validated or trainer.metrics is not self._metrics_before) and trainer.fitness is not None
 
@@ -72,9 +72,9 @@ class EpochRecorder:
         """Build the record of the epoch that has just ended. Rank 0 only: the others have no metrics.
 
         Args:
-            learning_rate: The factors that were in force.
-            measured: What callbacks have measured.
-            complete: False while the trainer has still to save its checkpoint.
+            learning_rate: The factors of the epoch.
+            measured: Numbers measured by callbacks.
+            complete: False if the trainer has not saved its checkpoint yet.
             last: Whether it is the last planned epoch.
         """
         trainer, validated = self._run.trainer, self.validated
@@ -94,13 +94,13 @@ class EpochRecorder:
     def with_schedule(
         self, record: EpochRecord, learning_rate: LearningRateState, base_lr: float | None = None
     ) -> EpochRecord:
-        """Return a record with what the trainer's own schedule says of its epoch and of the next one.
+        """Return a record with the trainer's scheduled learning rates of its epoch and the next one.
 
         Args:
             record: The record.
-            learning_rate: The factors that were in force in its epoch.
-            base_lr: What the schedule gave its epoch as it began: with `time`, another schedule holds by its end.
-                None asks the present schedule.
+            learning_rate: The factors of its epoch.
+            base_lr: The scheduled rate when the epoch began; with `time`, the schedule has changed by its end. None
+                asks the current schedule.
         """
         run, lowest = self._run, lowest_group(self._run.trainer)[1]
         base_lr = run.scheduled_lr(record.epoch) if base_lr is None else base_lr
@@ -116,7 +116,7 @@ class EpochRecorder:
 
     def _elapsed(self) -> float:
         now = time.perf_counter()
-        if self._clock_start is None:  # a callback registered for the end of an epoch alone saw none begin
+        if self._clock_start is None:  # a callback registered only for the end of an epoch saw none begin
             trainer = self._run.trainer
             took = trainer.epoch_time if trainer.epoch_time is not None else time.time() - trainer.epoch_time_start
             self._clock_start = now - float(took)

@@ -1,4 +1,4 @@
-"""Run: the door to one Ultralytics trainer. What it can be asked is in `run_state.py`, what it can be told is here."""
+"""Run: the door to one Ultralytics trainer. `run_state.py` has what can be read, this module what can be changed."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from yolo_callbacks.trainer.run_state import RunState
 
 
 class Run(RunState):
-    """One training run as callbacks see it: where it stands, what it measured, and the few things they may ask of it.
+    """One training run as callbacks see it: its state, its metrics, and the few actions that they may request.
 
     Args:
         trainer: An Ultralytics trainer.
 
     Attributes:
-        model: The model, to be looked at.
+        model: A read-only view of the model.
         checkpointing: Serializes the model.
     """
 
@@ -53,30 +53,30 @@ class Run(RunState):
     # ---------------------------------------------------------------- patches
 
     def prepare(self) -> None:
-        """Change the training loop; to be called before the trainer is set up."""
-        if self.resumed and self.world_size < 2:  # the launched ranks do not all come by here
+        """Change the training loop. Call it before the trainer is set up."""
+        if self.resumed and self.world_size < 2:  # not all launched ranks call this
             allow_skip_training(self._trainer)
             self._can_skip_training = True
         send_teardown_after_exceptions(self._trainer)
 
     def guard_integrations(self) -> None:
-        """Keep Ultralytics' integrations from failing the run, and the Platform from holding it up.
+        """Keep Ultralytics' integrations from failing the run, and the Platform from delaying it.
 
-        The list that Ultralytics iterates over at this moment has their functions, so that list itself is changed.
+        Changes the lists in place, because Ultralytics may be iterating over one.
         """
         guard_integrations(self._trainer)
 
     def protect_callback_lists(self) -> None:
-        """Call every callback even if one before it removes itself, and end what was for one event alone."""
+        """Call every callback even if an earlier one removes itself, and undo what was for one event only."""
         trainer = self._trainer
         at_end = {"on_train_epoch_end": lambda: remove_factor(trainer), "on_fit_epoch_end": self._published.remove}
         protect_callback_lists(trainer, at_end)
 
     def protect(self, before_save: Callable[[], None], may_strip: Callable[[], bool]) -> None:
-        """Make Ultralytics' files survive a kill and a full disk, and its callbacks one that removes itself.
+        """Make Ultralytics' files survive a kill and a full disk, and its callback lists a self-removing callback.
 
         Args:
-            before_save: Called on rank 0 before the checkpoint of an epoch replaces the last one.
+            before_save: Called on rank 0 before an epoch's checkpoint replaces the previous one.
             may_strip: Called on rank 0 before `last.pt` and `best.pt` are stripped in place; returns whether they may
                 be.
         """
@@ -95,10 +95,10 @@ class Run(RunState):
     # ---------------------------------------------------------------- what happens in one epoch
 
     def begin_epoch(self, learning_rate: LearningRateState, freezing: FreezeState) -> None:
-        """An epoch starts, or starts again: put in force what was decided, and start the clock.
+        """Begin an epoch, or a repeated one: apply what was decided, and start the clock.
 
         Raises:
-            ValueError: If layers are to be frozen that cannot be.
+            ValueError: If layers cannot be frozen in this training.
         """
         self._ending.begin_epoch()
         apply_factors(self._trainer, learning_rate, self._ending.anneal)
@@ -107,14 +107,14 @@ class Run(RunState):
         self._recorder.begin_epoch()
 
     def end_batches(self) -> None:
-        """The batches of an epoch are done, its validation comes next."""
+        """Note the end of an epoch's batches; the validation is next."""
         self.epoch_is_open = True
         self._recorder.end_batches()
 
     def apply_finish(self, finishing: FinishState) -> None:
-        """Let the run end where a finish ends, on every rank, also where the trainer has planned anew meanwhile.
+        """Make the run end where a finish ends, on every rank, even if the trainer has changed its plan meanwhile.
 
-        If the trainer runs out of patience in the very epoch that begins the finish, it goes on all the same.
+        If the trainer runs out of patience in the epoch that begins the finish, the run continues.
         """
         if not finishing.begun:
             return
@@ -126,26 +126,26 @@ class Run(RunState):
     def record(
         self, learning_rate: LearningRateState, measured: Mapping[str, float], *, complete: bool = True
     ) -> EpochRecord:
-        """Build the record of the epoch that has just ended, see `EpochRecorder.record`. Rank 0."""
+        """Build the record of the epoch that has just ended; see `EpochRecorder.record`. Rank 0."""
         last = self.stopping and self.why_stopping() is None
         return self._recorder.record(learning_rate, measured, complete=complete, last=last)
 
     def with_schedule(self, record: EpochRecord, learning_rate: LearningRateState) -> EpochRecord:
-        """Return a record with what the present schedule says of its epoch and of the next one."""
+        """Return a record with the scheduled learning rates of its epoch and the next one."""
         return self._recorder.with_schedule(record, learning_rate)
 
     def class_results(self) -> ClassResults | None:
-        """Return what the epoch's validation says of each class, None if there was none. Rank 0."""
+        """Return the per-class results of the epoch; None if it was not validated. Rank 0."""
         return class_results(self._trainer, self.classes) if self._recorder.validated and self.classes.metrics else None
 
     def close_epoch(self) -> None:
-        """The epoch is dealt with: a further on_fit_epoch_end without training is the final evaluation's."""
+        """Close an epoch: a further on_fit_epoch_end without training is the final evaluation's."""
         self.epoch_is_open = False
         self._recorder.close_epoch()
         self.checkpointing.close_epoch()
 
     def continue_clock(self, elapsed: float) -> None:
-        """Count seconds on from where an interrupted run stood."""
+        """Continue the clock of an interrupted run."""
         self._recorder.continue_clock(elapsed)
 
     # ---------------------------------------------------------------- the end
@@ -155,30 +155,30 @@ class Run(RunState):
         self._trainer.stop = True
 
     def skip_training(self) -> None:
-        """Leave the training loop of a resumed run that had ended before, for what follows the last epoch.
+        """Leave the training loop of a resumed run that had already ended, and skip to what follows the last epoch.
 
-        It returns only where that cannot be done.
+        Returns only if that is not possible.
         """
         if self._can_skip_training:
             raise SkipTraining
 
     def why_stopping(self) -> Stop | None:
-        """Return why the run ends early although no callback here asked for it; None if it does not."""
+        """Return why the run ends early without a decision of ours; None if it does not."""
         return stops.why_stopping(self._stop_facts(self.epoch))
 
     def why_finished(self) -> Stop | None:
-        """Return why a resumed run has no epoch left to train by the trainer's own rules; None if it has."""
+        """Return why a resumed run is already finished by the trainer's own rules; None if it is not."""
         return stops.why_finished(self._stop_facts(self.epochs_before))
 
     def why_ended(self) -> Stop:
-        """Return why a run has ended that neither a callback here nor the trainer's own rules have ended."""
+        """Return why a run ended without a decision of ours or the trainer's own rules."""
         return stops.why_ended(self._stop_facts(self.epoch))
 
     def _stop_facts(self, epoch: int) -> stops.StopFacts:
         return stops.stop_facts(self._trainer, epoch, finishing=self._ending.state.begun)
 
     def use_as_result(self, checkpoint: Path) -> None:
-        """Make `model.train()` load this checkpoint when it returns; Ultralytics' own `best.pt` stays as it is."""
+        """Make `model.train()` load this checkpoint when it returns; Ultralytics' `best.pt` is unchanged."""
         self._trainer.best = checkpoint
 
     # ---------------------------------------------------------------- callbacks and integrations
@@ -188,16 +188,16 @@ class Run(RunState):
         return function in self._trainer.callbacks[event]
 
     def listen(self, event: str, function: Callable[[Any], None]) -> None:
-        """Register a function for the rest of this run, unless one like it is there.
+        """Register a function for the rest of this run, unless an equal one is registered.
 
-        It comes after all others but Ultralytics' integrations, which are to see what was decided and published.
+        It is placed last, but before Ultralytics' integrations, so that they see what was decided and published.
         """
         if not self.listens(event, function):
             functions = self._trainer.callbacks[event]
             functions.insert(before_integrations(functions), function)
 
     def replace_integration(self, name: str) -> bool:
-        """Switch one of Ultralytics' integrations off for this run, because a callback does its work.
+        """Switch an Ultralytics integration off for this run, because a callback replaces it.
 
         Args:
             name: Its module in `ultralytics.utils.callbacks`, such as `"tensorboard"`.
@@ -208,24 +208,24 @@ class Run(RunState):
         return switch_off(self._trainer, name)
 
     def publish(self, values: Mapping[str, float]) -> tuple[str, ...]:
-        """Add numbers to what Ultralytics' integrations send of the epoch that ends, and to nothing else. Rank 0.
+        """Add numbers to what Ultralytics' integrations send for the ending epoch, and to nothing else. Rank 0.
 
-        They read the trainer's metrics after us, in the same event. When all functions of that event have been called,
-        the metrics are as before, so that neither `results.csv` nor a checkpoint has the numbers.
+        They read the trainer's metrics after us, in the same event. After that event the metrics are restored, so that
+        neither `results.csv` nor a checkpoint has the numbers.
 
         Returns:
-            The names that are left out, since the trainer's metrics have them already.
+            The names that were left out because the trainer's metrics already have them.
         """
         return self._published.add(values)
 
     def unpublish(self) -> None:
-        """Remove what was published from the trainer's metrics, if it is still there."""
+        """Remove what was published from the trainer's metrics."""
         self._published.remove()
 
     # ---------------------------------------------------------------- the very end
 
     def release(self) -> None:
-        """Let go of the trainer, and with it of the model's and the optimizer's memory; only `save_dir` is left."""
+        """Drop the trainer, and with it the memory of model and optimizer; only `save_dir` remains."""
         try:
             if self._trainer is not None:
                 self.model.release()

@@ -1,4 +1,4 @@
-"""RunState: where one training stands and how it is set, read from its trainer."""
+"""RunState: the state and settings of one training, read from its trainer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from yolo_callbacks.trainer.per_class import classes_of
 class RunState:
     """The reading half of `Run`. Nothing here changes the trainer.
 
-    Epochs are counted from 1 here, as in `results.csv`; the trainer counts from 0.
+    Epochs are counted from 1, as in `results.csv`; the trainer counts from 0.
 
     Args:
         trainer: An Ultralytics trainer.
@@ -41,7 +41,7 @@ class RunState:
 
     @property
     def trainer(self) -> Any:
-        """The trainer itself, for a user's own callback; the callbacks of this package do not touch it."""
+        """The trainer itself, for users' callbacks; the callbacks of this package do not use it."""
         return self._trainer
 
     # ---------------------------------------------------------------- processes
@@ -60,38 +60,38 @@ class RunState:
 
     @property
     def epoch(self) -> int:
-        """Number of the epoch that runs or has just ended, counted from 1; before the first, the last one's."""
+        """Number of the current or last epoch, counted from 1; before the first, the number of finished epochs."""
         return int(vars(self._trainer).get("epoch", self.epochs_before - 1)) + 1
 
     @property
     def epochs_before(self) -> int:
-        """Number of epochs that a resumed run had finished before; 0 for a fresh one."""
+        """Number of epochs that a resumed run had finished; 0 for a fresh run."""
         return int(self._trainer.start_epoch)
 
     @property
     def planned_epochs(self) -> int:
-        """Number of epochs planned now; the trainer's `time` argument moves it, and a finish brings it forward."""
+        """Number of epochs planned now; the trainer's `time` argument changes it, and a finish reduces it."""
         return int(self._trainer.epochs)
 
     @property
     def planned_before_finish(self) -> int:
-        """Number of epochs that were planned before a finish brought the end forward; 0 if none did."""
+        """Number of epochs that were planned before a finish; 0 if there was none."""
         decision = self._ending.state.decision
         return decision.planned_epochs if decision is not None else 0
 
     @property
     def has_time_limit(self) -> bool:
-        """Whether the number of planned epochs moves with the trainer's `time` argument."""
+        """Whether the trainer's `time` argument changes the number of planned epochs."""
         return bool(self._trainer.args.time)
 
     @property
     def resumed(self) -> bool:
-        """Whether the run goes on from a checkpoint of an earlier process."""
+        """Whether the run resumes from a checkpoint of an earlier process."""
         return bool(self._trainer.resume)
 
     @property
     def has_trained(self) -> bool:
-        """Whether a batch has gone through the model in this process."""
+        """Whether a batch has been trained in this process."""
         return vars(self._trainer).get("tloss") is not None
 
     @property
@@ -101,19 +101,19 @@ class RunState:
 
     @property
     def evaluates_finally(self) -> bool:
-        """Whether the trainer is past its last epoch and has validated the finished model."""
+        """Whether the trainer has passed its last epoch and validated the final model."""
         return not bool(getattr(self._trainer.validator, "training", True))
 
     # ---------------------------------------------------------------- files
 
     @property
     def callbacks_dir(self) -> Path:
-        """Where journal, CSV, picture and `run.json` go."""
+        """The folder of journal, CSV, picture and `run.json`."""
         return self.save_dir / "callbacks"
 
     @property
     def save_period(self) -> int:
-        """Ultralytics' own `save_period`: above 0 it writes `epoch<N>.pt`, N counted from 0."""
+        """Ultralytics' `save_period`: above 0 it writes `epoch<N>.pt`, with N counted from 0."""
         return int(self._trainer.args.save_period)
 
     @property
@@ -128,13 +128,13 @@ class RunState:
 
     @property
     def resumed_from(self) -> Path:
-        """The checkpoint that a resumed run was loaded from: the one of the epoch before."""
+        """The checkpoint that a resumed run was loaded from."""
         return Path(self._trainer.args.resume)
 
     # ---------------------------------------------------------------- plan and learning rate
 
     def plan(self) -> Plan:
-        """Return what the run sets out to do."""
+        """Return the plan of the run."""
         return Plan(
             planned_epochs=self.planned_epochs,
             base_lr=self.scheduled_lr(1),
@@ -145,18 +145,18 @@ class RunState:
         )
 
     def scheduled_lr(self, epoch: int) -> float:
-        """Return the learning rate that the trainer's own schedule gives an epoch, in the group with the lowest one.
+        """Return an epoch's learning rate by the trainer's own schedule, in the group with the lowest rate.
 
-        After a finish has begun, it is the rate of the shorter way to the end.
+        After a finish has begun, it is the rate of the shortened decay.
         """
         return lowest_group(self._trainer)[1] * base_schedule(self._trainer, self._ending.anneal)(epoch - 1)
 
     # ---------------------------------------------------------------- model and metrics
 
     def metric_names(self) -> tuple[Mapping[str, float], bool]:
-        """Return the metrics that this run will have, and whether the names of its losses are among them.
+        """Return the metrics that this run will have, and whether they include its losses.
 
-        The criterion names the losses, which most tasks can ask before the first batch.
+        The criterion names the losses; for most tasks they are known before the first batch.
         """
         trainer = self._trainer
         losses = introspection.loss_names(trainer)
@@ -166,16 +166,16 @@ class RunState:
 
     @property
     def measures_more(self) -> bool:
-        """Whether a validation may measure what `metric_names` does not know, since it is not Ultralytics' own."""
+        """Whether a custom validation may measure more than `metric_names` knows."""
         return introspection.validates_in_its_own_way(self._trainer)
 
     def measure_names(self) -> tuple[str, ...]:
-        """Return the names of what is measured of every epoch's speed and memory."""
+        """Return the names of the measurements of each epoch's speed and memory."""
         return introspection.measure_names(self._trainer)
 
     @property
     def classes(self) -> Classes:
-        """The classes of the run, known once the model is built. Rank 0."""
+        """The classes of the run. Rank 0, once the model is built."""
         if self._classes is None:
             self._classes = classes_of(self._trainer)
         return self._classes
@@ -184,35 +184,35 @@ class RunState:
         """Return the names of the parameters in some layers of the model, as `SetFrozen` names them.
 
         Raises:
-            ValueError: If a pattern names nothing in the model; the message gives the nearest name.
+            ValueError: If a pattern matches nothing in the model; the message gives the nearest name.
         """
         return FrozenLayers(self._trainer).parameters(layers)
 
     def batch_losses(self) -> dict[str, float]:
-        """Return the losses of the newest training batch. It waits for the device, as the trainer does itself."""
+        """Return the losses of the newest training batch. Waits for the device, as the trainer itself does."""
         return introspection.numbers(self._trainer.loss_items or {})
 
     @property
     def batches_per_epoch(self) -> int:
-        """Number of training batches of an epoch; it grows if the first one has run out of memory."""
+        """Number of training batches per epoch; it grows if the first one has run out of memory."""
         return len(self._trainer.train_loader)
 
     # ---------------------------------------------------------------- descriptions
 
     def describe(self) -> dict[str, Any]:
-        """Return what a reader of `run.json` wants to know of the run: versions, task, device, arguments."""
+        """Return the run's versions, task, device and arguments for `run.json`."""
         return introspection.description(self._trainer)
 
     def validation_arguments(self) -> dict[str, Any]:
-        """Return the arguments of `YOLO.val` that judge a checkpoint as this run judges it."""
+        """Return the arguments of `YOLO.val` that validate a checkpoint as this run does."""
         return introspection.validation_arguments(self._trainer)
 
     @property
     def integrations(self) -> tuple[str, ...]:
-        """Which of Ultralytics' integrations take the metrics of this run's epochs: `platform`, `wb`, `mlflow`, ..."""
+        """The Ultralytics integrations that receive the metrics of this run: `platform`, `wb`, `mlflow`, ..."""
         return integrations(self._trainer)
 
     @property
     def platform_model(self) -> dict[str, str]:
-        """The id of the run's model on the Ultralytics Platform and its address; empty if it is not there."""
+        """The id and, if known, the URL of the run's model on the Ultralytics Platform; empty if it has none."""
         return platform_model(self._trainer)

@@ -1,4 +1,4 @@
-"""Why a training ends, or has ended, that no callback here has ended: facts in, `Stop` out."""
+"""Why a training ends, or has ended, without a decision of ours: facts in, `Stop` out."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from yolo_callbacks.core.decision import Stop, StopReason
 from yolo_callbacks.trainer.patches.platform import is_cancelled
 
 TRAINER = "trainer"
-"""Source of what the trainer itself decided."""
+"""Source of the trainer's own stops."""
 
 PLATFORM = "Platform"
-"""Source of a cancel that came from there."""
+"""Source of a cancel from the Ultralytics Platform."""
 
 
 @dataclass(frozen=True)
 class StopFacts:
-    """What a trainer knows of its end.
+    """What a trainer knows about its end.
 
     Attributes:
-        epoch: Number of the epoch that runs or has just ended, counted from 1.
+        epoch: Number of the current or last epoch, counted from 1.
         planned_epochs: Number of epochs planned now.
         best_epoch: The best epoch by the trainer's own early stopping, counted from 1; 0 for none.
-        patience: Ultralytics' own `patience`; 0 where it is off, or held by a finish.
+        patience: Ultralytics' own `patience`; 0 if it is off or suspended by a finish.
         stopping: Whether the trainer ends after this epoch.
-        cancelled: Whether the run was cancelled from the Platform. With `time`, and on several GPUs, the trainer may
-            not be stopping then: it sets its flag anew in every step, or was not told.
+        cancelled: Whether the run was cancelled on the Platform. With `time`, and on several GPUs, `stopping` may still
+            be False: the trainer overwrites its flag in every step, or has not received the cancel.
         has_fitness: Whether an epoch has been validated.
         time_limit: Ultralytics' own `time` in hours; 0 for none.
-        out_of_time: Whether that time is over.
+        out_of_time: Whether the time limit is reached.
     """
 
     epoch: int
@@ -49,7 +49,7 @@ def stop_facts(trainer: Any, epoch: int, *, finishing: bool) -> StopFacts:
 
     Args:
         trainer: The trainer.
-        epoch: Number of the epoch that runs or has just ended, counted from 1.
+        epoch: Number of the current or last epoch, counted from 1.
         finishing: Whether a finish has brought the end forward.
     """
     args, started = trainer.args, vars(trainer).get("train_time_start")
@@ -67,7 +67,7 @@ def stop_facts(trainer: Any, epoch: int, *, finishing: bool) -> StopFacts:
 
 
 def why_stopping(facts: StopFacts) -> Stop | None:
-    """Return why the run ends before its planned end although no callback here asked for it; None if it does not.
+    """Return why the run ends early without a decision of ours; None if it does not.
 
     Example:
         >>> why_stopping(StopFacts(epoch=7, planned_epochs=9, best_epoch=2, patience=5)) is None
@@ -88,19 +88,20 @@ def why_stopping(facts: StopFacts) -> Stop | None:
 
 
 def why_finished(facts: StopFacts) -> Stop | None:
-    """Return why a resumed run has no epoch left to train by the trainer's own rules; None if it has.
+    """Return why a resumed run is already finished by the trainer's own rules; None if it is not.
 
     Example:
         >>> why_finished(StopFacts(epoch=9, planned_epochs=9, best_epoch=2, patience=0)).message
-        'all planned epochs are done'
+        'completed all 9 epochs'
     """
     if facts.epoch >= facts.planned_epochs:
-        return Stop("all planned epochs are done", epoch=facts.epoch, source=TRAINER)
+        done = f"all {facts.epoch} epochs" if facts.epoch > 1 else "1 epoch"
+        return Stop(f"completed {done}", epoch=facts.epoch, source=TRAINER)
     return _patience_stop(facts) if facts.best_epoch and _out_of_patience(facts) else None
 
 
 def why_ended(facts: StopFacts) -> Stop:
-    """Return why a run has ended that neither a callback here nor the trainer's own rules have ended."""
+    """Return why a run ended without a decision of ours or the trainer's own rules."""
     if facts.cancelled:
         return Stop("cancelled from the Ultralytics Platform", source=PLATFORM, reason=StopReason.CANCELLED)
     return Stop("something else set trainer.stop", source=TRAINER, reason=StopReason.EXTERNAL)

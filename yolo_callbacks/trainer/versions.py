@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def ultralytics_is_at_least(*version: int) -> bool:
-    """Return whether the installed Ultralytics has this version or a newer one.
+    """Return whether the installed Ultralytics has at least this version.
 
     Example:
         >>> ultralytics_is_at_least(8, 4, 140)

@@ -257,7 +257,7 @@ def test_an_error_is_told_once_and_the_step_is_taken(where, said):
     for _ in range(2):
         trainer.batch()
         plain.batch()
-    assert said.warnings == ["Mine failed and is skipped, training goes on: RuntimeError: no such gradient"]
+    assert said.warnings == ["Mine failed; training continues: RuntimeError: no such gradient"]
     assert not watch.active
     assert traces(trainer) == []
     assert torch.equal(trainer.model[0].weight, plain.model[0].weight)
@@ -336,7 +336,7 @@ def test_an_error_in_a_look_at_outputs_is_told_once_and_the_batch_goes_on(said):
     watch = Probes(trainer).watch_activations("Mine", ["0", "1"], fail, 1)
     trainer.batch()
     trainer.batch()
-    assert said.warnings == ["Mine failed and is skipped, training goes on: ValueError: odd output"]
+    assert said.warnings == ["Mine failed; training continues: ValueError: odd output"]
     assert not watch.active
     assert traces(trainer) == []
 
@@ -384,8 +384,8 @@ def test_layers_by_name_pattern_and_number(yolo):
     [
         (["modle.4"], r"'modle.4' is not a layer of this model \(did you mean 'model.4'\?\)"),
         (["model.9*.nothing"], "is not a layer of this model"),
-        ([24], "layer 24 is not a layer of this model, it has 24: 0 to 23"),
-        (["*"], "layers match .*, at most 64 can be watched"),
+        ([24], "layer 24 is not a layer of this model, which has 24: 0 to 23"),
+        (["*"], "layers match .*, but at most 64 can be watched"),
         (["model.0.act"], "is one module in .* places"),
     ],
 )

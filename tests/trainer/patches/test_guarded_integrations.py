@@ -52,7 +52,7 @@ def test_it_is_told_once_and_others_are_not_guarded(caplog):
         send(trainer)
     told = [record.getMessage() for record in caplog.records if "uploadUrl" in record.getMessage()]
     assert len(told) == 1
-    assert told[0].endswith("Ultralytics Platform: on_fit_epoch_end failed, training goes on: KeyError: 'uploadUrl'")
+    assert told[0].endswith("Ultralytics Platform: on_fit_epoch_end failed; training continues: KeyError: 'uploadUrl'")
     trainer.callbacks["on_fit_epoch_end"].append(own)
     guard_integrations(trainer)
     with pytest.raises(ValueError, match="mine"):
@@ -77,7 +77,7 @@ def test_no_integration_ends_a_training_and_each_is_told_once(name, who, caplog)
     assert called == [trainer] * 4
     told = [record.getMessage().partition(" ⚠️ ")[2] for record in caplog.records]
     assert told == [
-        f"Ultralytics' {who} integration: {event} failed, training goes on: TypeError: no metrics in epoch {number}"
+        f"Ultralytics' {who} integration: {event} failed; training continues: TypeError: no metrics in epoch {number}"
         for event, number in [("on_fit_epoch_end", 1), ("on_val_end", 4)]
     ]
 

@@ -1,1 +1,1 @@
-"""What is looked at in a model: layers, gradients, activations, predictions."""
+"""Read-only views of a model: layers, gradients, activations, predictions."""

@@ -1,7 +1,7 @@
-"""Looks at the outputs of layers.
+"""Watches the outputs of layers with PyTorch's forward hooks.
 
-PyTorch's forward hooks show them. They are on the model only while a sampled batch goes through it: at other times the
-trainer copies and saves the model, and its hooks with it.
+The hooks are on the model only while a sampled batch goes through it: at other times the trainer copies and saves the
+model, and its hooks with it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _BATCH_EVENT = "on_train_batch_start"
 
 
 class ActivationWatch(Watch):
-    """Looks at the outputs of layers in sampled batches of the training."""
+    """Watches the outputs of layers in sampled training batches."""
 
     def __init__(
         self,
@@ -34,18 +34,18 @@ class ActivationWatch(Watch):
         self._listen()
 
     def remove(self) -> None:
-        """Look no more, leave nothing on model and trainer, and let go of them."""
+        """Stop watching, remove everything from model and trainer, and drop them."""
         super().remove()
-        self._take_off()
+        self._unhook()
         functions = self._trainer.callbacks[_BATCH_EVENT] if self._trainer is not None else []
         if self._begin_batch in functions:
             functions.remove(self._begin_batch)
         self._trainer, self._layers = None, {}
 
     def begin_epoch(self) -> None:
-        """An epoch starts, or starts again, maybe as the one before ran out of memory in a layer."""
+        """Begin an epoch, or a repeated one, perhaps after running out of memory inside a layer."""
         self._number = 0
-        self._take_off()
+        self._unhook()
         if self.active:
             self._listen()  # somebody may have cleared the list
         super().begin_epoch()
@@ -58,11 +58,11 @@ class ActivationWatch(Watch):
     def _begin_batch(self, _: Any) -> None:
         self._number += 1
         if self._hooks:
-            self._take_off()
+            self._unhook()
         if self.due(self._number):
             with self.guarded():
                 self._hooks += [layer.register_forward_hook(self._hook(name)) for name, layer in self._layers.items()]
-                self._hooks.append(unwrapped(self._trainer.model).register_forward_hook(lambda *_: self._take_off()))
+                self._hooks.append(unwrapped(self._trainer.model).register_forward_hook(lambda *_: self._unhook()))
 
     def _hook(self, name: str) -> Callable[..., None]:
         def look(_module: Any, _inputs: Any, output: Any) -> None:
@@ -72,6 +72,6 @@ class ActivationWatch(Watch):
 
         return look
 
-    def _take_off(self) -> None:
+    def _unhook(self) -> None:
         while self._hooks:
             self._hooks.pop().remove()

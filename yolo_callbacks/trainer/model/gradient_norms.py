@@ -1,4 +1,4 @@
-"""Norms of gradients over the sampled steps of an epoch: whole, by groups and by layers."""
+"""Gradient norms over the sampled steps of an epoch: in total, by group and by layer."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import numpy as np
 if TYPE_CHECKING:
     from yolo_callbacks.trainer.model.gradient_watch import OptimizerStep
 
-_KEPT_ON_DEVICE = 256  # sampled steps, after which the numbers are fetched even in the middle of an epoch
-_WINDOW, _ENOUGH = 100, 10  # sampled steps that a layer's usual norm is taken from, and the fewest of them
-_ROUNDING = 1e-5  # relative; norms of one step before and after clipping differ by less where nothing was clipped
+_KEPT_ON_DEVICE = 256  # sampled steps after which the numbers are fetched within an epoch
+_WINDOW, _ENOUGH = 100, 10  # sampled steps for a layer's usual norm: the most, and the fewest
+_ROUNDING = 1e-5  # relative; without clipping, the norms before and after it differ by less
 
 
 class NormSummary:
-    """What the sampled steps of one epoch have shown."""
+    """Results of the sampled steps of one epoch."""
 
     def __init__(self, numbers: dict[str, float], steps: int, dead: list[str], exploding: list[str]) -> None:
         self.numbers, self.steps, self.dead, self.exploding = numbers, steps, dead, exploding
 
 
 class GradientNorms:
-    """Norms of the sampled steps of an epoch: on the device until they are asked for, so that nothing waits for it.
+    """Gradient norms of the sampled steps of an epoch, kept on the device until needed, so that nothing waits for it.
 
     Args:
         parameters: Names of all parameters.
@@ -40,7 +40,7 @@ class GradientNorms:
         self.clear()
 
     def clear(self) -> None:
-        """Begin anew; what is usual for a layer stays known."""
+        """Reset the epoch; keep each layer's usual norms."""
         self._rows: list[tuple[tuple[str, ...], bool, Any]] = []
         self._looked: tuple[tuple[str, ...], Any, Any] | None = None
         self._after: Any = None
@@ -59,11 +59,11 @@ class GradientNorms:
         self._looked = (tuple(step.gradients), _norms(step.gradients), step.scale) if step.gradients else None
 
     def look_at_clipped(self, step: OptimizerStep) -> None:
-        """Keep the norm of what the optimizer gets."""
+        """Keep the norm of the gradients that the optimizer gets."""
         self._after = _norms(step.gradients).norm() if step.gradients else None
 
     def keep(self, stepped: bool, skipped: Any) -> None:
-        """The step is done."""
+        """Store the numbers of a finished step."""
         if self._looked is None:
             return
         import torch
@@ -82,7 +82,7 @@ class GradientNorms:
     # ---------------------------------------------------------------- at the end of an epoch
 
     def take(self, exploding_factor: float) -> NormSummary | None:
-        """Return what there was since the epoch began, None if there was no step, and begin anew."""
+        """Return the results since the epoch began (None if there was no step), and reset."""
         self._fetch()
         steps = self._steps
         summary = None
@@ -107,7 +107,7 @@ class GradientNorms:
         return [self._layers[i] for i in np.flatnonzero(chosen)]
 
     def _fetch(self) -> None:
-        """Bring the norms from the device, in one piece, and add them up."""
+        """Fetch the norms from the device in one transfer, and add them up."""
         import torch
 
         rows, self._rows = self._rows, []
@@ -143,12 +143,12 @@ class GradientNorms:
 
 
 def _median(rows: Any) -> Any:
-    """Return the median of each column without what is not finite; infinity where there is too little."""
+    """Return the median of each column's finite values; infinity where there are too few."""
     finite = np.where(np.isfinite(rows), rows, np.nan)
     enough = np.isfinite(rows).sum(axis=0) >= _ENOUGH
     medians = np.full(rows.shape[1], np.inf)
     medians[enough] = np.nanmedian(finite[:, enough], axis=0)
-    medians[medians == 0] = np.inf  # mostly dead: any gradient would be far above nothing
+    medians[medians == 0] = np.inf  # mostly dead: any gradient would be far above 0
     return medians
 
 
@@ -158,7 +158,7 @@ def _norms(gradients: Mapping[str, Any]) -> Any:
 
     tensors = list(gradients.values())
     with torch.no_grad():
-        # what torch's own clipping calls: hundreds of tensors in a few kernels; other devices may not have it
+        # as in torch's own clipping: hundreds of tensors in a few kernels; other devices may lack it
         many = tensors[0].device.type in ("cpu", "cuda") and hasattr(torch, "_foreach_norm")
         norms = torch._foreach_norm(tensors, 2) if many else [torch.linalg.vector_norm(one) for one in tensors]
         return torch.stack([norm if norm.dtype is torch.float32 else norm.float() for norm in norms])

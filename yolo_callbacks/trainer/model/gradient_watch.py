@@ -1,7 +1,7 @@
-"""Looks at gradients before they are clipped.
+"""Watches gradients before they are clipped.
 
-Ultralytics sends no event between backward and the step of the optimizer: in on_train_batch_end all gradients are gone.
-So the trainer's `optimizer_step` is replaced, on this trainer object alone, by a method that looks and calls it. The
+Ultralytics sends no event between backward and the optimizer's step; in on_train_batch_end all gradients are zero. So
+`optimizer_step` is replaced, on this trainer object only, by a method that calls the watches and the original. The
 trainer gets its own method back when the last watch is removed.
 """
 
@@ -18,13 +18,13 @@ from yolo_callbacks.trainer.model.watch import Watch
 
 @dataclass(frozen=True)
 class OptimizerStep:
-    """One step of the optimizer, as the trainer is about to take it. Valid only while it is looked at.
+    """One step of the optimizer that the trainer is about to take. Valid only during the call that it is passed to.
 
     Attributes:
-        number: Number of the step in its epoch, counted from 1; an epoch that is repeated begins at 1 again.
-        gradients: Gradients by the names of their parameters, of all that have one, summed over the batches of the
-            step and, with several ranks, over the ranks. They are the trainer's own: never change them.
-        scale: What automatic mixed precision has multiplied them with, on their device; 1 without it. Divide by it.
+        number: Number of the step in its epoch, counted from 1; a repeated epoch starts at 1 again.
+        gradients: Gradients by parameter name, accumulated over the step's batches and reduced over the ranks. They
+            are the trainer's own: never change them.
+        scale: The loss scale of automatic mixed precision, on their device; 1 without it. Divide gradients by it.
     """
 
     number: int
@@ -33,7 +33,7 @@ class OptimizerStep:
 
 
 class GradientWatch(Watch):
-    """Looks at the gradients of sampled steps of the optimizer."""
+    """Watches the gradients of sampled optimizer steps."""
 
     def __init__(
         self,
@@ -50,17 +50,17 @@ class GradientWatch(Watch):
         self._steps = steps
 
     def remove(self) -> None:
-        """Look no more, and give the trainer its own method back if nobody else looks."""
+        """Stop watching, and restore the trainer's own method if this was the last watch."""
         super().remove()
         self._steps.drop(self)
 
     def skipped_steps(self) -> int:
-        """Return how many steps of this epoch automatic mixed precision has left out; not only sampled ones count."""
+        """Return how many steps of this epoch automatic mixed precision has skipped, sampled or not."""
         return int(self._steps.skipped)
 
 
 class OptimizerSteps:
-    """Stands in for the trainer's `optimizer_step` as long as a watch is there."""
+    """Replaces the trainer's `optimizer_step` while there is a watch."""
 
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
@@ -87,24 +87,24 @@ class OptimizerSteps:
             return
         self._watches = tuple(item for item in self._watches if item is not watch)
         attributes = vars(self._trainer)
-        # bound methods are equal, not identical; who has put another one over ours gets one that only passes on
+        # bound methods are equal, not identical; if somebody has wrapped ours, it stays and only calls the original
         if not self._watches and attributes.get("optimizer_step") == self._step:
             del attributes["optimizer_step"]
             attributes.update(self._own_attribute)
             self._own = None
 
     def release(self) -> None:
-        """Let go of the trainer when nobody looks any more: whoever keeps a watch must not keep a model with it."""
+        """Drop the trainer, so that whoever keeps a watch does not keep the model alive."""
         self._trainer = self._model = self._own = self._one = None
         self._parameters, self._own_attribute = [], {}
 
     def begin_epoch(self) -> None:
-        """An epoch starts, or starts again."""
+        """Begin an epoch, or a repeated one."""
         self._number, self.skipped = 0, 0
 
     def _step(self, *args: Any, **kwargs: Any) -> Any:
-        """Do what the trainer does in its place, and let it be looked at."""
-        own: Callable[..., Any] = self._own  # type: ignore[assignment]  # there as long as this can be called
+        """Do the trainer's own step, and call the watches."""
+        own: Callable[..., Any] = self._own  # type: ignore[assignment]  # set while this can be called
         self._number += 1
         due = [watch for watch in self._watches if watch.due(self._number)]
         scaler = getattr(self._trainer, "scaler", None)
@@ -130,7 +130,7 @@ class OptimizerSteps:
         return result
 
     def _scale(self, scaler: Any) -> Any:
-        """Return what gradients are multiplied with, without waiting for the device as `get_scale()` would."""
+        """Return the loss scale without waiting for the device, as `get_scale()` would."""
         if self._one is None:
             import torch
 
@@ -138,16 +138,16 @@ class OptimizerSteps:
         return self._one if scaler is None else scaler.scale(self._one)
 
     def _gradients(self) -> dict[str, Any]:
-        if self._model is not self._trainer.model:  # to go through all modules takes as long as to measure
+        if self._model is not self._trainer.model:  # walking all modules takes as long as measuring
             self._model = self._trainer.model
             self._parameters = list(unwrapped(self._model).named_parameters())
         return {name: parameter.grad for name, parameter in self._parameters if parameter.grad is not None}
 
     @contextlib.contextmanager
     def _before_optimizer(self, due: Sequence[GradientWatch], stepped: list[bool]) -> Iterator[None]:
-        """See the gradients again as the optimizer gets them, unscaled and clipped, and note that it does.
+        """Watch the gradients as the optimizer gets them, unscaled and clipped, and note that it was called.
 
-        The hook is put on the optimizer for one step: running out of memory may make the trainer build another one.
+        The hook is on the optimizer for one step only: after running out of memory, the trainer may build another one.
         """
         due = [watch for watch in due if watch.active and (watch.clipped is not None or watch.done is not None)]
         if not due:

@@ -1,4 +1,4 @@
-"""The layers and parameters of a model by their names. Used by `run.py` and `probes.py` alone."""
+"""Layers and parameters of a model by name."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from yolo_callbacks.support.checks import SettingError, nearest
 from yolo_callbacks.support.numbers import plain
 
 MOST_LAYERS = 64
-"""The most layers that are watched at a time."""
+"""The largest number of layers that can be watched at once."""
 
 
 def parameter_parts(trainer: Any) -> dict[str, str]:
-    """Return for each parameter the part of the model that it is in.
+    """Return the part of the model that each parameter belongs to.
 
-    Parts are `backbone`, `neck` and `head` where the model is built from Ultralytics' YAML (the head is its last
-    layer, the neck what is between), the top-level modules' names elsewhere.
+    Parts are `backbone`, `neck` and `head` if the model is built from Ultralytics' YAML (the head is its last layer,
+    the neck is between), otherwise the names of the top-level modules.
     """
     model = unwrapped(trainer.model)
     core, prefix = _core(model)
@@ -37,24 +37,24 @@ def parameter_parts(trainer: Any) -> dict[str, str]:
 
 
 def trainable_parameters(trainer: Any) -> tuple[str, ...]:
-    """Return the names of the parameters that are trained now."""
+    """Return the names of the parameters that are currently trained."""
     return tuple(name for name, parameter in unwrapped(trainer.model).named_parameters() if parameter.requires_grad)
 
 
 def is_compiled(trainer: Any) -> bool:
-    """Return whether the model goes through torch.compile, which runs no hook that it has not seen at first."""
+    """Return whether the model uses torch.compile, which ignores hooks that are added later."""
     model = trainer.model
     return any(hasattr(module, "_orig_mod") for module in (model, getattr(model, "module", None)))
 
 
 def find_layers(trainer: Any, wanted: Sequence[str | int] | None) -> tuple[str, ...]:
-    """Return the names of layers, see `ModelView.find_layers`."""
+    """Return the names of layers; see `ModelView.find_layers`."""
     model = unwrapped(trainer.model)
     core, prefix = _core(model)
     if wanted is None:
         numbers = _inputs_of_head(core)
         if not numbers:
-            raise SettingError("this model does not tell what its head takes: name the layers to watch")
+            raise SettingError("the layers before this model's head are unknown: name the layers to watch")
         return tuple(f"{prefix}model.{number}" for number in numbers)
     places: dict[int, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
@@ -68,18 +68,18 @@ def find_layers(trainer: Any, wanted: Sequence[str | int] | None) -> tuple[str, 
         if not alone:
             raise SettingError(
                 f"{matches[0]!r} is one module in {shared[matches[0]]} places of this model, so its outputs cannot be "
-                "told apart: watch the layer around it"
+                "told apart: watch the layer that contains it"
             )
         found.update(dict.fromkeys(alone))
     if len(found) > MOST_LAYERS:
-        raise SettingError(f"{len(found)} layers match {list(wanted)!r}, at most {MOST_LAYERS} can be watched")
+        raise SettingError(f"{len(found)} layers match {list(wanted)!r}, but at most {MOST_LAYERS} can be watched")
     return tuple(found)
 
 
 def _numbered(core: Any, prefix: str, number: int) -> list[str]:
     layers = len(core.model) if hasattr(core, "model") else 0
     if not -layers <= number < layers:
-        raise SettingError(f"layer {number} is not a layer of this model, it has {layers}: 0 to {layers - 1}")
+        raise SettingError(f"layer {number} is not a layer of this model, which has {layers}: 0 to {layers - 1}")
     return [f"{prefix}model.{number % layers}"]
 
 
@@ -93,7 +93,7 @@ def _matching(pattern: str, names: Sequence[str]) -> list[str]:
 
 
 def _inputs_of_head(core: Any) -> list[int]:
-    """Return the numbers of the layers that the last one takes its input from."""
+    """Return the numbers of the layers that feed the last one."""
     layers: Any = getattr(core, "model", ())
     sources = getattr(layers[-1], "f", ()) if hasattr(layers, "__getitem__") and len(layers) else ()
     numbers = [sources] if isinstance(sources, int) else list(sources)
@@ -101,13 +101,13 @@ def _inputs_of_head(core: Any) -> list[int]:
 
 
 def _core(model: Any) -> tuple[Any, str]:
-    """Return the model that is trained and how the names of its parameters begin: distillation wraps it."""
+    """Return the trained model and the prefix of its parameters' names: distillation wraps it."""
     student = getattr(model, "student_model", None)
     return (model, "") if student is None else (student, "student_model.")
 
 
 def unwrapped(model: Any) -> Any:
-    """Return a model without what several ranks and torch.compile wrap it in."""
+    """Return a model without the wrappers of DDP and torch.compile."""
     from ultralytics.utils.torch_utils import unwrap_model
 
     return unwrap_model(model)

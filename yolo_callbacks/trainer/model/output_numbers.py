@@ -1,4 +1,4 @@
-"""Statistics of the outputs of layers over the sampled batches of an epoch."""
+"""Statistics of layer outputs over the sampled batches of an epoch."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-_KEPT_ON_DEVICE = 1024  # outputs, after which the numbers are fetched even in the middle of an epoch
+_KEPT_ON_DEVICE = 1024  # outputs after which the numbers are fetched within an epoch
 
 
 class OutputNumbers:
-    """A few numbers for each output of a layer, kept on the device until they are asked for.
+    """A few numbers for each output of a layer, kept on the device until needed.
 
     Args:
-        zero_below: Size below which a value counts as 0.
+        zero_below: Values with at most this magnitude count as 0.
     """
 
     def __init__(self, zero_below: float) -> None:
@@ -22,7 +22,7 @@ class OutputNumbers:
         self.clear()
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Reset the epoch."""
         self._rows: list[tuple[str, Any]] = []
         self._sums: dict[str, Any] = {}
         self._channels: dict[str, Any] = {}
@@ -49,13 +49,13 @@ class OutputNumbers:
             self._fetch()
 
     def _note_channels(self, layer: str, largest: Any) -> None:
-        """Keep the size of the largest value of each channel; None once there is none, or not always as many."""
+        """Keep each channel's largest magnitude; None once there are no channels or their number changes."""
         known = self._channels.get(layer, largest)
         same = known is not None and largest is not None and known.shape == largest.shape
         self._channels[layer] = known.maximum(largest) if same else None
 
     def take(self) -> dict[str, dict[str, float]]:
-        """Return the numbers of each layer since the epoch began, and begin anew."""
+        """Return the numbers of each layer since the epoch began, and reset."""
         self._fetch()
         taken = {}
         for layer, (count, mean, squares, zeros, bad) in self._sums.items():
@@ -73,7 +73,7 @@ class OutputNumbers:
         return taken
 
     def _fetch(self) -> None:
-        """Bring the numbers from the device, in one piece, and put them together."""
+        """Fetch the numbers from the device in one transfer, and combine them."""
         import torch
 
         rows, self._rows = self._rows, []
@@ -81,11 +81,11 @@ class OutputNumbers:
             return
         numbers = torch.stack([row for _, row in rows]).cpu().numpy().astype(np.float64)
         for (layer, _), row in zip(rows, numbers):
-            self._sums[layer] = _together(self._sums[layer], row) if layer in self._sums else row
+            self._sums[layer] = _combined(self._sums[layer], row) if layer in self._sums else row
 
 
-def _together(one: Any, other: Any) -> Any:
-    """Return count, mean and sum of squares around it of two sets, and the sums of what else there is.
+def _combined(one: Any, other: Any) -> Any:
+    """Combine two sets: count, mean, sum of squared deviations from it, and the sums of all other numbers.
 
     Source: Chan, Golub and LeVeque, Updating formulae and a pairwise algorithm for computing sample variances, 1979.
     """

@@ -1,6 +1,6 @@
-"""Pictures of what a validation predicts: taken from the validation itself, drawn elsewhere.
+"""Pictures of a validation's predictions, copied from the validation itself.
 
-Nothing is predicted for them: what the validator has found in its first batch is copied as it goes by.
+No extra predictions are made: the results of the validator's first batch are copied.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from typing import Any
 
 from yolo_callbacks.support.background import tell_once
 
-_LEAST_CONFIDENCE = 0.25  # as in Ultralytics' own pictures
+_MIN_CONFIDENCE = 0.25  # as in Ultralytics' own plots
 _LARGEST_SIDE = 480  # pixels of one picture
 _SMALLEST_SIDE = 320
-_PAIRS_A_ROW = 2
+_PAIRS_PER_ROW = 2
 
 Look = Callable[[Sequence["Predicted"]], None]
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """One picture of the validation, as NumPy arrays.
+    """One image of the validation, as NumPy arrays.
 
     Attributes:
         image: Channels, height, width; uint8.
-        file: Name of the file, empty if the validator does not know it.
-        labels: What there is in it, as `ultralytics.utils.plotting.plot_images` wants it, boxes as shares of the side.
-        predictions: What was found, boxes in pixels.
-        names: Names of the classes by number.
+        file: Name of the file; empty if the validator does not know it.
+        labels: The labels for `ultralytics.utils.plotting.plot_images`, with boxes relative to the image size.
+        predictions: The predictions, with boxes in pixels.
+        names: Class names by number.
     """
 
     image: Any
@@ -41,18 +41,18 @@ class Predicted:
 
 
 def watch_validation(trainer: Any, who: str, most: int, look: Look) -> Callable[[], None]:
-    """Look at the first pictures of the next validation.
+    """Watch the first images of the next validation.
 
     Args:
         trainer: The trainer.
-        who: What to call it in the log line of an error, which the validation survives.
-        most: The most pictures.
-        look: Called with them once, in the middle of the validation.
+        who: The watcher's name in the log, if it raises an error.
+        most: The largest number of images.
+        look: Called with them once, during the validation.
 
     Returns:
-        What ends it before. May be called again.
+        A function that ends the watch early. May be called again.
     """
-    # whoever keeps what is returned must not keep the validator, which has the trainer's data on its device
+    # the returned function must not keep the validator alive, which holds the trainer's data on its device
     task, watched = trainer.args.task, weakref.ref(trainer.validator)
     before = {name: own for name, own in vars(trainer.validator).items() if name == "update_metrics"}
 
@@ -79,7 +79,7 @@ def watch_validation(trainer: Any, who: str, most: int, look: Look) -> Callable[
 
 
 def _take(validator: Any, task: str, preds: Any, batch: Mapping[str, Any], most: int) -> list[Predicted]:
-    if not isinstance(preds, list) and task not in _OF_WHOLE_PICTURES:
+    if not isinstance(preds, list) and task not in _OF_WHOLE_IMAGES:
         raise ValueError(f"predictions of the task {task!r} cannot be drawn")
     images = batch["img"][:most].float()
     images = (images * 255 if images.max() <= 1 else images).clamp(0, 255).byte().cpu().numpy()
@@ -90,7 +90,7 @@ def _take(validator: Any, task: str, preds: Any, batch: Mapping[str, Any], most:
             image,
             str(files[number]).replace("\\", "/").rsplit("/", 1)[-1],
             _labels(task, batch, number, overlap),
-            _found(preds[number]) if isinstance(preds, list) else _OF_WHOLE_PICTURES[task](preds[number]),
+            _found(preds[number]) if isinstance(preds, list) else _OF_WHOLE_IMAGES[task](preds[number]),
             validator.names,
         )
         for number, image in enumerate(images)
@@ -111,11 +111,11 @@ def _labels(task: str, batch: Mapping[str, Any], number: int, overlap: bool) -> 
 
 
 def _found(prediction: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the objects that are sure enough to be drawn, their boxes as plot_images wants them."""
-    sure = prediction["conf"] > _LEAST_CONFIDENCE
+    """Return the predictions that are confident enough to draw, with boxes as plot_images expects them."""
+    sure = prediction["conf"] > _MIN_CONFIDENCE
     found = {key: prediction[key][sure] for key in ("cls", "conf", "bboxes", "keypoints", "masks") if key in prediction}
     boxes = found["bboxes"]
-    if boxes.shape[-1] == 4:  # corners, where oriented boxes have centre, size and angle
+    if boxes.shape[-1] == 4:  # corners; oriented boxes have center, size and angle
         found["bboxes"] = _centred(boxes)
     return _arrays(found)
 
@@ -126,7 +126,7 @@ def _centred(boxes: Any) -> Any:
     return xyxy2xywh(boxes)
 
 
-_OF_WHOLE_PICTURES: dict[str, Callable[[Any], dict[str, Any]]] = {
+_OF_WHOLE_IMAGES: dict[str, Callable[[Any], dict[str, Any]]] = {
     "classify": lambda scores: _arrays({"cls": scores.argmax()[None], "conf": scores.amax()[None]}),
     "semantic": lambda classes: _arrays({"semantic_mask": classes[None]}),
     "depth": lambda metres: _arrays({"depth": metres[None]}),
@@ -134,7 +134,7 @@ _OF_WHOLE_PICTURES: dict[str, Callable[[Any], dict[str, Any]]] = {
 
 
 def _arrays(tensors: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy tensors to NumPy arrays: what the validator holds may be changed by it later."""
+    """Copy tensors to NumPy arrays, because the validator may change them later."""
     return {
         key: (tensor.float() if tensor.is_floating_point() else tensor).detach().cpu().clone().numpy()
         for key, tensor in tensors.items()
@@ -142,20 +142,20 @@ def _arrays(tensors: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def draw(pictures: Sequence[Predicted]) -> Any:
-    """Return one picture (height, width, 3; uint8, RGB): pairs of labels on the left and predictions on the right."""
+    """Return one picture (height, width, 3; uint8, RGB) of pairs: labels on the left, predictions on the right."""
     import numpy as np
 
     pairs = [
         np.hstack([_drawn(item, item.labels, "labels"), _drawn(item, item.predictions, "predictions")])
         for item in pictures
     ]
-    pairs += [np.full_like(pairs[0], 255)] * (-len(pairs) % min(len(pairs), _PAIRS_A_ROW))
-    rows = [np.hstack(pairs[start : start + _PAIRS_A_ROW]) for start in range(0, len(pairs), _PAIRS_A_ROW)]
+    pairs += [np.full_like(pairs[0], 255)] * (-len(pairs) % min(len(pairs), _PAIRS_PER_ROW))
+    rows = [np.hstack(pairs[start : start + _PAIRS_PER_ROW]) for start in range(0, len(pairs), _PAIRS_PER_ROW)]
     return np.vstack(rows)
 
 
 def _drawn(picture: Predicted, objects: Mapping[str, Any], title: str) -> Any:
-    """Let Ultralytics draw objects into a picture, a small one enlarged so that they can be read."""
+    """Draw objects into an image with Ultralytics; enlarge a small image to make them readable."""
     import numpy as np
     from ultralytics.utils.plotting import plot_images
 
@@ -176,7 +176,7 @@ def _drawn(picture: Predicted, objects: Mapping[str, Any], title: str) -> Any:
         paths=[f"{title}: {picture.file}"] if "bboxes" in objects or "cls" not in objects else None,
         names=picture.names,
         max_size=_LARGEST_SIDE,
-        conf_thres=_LEAST_CONFIDENCE,
+        conf_thres=_MIN_CONFIDENCE,
         save=False,
         threaded=False,
     )

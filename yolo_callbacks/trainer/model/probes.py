@@ -1,4 +1,4 @@
-"""Probes: what no event shows of one training, gradients before they are clipped and the outputs of layers."""
+"""Probes: what no event shows of a training, such as gradients before clipping and outputs of layers."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from yolo_callbacks.trainer.model.watch import Watch
 
 
 class Probes:
-    """All that looks at one training by other means than events.
+    """The gradient and activation watches of one training.
 
     Args:
-        trainer: The trainer, its model built.
+        trainer: The trainer, after its model is built.
     """
 
     def __init__(self, trainer: Any) -> None:
@@ -53,13 +53,13 @@ class Probes:
         return watch
 
     def begin_epoch(self) -> None:
-        """An epoch starts, or starts again."""
+        """Begin an epoch, or a repeated one."""
         self._steps.begin_epoch()
         for watch in self._watches:
             watch.begin_epoch()
 
     def remove(self) -> None:
-        """Remove all of them, and let go of the trainer."""
+        """Remove all watches, and drop the trainer."""
         for watch in self._watches:
             watch.remove()
         self._watches.clear()

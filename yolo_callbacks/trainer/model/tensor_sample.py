@@ -1,4 +1,4 @@
-"""Samples of tensors: enough numbers for a histogram, bounded in size, copied from the device at once."""
+"""Samples of tensors: enough numbers for a histogram, bounded in size, copied from the device in one transfer."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ Sample = Mapping[str, Any]
 
 
 def sample(tensors: Mapping[str, Any], most: int) -> Sample:
-    """Return numbers of each tensor, evenly spread over it, as float32 in NumPy arrays.
+    """Return evenly spaced values of each tensor, as float32 NumPy arrays.
 
     Args:
         tensors: PyTorch tensors by name, all on one device.
-        most: The most numbers of one tensor; a smaller one is taken as a whole. Best a prime number: others may go
-            into a tensor so that always the same place of its kernels is looked at.
+        most: The largest number of values per tensor; a smaller tensor is taken whole. Best a prime number: otherwise
+            the spacing may always hit the same place of a tensor's kernels.
 
     Example:
         >>> import torch

@@ -1,4 +1,4 @@
-"""ModelView: the model of a run, as callbacks may look at it. Used by `run.py` alone."""
+"""ModelView: a read-only view of a run's model for callbacks. Created only by `run.py`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from yolo_callbacks.trainer.model.tensor_sample import Sample, sample
 
 
 class ModelView:
-    """What no event shows: layers and parameters by name, gradients, activations, what a validation predicts.
+    """What no event shows: layers and parameters by name, gradients, activations, predictions of the validation.
 
-    Nothing that is looked at through it is changed by it. It is `session.run.model`.
+    It changes nothing in the training. Get it as `session.run.model`.
 
     Args:
         trainer: An Ultralytics trainer.
@@ -28,37 +28,37 @@ class ModelView:
         self._probes: Probes | None = None
 
     def begin_epoch(self) -> None:
-        """Begin to count, and to look, anew: an epoch starts, or starts again."""
+        """Begin an epoch, or a repeated one: restart counting and sampling."""
         if self._probes is not None:
             self._probes.begin_epoch()
 
     def release(self) -> None:
-        """End every watch, and let go of the trainer."""
+        """End every watch, and drop the trainer."""
         if self._probes is not None:
             self._probes.remove()
         self._trainer = self._probes = None
 
     @property
     def uses_grad_scaler(self) -> bool:
-        """Whether automatic mixed precision scales the loss, and skips a step whose gradients are not finite."""
+        """Whether automatic mixed precision scales the loss, and skips steps with non-finite gradients."""
         scaler = getattr(self._trainer, "scaler", None)
         return bool(scaler is not None and scaler.is_enabled())
 
     @property
     def is_compiled(self) -> bool:
-        """Whether the model goes through torch.compile, whose layers cannot be watched."""
+        """Whether the model uses torch.compile; its layers cannot be watched then."""
         return is_compiled(self._trainer)
 
     def parameter_parts(self) -> dict[str, str]:
-        """Return for each parameter of the model which part it is in.
+        """Return the part of the model that each parameter belongs to.
 
-        Parts are `backbone`, `neck` and `head` where Ultralytics has built the model from its YAML, top-level modules
-        elsewhere. The names are those of the model itself, without what several ranks or torch.compile wrap it in.
+        Parts are `backbone`, `neck` and `head` if Ultralytics has built the model from its YAML, otherwise the
+        top-level modules. The names are those of the model itself, without the wrappers of DDP or torch.compile.
         """
         return parameter_parts(self._trainer)
 
     def trainable_parameters(self) -> tuple[str, ...]:
-        """Return the names of the parameters that are trained now."""
+        """Return the names of the parameters that are currently trained."""
         return trainable_parameters(self._trainer)
 
     def find_layers(self, wanted: Sequence[str | int] | None = None) -> tuple[str, ...]:
@@ -66,7 +66,7 @@ class ModelView:
 
         Args:
             wanted: Names (`"model.4"`), patterns (`"model.2.m.*"`) or numbers of top-level layers (`-2`); None for
-                the layers that the last one takes its input from.
+                the layers that feed the last one.
 
         Raises:
             ValueError: If there is no such layer, too many match, or one is in several places of the model.
@@ -83,23 +83,23 @@ class ModelView:
         done: Callable[[bool, Any], None] | None = None,
         begin: Callable[[], None] | None = None,
     ) -> GradientWatch:
-        """Look at the gradients of sampled steps of the optimizer. Rank 0; it ends with the run at the latest.
+        """Watch the gradients of sampled optimizer steps. Rank 0; ends with the run at the latest.
 
-        The functions must not change what they see, and should not wait for the device: what they keep of it stays
-        there until `measure`. An error in one is logged once and ends the watch, not the training.
+        The functions must not change what they get, and should not wait for the device: keep results there until
+        `measure`. An error in one is logged once and ends the watch, not the training.
 
         Args:
-            who: What the log line of an error calls it.
-            look: Called when all gradients are there, reduced over the ranks, before they are unscaled and clipped.
-            every_n_steps: Look at the first step of an epoch and at every Nth step after it.
-            clipped: Called as the optimizer begins its step, with unscaled and clipped gradients; not called in a
-                step that is skipped.
-            done: Called after the step: whether the optimizer was called, and, where the loss is scaled, a tensor
-                that tells whether the step was skipped because gradients were not finite.
-            begin: Called when an epoch starts, or starts again after NaN or after running out of memory.
+            who: The watcher's name in the log.
+            look: Called when all gradients are reduced over the ranks, before they are unscaled and clipped.
+            every_n_steps: Sample the first step of an epoch and every Nth step after it.
+            clipped: Called when the optimizer begins its step, with unscaled and clipped gradients; not called if the
+                step is skipped.
+            done: Called after the step with whether the optimizer was called and, if the loss is scaled, a tensor
+                that is true if the step was skipped because of non-finite gradients.
+            begin: Called when an epoch starts, or restarts after NaN or running out of memory.
 
         Returns:
-            What ends it: `watch.remove()`.
+            The watch; `watch.remove()` ends it.
 
         Example:
             ```python
@@ -110,7 +110,7 @@ class ModelView:
             watch = session.run.model.watch_gradients("Mine", look, every_n_steps=50)
             ```
         """
-        return self._look().watch_gradients(who, look, every_n_steps, clipped, done, begin)
+        return self._watches().watch_gradients(who, look, every_n_steps, clipped, done, begin)
 
     def watch_activations(
         self,
@@ -121,48 +121,48 @@ class ModelView:
         every_n_batches: int = 1,
         begin: Callable[[], None] | None = None,
     ) -> ActivationWatch:
-        """Look at the outputs of layers in sampled batches of the training. Rank 0; it ends with the run at the latest.
+        """Watch the outputs of layers in sampled training batches. Rank 0; ends with the run at the latest.
 
-        What holds for `watch_gradients` holds here. The outputs are those of this rank's images, and still part of
-        the graph: look at `output.detach()`.
+        The rules of `watch_gradients` apply. The outputs are those of this rank's images, and still part of the
+        autograd graph: use `output.detach()`.
 
         Args:
-            who: What the log line of an error calls it.
+            who: The watcher's name in the log.
             layers: Names of layers, from `find_layers`.
             look: Called with the number of the batch in its epoch, counted from 1, the layer's name and its output.
-            every_n_batches: Look at the first batch of an epoch and at every Nth batch after it.
-            begin: Called when an epoch starts, or starts again.
+            every_n_batches: Sample the first batch of an epoch and every Nth batch after it.
+            begin: Called when an epoch starts or restarts.
 
         Returns:
-            What ends it: `watch.remove()`.
+            The watch; `watch.remove()` ends it.
         """
-        return self._look().watch_activations(who, layers, look, every_n_batches, begin)
+        return self._watches().watch_activations(who, layers, look, every_n_batches, begin)
 
     def watch_validation(self, who: str, most: int, look: Callable[[Sequence[Predicted]], None]) -> Callable[[], None]:
-        """Look at the first pictures of the next validation, with their labels and predictions. Rank 0.
+        """Watch the first images of the next validation, with their labels and predictions. Rank 0.
 
-        Nothing is predicted for it, and the validation goes on as it would have. An error is logged.
+        No extra predictions are made, and the validation is unchanged. An error is logged.
 
         Args:
-            who: What the log line of an error calls it.
-            most: The most pictures, all of them from the first batch.
-            look: Called with them, copied, in the middle of the validation.
+            who: The watcher's name in the log.
+            most: The largest number of images; all are from the first batch.
+            look: Called with copies of them, during the validation.
 
         Returns:
-            What ends it before that. May be called again.
+            A function that ends the watch early. May be called again.
         """
         return watch_validation(self._trainer, who, most, look)
 
     def sample_weights(self, most: int) -> Sample:
-        """Return numbers of each parameter of the model that is validated and saved: the moving average. Rank 0.
+        """Return values of each parameter of the model that is validated and saved (the EMA). Rank 0.
 
         Args:
-            most: The most numbers of one parameter.
+            most: The largest number of values per parameter.
         """
         return sample(dict(self._validated_model().named_parameters()), most)
 
     def prepare_graph(self) -> Callable[[], Any]:
-        """Copy the model, and return what traces the copy with TorchScript, on any thread. Rank 0."""
+        """Copy the model, and return a function that traces the copy with TorchScript, on any thread. Rank 0."""
         channels = int((self._trainer.data or {}).get("channels", 3))
         return prepare_graph(self._validated_model(), channels, int(self._trainer.args.imgsz))
 
@@ -170,6 +170,6 @@ class ModelView:
         trainer = self._trainer
         return trainer.ema.ema if trainer.ema is not None else trainer.model
 
-    def _look(self) -> Probes:
+    def _watches(self) -> Probes:
         self._probes = self._probes or Probes(self._trainer)
         return self._probes

@@ -1,4 +1,4 @@
-"""Watch: looks at a training until it is removed, or fails."""
+"""Watch: observes a training until it is removed or fails."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from yolo_callbacks.support.background import tell_once
 
 
 class Watch:
-    """Looks at a training until it is removed; an error is logged once and removes it.
+    """Observes a training until it is removed; an error is logged and removes it.
 
     Attributes:
-        active: Whether it still looks.
+        active: Whether it has not been removed.
     """
 
     def __init__(self, who: str, every: int, begin: Callable[[], None] | None) -> None:
@@ -22,22 +22,22 @@ class Watch:
         self._begin = begin
 
     def begin_epoch(self) -> None:
-        """An epoch starts, or starts again."""
+        """Begin an epoch, or a repeated one."""
         if self.active and self._begin is not None:
             with self.guarded():
                 self._begin()
 
     def remove(self) -> None:
-        """Look no more. May be called again."""
+        """Stop watching. May be called again."""
         self.active = False
 
     def due(self, number: int) -> bool:
-        """Return whether the step or batch of this number in its epoch is a sampled one: the first always is."""
+        """Return whether the step or batch of this number in its epoch is sampled; the first always is."""
         return self.active and (number - 1) % self._every == 0
 
     @contextlib.contextmanager
     def guarded(self) -> Iterator[None]:
-        """Let no error out: it is logged, and the watch removes itself."""
+        """Log an error in the block instead of raising it, and remove the watch."""
         try:
             yield
         except Exception as error:

@@ -1,4 +1,4 @@
-"""Everything that is changed in Ultralytics: each module says what, why, how it is undone and where it is needed.
+"""Everything that we change in Ultralytics. Each module says what, why, how it is undone and which versions need it.
 
-Whatever is "never undone" sits on one trainer object and goes with it.
+A change that is "never undone" sits on one trainer object and goes with it.
 """

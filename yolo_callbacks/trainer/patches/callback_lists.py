@@ -1,9 +1,9 @@
-"""Lets a callback remove itself without the next one being skipped.
+"""Lets a callback remove itself without skipping the next one.
 
 Changed: the lists in `trainer.callbacks`.
-Why: Ultralytics iterates over the very list that a callback is removed from, and so skips the one after it.
-Undone: never; the lists belong to this trainer alone and behave like lists otherwise.
-Needed in: every version that is supported.
+Why: Ultralytics iterates over the same list that a callback removes itself from, and so skips the next one.
+Undone: never; the lists belong to this trainer only and otherwise behave like lists.
+Needed in: every supported version.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 
 
 class SnapshotList(list[Any]):
-    """A list that may change while it is iterated over: nothing is skipped, and what is added comes last.
+    """A list that may change during iteration: nothing is skipped, and new items come last.
 
     Attributes:
-        at_end: Called when an iteration has ended, also with an exception; a nested iteration does not count.
+        at_end: Called when an iteration ends, even with an exception; nested iterations do not count.
     """
 
     at_end: Callable[[], None] | None = None
@@ -39,7 +39,7 @@ def protect_callback_lists(trainer: Any, at_end: Mapping[str, Callable[[], None]
 
     Args:
         trainer: The trainer.
-        at_end: What to call when all callbacks of an event have been called.
+        at_end: By event, a function to call after all its callbacks.
     """
     for event, functions in list(trainer.callbacks.items()):
         if not isinstance(functions, SnapshotList):

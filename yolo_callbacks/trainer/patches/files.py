@@ -2,10 +2,10 @@
 
 Changed: `trainer.last` and `trainer.best`; `validate`, `save_metrics`, `save_model`, `final_eval` and `plot_metrics`
 of this trainer.
-Why: Ultralytics overwrites `last.pt` and `best.pt` in place, so that a kill in that instant leaves a file that does not
+Why: Ultralytics overwrites `last.pt` and `best.pt` in place, so a kill in that instant leaves a file that does not
 load. A disk error, there or in `results.csv`, ends the training.
 Undone: by the function that `protect_files` returns.
-Needed in: every version that is supported.
+Needed in: every supported version.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ Write = Callable[[Path, bytes], Any]
 
 
 class CheckpointPath(type(Path())):  # type: ignore[misc]  # Path itself cannot be subclassed before Python 3.12
-    """The path of a checkpoint that leaves to a function how its bytes are written."""
+    """The path of a checkpoint whose bytes are written by a function."""
 
     write: Write | None = None
 
     def write_bytes(self, data: Any) -> int:
         """Write the checkpoint."""
-        if self.write is None:  # a path made from this one
+        if self.write is None:  # a path derived from this one
             return int(super().write_bytes(data))
         self.write(Path(self), data)
         return len(data)
 
 
 def checkpoint_path(path: Path, write: Write) -> CheckpointPath:
-    """Return the same path, written to by `write`."""
+    """Return a copy of a path whose bytes `write` writes."""
     protected = CheckpointPath(path)
     protected.write = write
     return protected
@@ -51,18 +51,18 @@ def protect_files(
     may_strip: Callable[[], bool],
     published: PublishedMetrics,
 ) -> Callable[[], None]:
-    """Make what a trainer writes survive a kill and a disk that fails.
+    """Make a trainer's files survive a kill and a failing disk.
 
     Args:
         trainer: The trainer.
         before_save: Called before `last.pt` is replaced.
-        after_save: Called after it with the checkpoint's bytes, and whether they are in `last.pt`.
-        validated: Called when an epoch was validated.
+        after_save: Called afterwards with the checkpoint's bytes and whether `last.pt` has them.
+        validated: Called after each validation of an epoch.
         may_strip: Called before `last.pt` and `best.pt` are stripped at the end; returns whether they may be.
-        published: Numbers among the trainer's metrics that do not belong into a checkpoint.
+        published: Numbers among the trainer's metrics that do not belong in a checkpoint.
 
     Returns:
-        What undoes it.
+        A function that undoes it.
     """
     writes, folder = BestEffortWrites(), Path(trainer.save_dir)
     names = ("validate", "save_metrics", "save_model", "final_eval", "plot_metrics")
@@ -74,7 +74,7 @@ def protect_files(
         after_save(data, writes.replace(path, data))
 
     def attempt(name: str, what: Path, consequence: str, args: Any, kwargs: Any, failed: Any = None) -> Any:
-        """Call one of the trainer's methods, which may be overridden and take more arguments than Ultralytics' own."""
+        """Call a method of the trainer; it may be overridden and take more arguments than Ultralytics' own."""
         with writes.attempt(str(what), consequence, within=folder):
             return own[name](*args, **kwargs)
         return failed
@@ -89,7 +89,7 @@ def protect_files(
         size, failed = storage.size(trainer.csv), object()
         result = attempt("save_metrics", trainer.csv, "its rows are in the journal", args, kwargs, failed)
         if result is failed:
-            storage.cut_back(trainer.csv, size)  # half a row would spoil the next one
+            storage.cut_back(trainer.csv, size)  # half a row would corrupt the next one
             return None
         return result
 
@@ -98,12 +98,12 @@ def protect_files(
             return attempt("save_model", trainer.wdir, "no checkpoint is saved", args, kwargs, failed=False)
 
     def plot_metrics(*args: Any, **kwargs: Any) -> Any:
-        return attempt("plot_metrics", folder / "results.png", "it is left out", args, kwargs)
+        return attempt("plot_metrics", folder / "results.png", "the plot is skipped", args, kwargs)
 
     def final_eval(*args: Any, **kwargs: Any) -> Any:
-        if may_strip() or trainer.world_size > 1:  # all ranks have to take part
+        if may_strip() or trainer.world_size > 1:  # all ranks must take part
             return own["final_eval"](*args, **kwargs)
-        LOGGER.warning(f"{trainer.best} is neither stripped nor evaluated again, so as not to lose it")
+        LOGGER.warning(f"{trainer.best} is neither stripped nor evaluated again, because a failure could destroy it")
         return None
 
     trainer.last = checkpoint_path(trainer.last, write_last)

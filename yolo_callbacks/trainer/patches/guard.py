@@ -1,4 +1,4 @@
-"""Calls a function of one of Ultralytics' integrations and logs an exception instead of raising it."""
+"""Calls a function of an Ultralytics integration and logs an exception instead of raising it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Guard:
     """Calls the functions of one integration, for one trainer and its validators.
 
     Args:
-        who: What the log calls the integration.
+        who: The integration's name in the log.
     """
 
     def __init__(self, who: str) -> None:
@@ -26,14 +26,14 @@ class Guard:
         self.attempt(function, source, event)
 
     def attempt(self, function: Callable[[Any], Any], source: Any, what: str, outcome: str = "") -> bool:
-        """Call a function; log an exception, once per kind, and return whether there was none."""
+        """Call a function and return whether it raised nothing; log each kind of exception once."""
         try:
             function(source)
         except Exception as error:
             kind = type(error).__name__
             if (what, kind) not in self._logged:
                 self._logged.add((what, kind))
-                sentence = f"{self._who}: {what} failed, {outcome or 'training goes on'}: {kind}: {error}"
+                sentence = f"{self._who}: {what} failed; {outcome or 'training continues'}: {kind}: {error}"
                 LOGGER.warning(hide(sentence, keys()))
             return False
         return True

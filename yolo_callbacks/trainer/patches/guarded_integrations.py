@@ -1,11 +1,11 @@
 """Keeps Ultralytics' own integrations from failing a training.
 
-Changed: the integrations' functions in `trainer.callbacks`, each wrapped in a guard. Ray Tune's is left alone: it is
-what runs the trial.
+Changed: the integrations' functions in `trainer.callbacks`, each wrapped in a guard. Ray Tune's is left alone, because
+it runs the trial.
 Why: any of them may raise. MLflow's does on the ranks above 0, whose trainers have no metrics. An exception is logged
 once, and training continues.
-Undone: never; the lists belong to this trainer alone, and a guarded function equals its original.
-Needed in: every version that is supported.
+Undone: never; the lists belong to this trainer only, and a guarded function equals its original.
+Needed in: every supported version.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from yolo_callbacks.trainer.patches.platform import PlatformGuard, platform_stat
 from yolo_callbacks.trainer.patches.platform_key import hide_key
 
 _PACKAGE = "ultralytics.utils.callbacks"
-_NONE, _PLATFORM = "base", "platform"  # modules of the package; those in `base` do nothing and come before all others
+_NONE, _PLATFORM = "base", "platform"  # modules of the package; functions in `base` do nothing and come first
 _NAMES = {
     "clearml": "ClearML",
     "comet": "Comet",
@@ -31,10 +31,10 @@ _MAY_RAISE = ("raytune",)
 
 
 def guard_integrations(trainer: Any) -> None:
-    """Guard the integrations' functions of a trainer, in the very lists that they are in. Guarded ones are left alone.
+    """Guard a trainer's integrations in place, in the same lists. Idempotent.
 
     Args:
-        trainer: The trainer; its lists of functions may be in use at the moment.
+        trainer: The trainer; it may be iterating over one of its lists.
     """
     guards: dict[str, Guard] = {}
     for event, functions in trainer.callbacks.items():
@@ -49,24 +49,24 @@ def guard_integrations(trainer: Any) -> None:
 
 
 def integrations(trainer: Any) -> tuple[str, ...]:
-    """Return which of Ultralytics' integrations take the metrics of an epoch, such as `platform` and `wb`."""
+    """Return which Ultralytics integrations receive the metrics of an epoch, such as `platform` and `wb`."""
     names = dict.fromkeys(_integration(function) for function in trainer.callbacks["on_fit_epoch_end"])
     return tuple(name for name in names if name and (name != _PLATFORM or platform_state(trainer)))
 
 
 def before_integrations(functions: list[Any]) -> int:
-    """Return the place in a list of functions that is before the first one of an integration, or its end."""
+    """Return the index of the first function of an integration in a list, or the list's length."""
     return next((index for index in range(len(functions)) if _integration(functions[index])), len(functions))
 
 
 def _integration(function: Any) -> str:
-    """Return the name of the integration that a function is of, its module's; empty for none."""
+    """Return the integration that a function belongs to (its module's name); empty for none."""
     package, _, name = str(getattr(function, "__module__", "")).rpartition(".")
     return name if package == _PACKAGE and name != _NONE else ""
 
 
 class _Guarded:
-    """An integration's function, guarded; equal to it, so that it can be found and removed as before."""
+    """A guarded function of an integration; equals the original, so that it can be found and removed as before."""
 
     def __init__(self, event: str, function: Callable[[Any], Any], guard: Guard) -> None:
         self._event, self._function, self._guard = event, function, guard

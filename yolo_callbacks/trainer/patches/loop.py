@@ -1,11 +1,11 @@
-"""Changes to the training loop: its last event after an exception, and a way past it.
+"""Changes to the training loop: its last event after an exception, and a way to skip it.
 
 Changed: `trainer._do_train`, and `trainer.resume_training` of a resumed run.
 Why: before 8.4.177 a training that ends with an exception sends no `teardown`. And a process may die after the last
-epoch, while Ultralytics strips and evaluates: it cannot take that up. It refuses a run whose planned epochs are done,
-and trains one more epoch of a run that was stopped.
-Undone: never; a trainer trains once, and the methods are on this trainer alone.
-Needed in: `teardown` before 8.4.177; the way past the loop in every version that is supported.
+epoch, while Ultralytics strips and evaluates: Ultralytics cannot resume that. It refuses a run that has completed its
+planned epochs, and trains one more epoch of a run that was stopped.
+Undone: never; a trainer trains once, and the methods are on this trainer only.
+Needed in: `teardown` before 8.4.177; skipping the loop in every supported version.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from yolo_callbacks.trainer.versions import ultralytics_is_at_least
 
 
 def send_teardown_after_exceptions(trainer: Any) -> None:
-    """Send the last event of a training also if it ends with an exception, as Ultralytics does from 8.4.177 on."""
+    """Send `teardown` even if a training ends with an exception, as Ultralytics does from 8.4.177 on."""
     if ultralytics_is_at_least(8, 4, 177):
         return
     train = trainer._do_train
@@ -32,13 +32,13 @@ def send_teardown_after_exceptions(trainer: Any) -> None:
 
 
 class SkipTraining(Exception):
-    """Leaves the training loop of a run that had ended before; never seen outside."""
+    """Leaves the training loop of a run that had already ended; never leaves this module's `do_train`."""
 
 
 def allow_skip_training(trainer: Any) -> None:
-    """Let a resumed run that had ended before go on with what follows the loop, such as the final evaluation.
+    """Let a resumed run that had already ended skip to what follows the loop, such as the final evaluation.
 
-    To be called before the training begins; `SkipTraining` raised from on_train_epoch_start then skips the loop.
+    Call it before the training begins; raising `SkipTraining` in on_train_epoch_start then skips the loop.
     """
     train, resume = trainer._do_train, trainer.resume_training
 
@@ -47,7 +47,7 @@ def allow_skip_training(trainer: Any) -> None:
             resume(checkpoint, *args, **kwargs)
         except AssertionError:
             done = (checkpoint or {}).get("epoch", -1) + 1
-            if not done or done < trainer.epochs:  # a stripped checkpoint is finished and knows no epoch
+            if not done or done < trainer.epochs:  # a stripped checkpoint has no epoch number
                 raise
             trainer._load_checkpoint_state(checkpoint)
             trainer.start_epoch = done

@@ -1,10 +1,10 @@
 """Keeps the Platform's API key and signed URLs out of Ultralytics' log.
 
 Changed: a filter on the logger `ultralytics`.
-Why: an HTTP library quotes a header that it refuses, such as a key that ends with a line break, and Ultralytics logs
+Why: HTTP libraries quote a header that they refuse, such as a key that ends with a line break, and Ultralytics logs
 the error.
 Undone: never; the Platform's threads live as long as the process.
-Needed in: every version that is supported.
+Needed in: every supported version.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from collections.abc import Iterable
 
 from yolo_callbacks.support.secrets import HIDDEN, hide
 
-_LOGS_URLS = ("platform", "uploads")  # modules of Ultralytics that log what the server has answered
+_LOGS_URLS = ("platform", "uploads")  # Ultralytics modules that log the server's answers
 _SIGNED_PATH = re.compile(r"(with url: [^\s?]*\?)[^\s)]+")
-_SHORTEST_KEY = 8  # characters; a shorter key would be found in text that has nothing to do with it
+_SHORTEST_KEY = 8  # characters; a shorter key would match unrelated text
 
 
 def keys() -> list[str]:
-    """Return the API key in each form in which a text may show it; empty if there is no key."""
+    """Return the API key in every form that a text may contain; empty if there is no key."""
     from ultralytics.utils import SETTINGS
 
     key = os.getenv("ULTRALYTICS_API_KEY") or SETTINGS.get("api_key") or ""
@@ -31,13 +31,13 @@ def keys() -> list[str]:
 
 
 class _WithoutKey(logging.Filter):
-    """Takes the key, and the signature of an upload's URL, out of what Ultralytics logs."""
+    """Hides the key and the signatures of upload URLs in what Ultralytics logs."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Let every record through, without secrets."""
+        """Pass every record on, without secrets."""
         try:
             text = record.getMessage()
-        except (TypeError, ValueError):  # the arguments do not fit: logging itself reports that
+        except (TypeError, ValueError):  # arguments that do not match the format: logging itself reports that
             return True
         shown = _replaced(text, keys())
         if record.module in _LOGS_URLS:

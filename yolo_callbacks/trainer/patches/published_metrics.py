@@ -1,11 +1,11 @@
-"""Shows numbers of callbacks to Ultralytics' integrations, for the length of one event.
+"""Shows callbacks' numbers to Ultralytics' integrations during one event.
 
 Changed: `trainer.metrics`, from on_fit_epoch_end to the end of that event.
 Why: the integrations read the metrics of an epoch there, and there is no other way to send a number through them. The
-same dict becomes a row of `results.csv`, whose columns are fixed by the first one, and a part of `last.pt`; without
-validation it stays from epoch to epoch. So what is added has to go again.
+same dict becomes a row of `results.csv`, whose columns are fixed by the first row, and a part of `last.pt`; without
+validation it is reused in the next epoch. So whatever was added must be removed again.
 Undone: by `PublishedMetrics.remove`.
-Needed in: every version that is supported.
+Needed in: every supported version.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any
 
 
 class PublishedMetrics:
-    """Numbers that are added to `trainer.metrics` for a moment.
+    """Numbers that are added to `trainer.metrics` temporarily.
 
-    The dict stays the same object, so that what other functions change in it stays changed. A name that was added is
-    removed whatever became of its value, and also from a copy of the dict that somebody has put in its place.
+    The dict is the same object throughout, so that changes by other functions persist. An added name is removed even if
+    its value has changed, and also from a copy of the dict that somebody has put in its place.
 
     Args:
         trainer: The trainer.
@@ -43,7 +43,7 @@ class PublishedMetrics:
         self._metrics: Any = None
 
     def add(self, values: Mapping[str, float]) -> tuple[str, ...]:
-        """Add numbers whose names are free; return the names that are taken."""
+        """Add the numbers whose names are free; return the names that are taken."""
         metrics = self._trainer.metrics
         if self._metrics is not metrics:
             self.remove()
@@ -55,7 +55,7 @@ class PublishedMetrics:
         return taken
 
     def remove(self) -> None:
-        """Remove what was added, as if it had never been there."""
+        """Remove what was added."""
         if not self._added:
             return
         for metrics in (self._metrics, self._trainer.metrics):
@@ -71,7 +71,7 @@ class PublishedMetrics:
 
     @contextlib.contextmanager
     def hidden(self) -> Iterator[None]:
-        """Remove the numbers for the length of a `with` block."""
+        """Remove the numbers during a `with` block."""
         added = self._added
         self.remove()
         try:

@@ -1,9 +1,9 @@
-"""Switches off an integration of Ultralytics whose work a callback does.
+"""Switches off an Ultralytics integration that a callback replaces.
 
 Changed: the integration's functions in `trainer.callbacks`; for TensorBoard also its module's `WRITER`.
 Why: a run would be logged twice.
-Undone: never; the lists belong to this trainer alone, and Ultralytics opens a new writer for its next run.
-Needed in: every version that is supported.
+Undone: never; the lists belong to this trainer only, and Ultralytics opens a new writer for its next run.
+Needed in: every supported version.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ONLY_A_HEADER = 256  # bytes; an event file without a single event has 88
 
 
 def switch_off(trainer: Any, name: str) -> bool:
-    """Take an integration out of this run, and undo what it may have begun.
+    """Switch an integration off for this run, and undo what it may have started.
 
     Args:
         trainer: The trainer.
@@ -33,7 +33,7 @@ def switch_off(trainer: Any, name: str) -> bool:
     for functions in trainer.callbacks.values():
         for place, function in enumerate(functions[:]):
             if getattr(function, "__module__", None) == module:
-                # not removed: Ultralytics may be going through this very list, and would skip the next one
+                # not removed: Ultralytics may be iterating over this list, and would skip the next function
                 functions[place], was_on = _nothing, True
     if was_on and name == "tensorboard":
         _close_tensorboard(sys.modules[module], Path(trainer.save_dir))
@@ -41,13 +41,13 @@ def switch_off(trainer: Any, name: str) -> bool:
 
 
 def _nothing(_: Any) -> None:
-    """Stand where a function was."""
+    """Replace a function that is switched off."""
 
 
 def _close_tensorboard(module: Any, folder: Path) -> None:
-    """Close the event file that Ultralytics has opened in this run, and remove it if nothing is in it."""
+    """Close the event file that Ultralytics opened for this run, and remove it if it is empty."""
     writer = getattr(module, "WRITER", None)
-    if writer is None or Path(writer.log_dir) != folder:  # before 8.4.177 the one of the last run is still there
+    if writer is None or Path(writer.log_dir) != folder:  # before 8.4.177 the last run's writer is still there
         return
     writer.close()
     module.WRITER = None

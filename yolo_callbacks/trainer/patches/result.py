@@ -1,9 +1,9 @@
-"""Makes `model.train()` return with a checkpoint that other processes have written.
+"""Makes `model.train()` load a checkpoint that other processes have written.
 
 Changed: `trainer.best`, in the process that launches one worker per GPU and waits for them.
-Why: that process then loads `best.pt`, also where a callback in a worker has chosen another checkpoint.
+Why: that process then loads `best.pt`, even if a callback in a worker has chosen another checkpoint.
 Undone: never; the trainer is dropped when `model.train()` returns.
-Needed in: every version that is supported.
+Needed in: every supported version.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import Any
 
 
 class _ResultPath(type(Path())):  # type: ignore[misc]  # Path itself cannot be subclassed before Python 3.12
-    """The path of `best.pt`, which looks for another checkpoint when somebody asks whether it exists."""
+    """The path of `best.pt`; calls `look` when asked whether it exists."""
 
     look: Callable[[], None] | None = None
 
     def exists(self, *args: Any, **kwargs: Any) -> bool:
-        """Return whether it exists."""
+        """Look for another checkpoint, and return whether this path exists."""
         if self.look is not None:
             self.look()
         return bool(super().exists(*args, **kwargs))
 
 
 def return_checkpoint_of_workers(trainer: Any, find: Callable[[], Path | None]) -> None:
-    """Let `model.train()` return with another checkpoint than `best.pt`, which is found only after the training.
+    """Make `model.train()` load another checkpoint than `best.pt`, one that is known only after the training.
 
-    The first that a launching process does after its workers have trained is to ask whether `best.pt` exists.
+    The launching process first asks whether `best.pt` exists once its workers have trained.
 
     Args:
         trainer: The trainer of the launching process.
