@@ -47,8 +47,8 @@ def plan_of(epochs, close_mosaic=0, warmup=0.0, patience=0):
         (
             EarlyStopping(),
             plan_of(20, close_mosaic=10, warmup=3.0, patience=100),
-            "patience='auto' cannot end this run: of 20 epochs it needs 13, and is silent once mosaic has closed after "
-            "epoch 10; train longer, or say how many epochs to wait",
+            "patience='auto' cannot end this run: it needs 13 of the 20 epochs and makes no forecast once mosaic has "
+            "closed (after epoch 10); train longer, or set patience to a number of epochs",
         ),
         (EarlyStopping(), plan_of(23, close_mosaic=10, warmup=3.0, patience=100), None),
         (EarlyStopping(), plan_of(12, close_mosaic=10, patience=0), None),  # never was asked for

@@ -325,10 +325,13 @@ def test_an_error_in_the_middle_of_a_step_leaves_a_checkpoint_that_can_be_resume
 @pytest.mark.parametrize(
     ("callbacks", "message"),
     [
-        ([FreezeBackbone(2, layers="modle.3")], r"FreezeBackbone: 'modle\.3' is no layer .*did you mean 'model\.3'"),
+        (
+            [FreezeBackbone(2, layers="modle.3")],
+            r"FreezeBackbone: 'modle\.3' matches no layer .*did you mean 'model\.3'",
+        ),
         (
             [FreezeBackbone(2, layers=25)],
-            r"FreezeBackbone: 'model\.24' is no layer .* model\.0, model\.1, \.\.\., model\.23",
+            r"FreezeBackbone: 'model\.24' matches no layer .* model\.0, model\.1, \.\.\., model\.23",
         ),
         ([FreezeBackbone(2), FreezeBackbone(1, layers="model.[12]*")], "all layers that can learn would be frozen"),
     ],
@@ -344,7 +347,7 @@ def test_what_cannot_be_frozen_fails_before_the_first_batch(callbacks, message, 
 @pytest.mark.parametrize("event", ["on_train_start", "on_fit_epoch_end"])
 def test_it_cannot_come_when_the_training_has_begun(event, train):
     callback = FreezeBackbone(2)
-    with pytest.raises(ValueError, match="FreezeBackbone comes too late"):
+    with pytest.raises(ValueError, match="FreezeBackbone was added too late"):
         train([], before=lambda m: m.add_callback(event, getattr(callback, event)))
 
 
