@@ -104,7 +104,7 @@ def test_how_a_run_ended(error, reason, expected):
         run_of(SessionStub(RemoteMonitor(server.url)), error=error, stop=Stop("so", reason=reason) if reason else None)
         last = messages(server)[-1]
     assert (last["event"], last["status"], last["reason"], last["error"]) == expected
-    assert last["message"] == ("so" if reason else "all planned epochs are done" if error is None else None)
+    assert last["message"] == ("so" if reason else "completed 1 epoch" if error is None else None)
 
 
 def test_messages_are_strict_json():
@@ -327,7 +327,11 @@ def test_the_text_of_an_error_is_sent_without_secrets(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "error", "sentence"),
     [
-        ({"url": None}, ValueError, "RemoteMonitor needs a url, or the environment variable YOLO_CB_REMOTE_URL"),
+        (
+            {"url": None},
+            ValueError,
+            "RemoteMonitor has no URL: pass url, or set the environment variable YOLO_CB_REMOTE_URL",
+        ),
         ({"url": 5}, TypeError, "url must be a URL"),
         ({"url": "http://example.org"}, ValueError, "use https, or say allow_http=True"),
         ({"secret": ""}, TypeError, "secret must be a string"),
