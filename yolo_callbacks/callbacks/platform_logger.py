@@ -86,11 +86,11 @@ class PlatformLogger(Callback):
             raise TypeError(f"prefix={prefix!r} must be a string such as 'custom/', not {type(prefix).__name__}")
         self.prefix = prefix
         self._numbers: dict[str, Number] = {}
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     def setup(self, session: Session) -> None:
         """Choose the numbers and their names, and warn if no integration is on."""
-        self._told = set()
+        self._logged = set()
         chosen = self._chosen(session)
         self._numbers = dict(zip(fit_names(chosen, self.prefix), chosen.values()))
         self._check_names(session)
@@ -153,7 +153,7 @@ class PlatformLogger(Callback):
         return None
 
     def _log_once(self, name: str, error: Exception) -> None:
-        tell_once(self._told, f"PlatformLogger: '{name}'", error)
+        tell_once(self._logged, f"PlatformLogger: '{name}'", error)
 
 
 def _view(entry: Entry) -> MetricView:
