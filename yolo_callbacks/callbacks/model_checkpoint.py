@@ -135,7 +135,7 @@ class ModelCheckpoint(Callback):
         self._top_k = self.save_top_k if self.save_best_only else ALL
         self._template = FileTemplate(self._best_name())
         if self._template.replaced_suffix:
-            LOGGER.info(f"filepath={filepath!r} is written with the suffix .pt, the only one that YOLO loads")
+            LOGGER.info(f"filepath={filepath!r} is written with the suffix .pt, by which YOLO recognizes checkpoints")
         if self._top_k not in (0, 1) and "epoch" not in self._template.keys:
             raise ValueError(
                 f"filepath={filepath or filename!r} must contain '{{epoch}}', because "
