@@ -43,9 +43,9 @@ class Callback(Participant[Session]):
     Ultralytics sends `on_fit_epoch_end` once more for the final evaluation of `best.pt`. An attached `Callback` does
     not receive that one, so nothing is counted or plotted twice.
 
-    **Steps** are this package's own, all on rank 0: `measure` adds numbers to the epoch's record; `decide` returns what
-    should happen, as a pure function of the history, so that a resumed run decides as if it had never stopped;
-    `setup`, `act`, `close` and `deliver` have effects.
+    **Steps** are this package's, all on rank 0: `measure` adds numbers to the epoch's record; `decide` looks at the
+    history and returns what should happen, as a pure function, so that a resumed run decides as if it had never
+    stopped; `setup`, `act`, `close` and `deliver` do things.
 
     Every parameter of `__init__` must be kept in an attribute of the same name: `get_config` and `repr` read it there.
 

@@ -328,11 +328,7 @@ def test_several_urls_in_one_text(text):
 @pytest.mark.parametrize(
     ("arguments", "error", "sentence"),
     [
-        (
-            {"urls": None},
-            ValueError,
-            "Notify has no URL: pass urls, or set the environment variable YOLO_CB_NOTIFY_URLS",
-        ),
+        ({"urls": None}, ValueError, "Notify needs urls, or the environment variable YOLO_CB_NOTIFY_URLS"),
         ({"urls": []}, ValueError, "urls must have at least one URL"),
         ({"urls": " "}, ValueError, "urls must have at least one URL"),
         ({"urls": 5}, TypeError, "urls must be a URL of apprise"),

@@ -331,7 +331,7 @@ def test_the_text_of_an_error_is_sent_without_secrets(monkeypatch):
         (
             {"url": None},
             ValueError,
-            "RemoteMonitor has no URL: pass url, or set the environment variable YOLO_CB_REMOTE_URL",
+            "RemoteMonitor needs a url, or the environment variable YOLO_CB_REMOTE_URL",
         ),
         ({"url": 5}, TypeError, "url must be a URL"),
         ({"url": "http://example.org"}, ValueError, "use https, or say allow_http=True"),

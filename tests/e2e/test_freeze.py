@@ -325,13 +325,10 @@ def test_an_error_in_the_middle_of_a_step_leaves_a_checkpoint_that_can_be_resume
 @pytest.mark.parametrize(
     ("callbacks", "message"),
     [
-        (
-            [FreezeBackbone(2, layers="modle.3")],
-            r"FreezeBackbone: 'modle\.3' matches no layer .*did you mean 'model\.3'",
-        ),
+        ([FreezeBackbone(2, layers="modle.3")], r"FreezeBackbone: 'modle\.3' is no layer .*did you mean 'model\.3'"),
         (
             [FreezeBackbone(2, layers=25)],
-            r"FreezeBackbone: 'model\.24' matches no layer .* model\.0, model\.1, \.\.\., model\.23",
+            r"FreezeBackbone: 'model\.24' is no layer .* model\.0, model\.1, \.\.\., model\.23",
         ),
         ([FreezeBackbone(2), FreezeBackbone(1, layers="model.[12]*")], "all layers that can learn would be frozen"),
     ],

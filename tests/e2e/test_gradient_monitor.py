@@ -348,7 +348,7 @@ def test_an_error_in_the_probe_does_not_end_the_training(train, said, monkeypatc
             "ActivationMonitor: 'modle.5' is not a layer .*did you mean 'model.5'",
         ),
         (ActivationMonitor(99), "ActivationMonitor: layer 99 is not a layer of this model, it has 24"),
-        (GradientMonitor(groups={"stem": "model.0.konv.*"}), "GradientMonitor: 'model.0.konv.*' matches no trainable"),
+        (GradientMonitor(groups={"stem": "model.0.konv.*"}), "GradientMonitor: 'model.0.konv.*' matches no trained"),
     ],
     ids=["name", "number", "pattern"],
 )

@@ -72,7 +72,7 @@ class ActivationMonitor(Callback):
     def _begin(self) -> None:
         self._watch: ActivationWatch | None = None
         self._outputs: OutputNumbers | None = None
-        self._warned: set[str] = set()
+        self._told: set[str] = set()
 
     def measures(self, session: Session) -> Iterable[str]:
         """Return the names of the columns."""
@@ -108,8 +108,8 @@ class ActivationMonitor(Callback):
         found: dict[str, dict[str, float]] = {}
         with watch.guarded():
             found = outputs.take()
-            bad = [layer for layer, numbers in found.items() if numbers["non_finite"] and layer not in self._warned]
-            self._warned.update(bad)
+            bad = [layer for layer, numbers in found.items() if numbers["non_finite"] and layer not in self._told]
+            self._told.update(bad)
             if bad and self.verbose:
                 more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
                 LOGGER.warning(

@@ -24,7 +24,7 @@ _PARTS, _LAYERS = "parts", "layers"
 
 
 class GradientMonitor(Callback):
-    """Measure gradient norms before clipping, overall and per group, and find dead and exploding layers.
+    """Measure the norm of the gradients before they are clipped, whole and by groups, and find layers that get none.
 
     No event of Ultralytics sees gradients: they exist only between backward and the optimizer's step. This callback
     measures them there, in the first optimizer step of every epoch and every Nth step after it. Results stay
@@ -80,7 +80,7 @@ class GradientMonitor(Callback):
     def _begin(self) -> None:
         self._watch: GradientWatch | None = None
         self._samples: GradientNorms | None = None
-        self._warned: set[tuple[str, str]] = set()
+        self._told: set[str] = set()
 
     def measures(self, session: Session) -> Iterable[str]:
         """Return the names of the columns."""
@@ -106,7 +106,7 @@ class GradientMonitor(Callback):
         )
 
     def measure(self, session: Session) -> Mapping[str, float]:
-        """Return the numbers over the epoch's sampled steps; empty if there were none."""
+        """Return the numbers over the epoch's sampled steps; nothing if there were none."""
         watch, samples = self._watch, self._samples
         if watch is None or samples is None or not watch.active:
             return {}
@@ -118,7 +118,7 @@ class GradientMonitor(Callback):
             if summary is not None:
                 measured.update(summary.numbers)
                 if self.verbose:
-                    self._warn(session.run.epoch, summary)
+                    self._tell(session.run.epoch, summary)
         return {f"gradients/{name}": value for name, value in measured.items()}
 
     def close(self, session: Session, error: BaseException | None) -> None:
@@ -127,11 +127,11 @@ class GradientMonitor(Callback):
             self._watch.remove()
         self._begin()
 
-    def _warn(self, epoch: int, summary: NormSummary) -> None:
-        dead = f"no gradient in any of {summary.steps} sampled steps"
-        for kind, what, layers in (("dead", dead, summary.dead), ("exploding", "exploding", summary.exploding)):
-            new = [layer for layer in layers if (kind, layer) not in self._warned]
-            self._warned.update((kind, layer) for layer in new)
+    def _tell(self, epoch: int, summary: NormSummary) -> None:
+        said = {f"no gradient in any of {summary.steps} sampled steps": summary.dead, "exploding": summary.exploding}
+        for what, layers in said.items():
+            new = [layer for layer in layers if f"{what[:2]}{layer}" not in self._told]
+            self._told.update(f"{what[:2]}{layer}" for layer in new)
             if new:
                 more = f" and {len(new) - 3} more" if len(new) > 3 else ""
                 LOGGER.warning(f"{type(self).__name__}: epoch {epoch}: {what}: {', '.join(new[:3])}{more}")
@@ -180,7 +180,7 @@ def _members(groups: Groups, session: Session) -> dict[str, list[str]]:
             found = [name for name in trained if fnmatchcase(name, pattern)]
             if not found:
                 raise ValueError(
-                    f"GradientMonitor: {pattern!r} matches no trainable parameter{nearest(pattern, trained)}; "
+                    f"GradientMonitor: {pattern!r} matches no trained parameter{nearest(pattern, trained)}; "
                     f"these are {', '.join(trained[:3])}, ..."
                 )
             members[group] += found

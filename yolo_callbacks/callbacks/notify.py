@@ -112,7 +112,7 @@ class Notify(Callback):
         if self.urls is not None:
             return self.urls
         if not os.environ.get(URLS_VARIABLE):
-            raise ValueError(f"Notify has no URL: pass urls, or set the environment variable {URLS_VARIABLE}")
+            raise ValueError(f"Notify needs urls, or the environment variable {URLS_VARIABLE}")
         return check_urls(URLS_VARIABLE, os.environ[URLS_VARIABLE])
 
     def needs(self) -> Iterable[str]:
@@ -121,7 +121,7 @@ class Notify(Callback):
 
     def setup(self, session: Session) -> None:
         """Report that the run starts or resumes."""
-        for outbox in self._outboxes:  # of an earlier run that never reported its end
+        for outbox in self._outboxes:  # of a run whose end never came here
             outbox.finish(0.0)
         label = next(label for label, callback in session.callbacks.items() if callback is self)
         self._outboxes = [

@@ -36,7 +36,7 @@ _LONGEST_TEXT = 2000  # characters of an exception
 
 
 class RemoteMonitor(Callback):
-    """Post a JSON message to a URL for every epoch, and one when the run starts, resumes, stops or fails.
+    """Post a JSON message to a URL for every epoch, and one when the run starts, is resumed, stops or fails.
 
     A background thread sends the messages, so a server that is slow or down does not delay the training. Failed
     messages are sent again after growing pauses. If more than `queue_size` messages wait, the oldest epochs are
@@ -109,7 +109,7 @@ class RemoteMonitor(Callback):
         url, secret = self.url, self.secret or os.environ.get(SECRET_VARIABLE)
         if url is None:
             if not os.environ.get(URL_VARIABLE):
-                raise ValueError(f"RemoteMonitor has no URL: pass url, or set the environment variable {URL_VARIABLE}")
+                raise ValueError(f"RemoteMonitor needs a url, or the environment variable {URL_VARIABLE}")
             url = check_url(URL_VARIABLE, os.environ[URL_VARIABLE], allow_http=self.allow_http)
         key = secret_bytes(secret) if secret else None
         return Webhook(url, self.headers, key, self.timeout, f"yolo-callbacks/{__version__}")
@@ -188,7 +188,7 @@ class RemoteMonitor(Callback):
             error={"type": type(error).__name__, "message": self._text(error)} if failed else None,
         )
         if self._sequence is not None and self._outbox is not None:
-            self._sequence.save()
+            self._sequence.settle()
             self._outbox.finish(HURRY if isinstance(error, (KeyboardInterrupt, SystemExit)) else GRACE)
 
     def _text(self, error: BaseException | None) -> str:
@@ -196,7 +196,7 @@ class RemoteMonitor(Callback):
         return hide(str(error), [str(secret) for secret in own if secret])[:_LONGEST_TEXT]
 
     def deliver(self, session: Session, error: BaseException | None) -> None:
-        """Wait for the last messages, for the rest of the grace period."""
+        """Wait for the last messages, for what is left of the grace period."""
         if self._outbox is not None:
             self._outbox.join()
         self._outbox = self._sequence = None
@@ -238,7 +238,7 @@ class _Sequence:
             self._files.remember(self._label, next=self._end)
         return number
 
-    def save(self) -> None:
+    def settle(self) -> None:
         """Save the next number, so that a resumed run leaves no gap."""
         self._files.remember(self._label, next=self._next)
 

@@ -152,7 +152,7 @@ class TensorBoard(Callback):
             live.close(error)
 
     def _guarded(self, step: str) -> None:
-        """Run a step in an event, where an error would otherwise end the training."""
+        """Run a step in an event, where an error would end the training."""
         if self._live is not None:
             try:
                 getattr(self._live, step)()

@@ -160,7 +160,7 @@ class SetLearningRate(Decision):
         factor: This callback's factor, >= 0. It replaces the callback's previous factor; the factors of several
             callbacks are multiplied.
         min_lr: Lower bound of every group's learning rate, >= 0; 0 for none.
-        announce: Whether to log it.
+        announce: Whether to log it, if the callback is `verbose`.
         routine: Whether it is one of many, so that plots and tables do not mark it.
 
     Raises:
@@ -202,7 +202,7 @@ class SetFrozen(Decision):
         frozen: Whether to freeze them. A layer is frozen as long as any callback wants it frozen.
         lr_factor: Factor on the learning rate of these layers while they are not frozen, >= 0. Factors of several
             decisions about the same layer are multiplied.
-        announce: Whether to log it.
+        announce: Whether to log it, if the callback is `verbose`.
         routine: Whether it is one of many, so that plots and tables do not mark it.
 
     Raises:
@@ -243,7 +243,7 @@ class SaveCheckpoint(Decision):
         monitor: Name of the monitored metric.
         drop: Files to delete once this one is written.
         weights_only: Whether to leave out the optimizer, as Ultralytics does in its final checkpoints.
-        announce: Whether to log it.
+        announce: Whether to log it, if the callback is `verbose`.
 
     Example:
         >>> SaveCheckpoint("new best", file="weights/best-fitness.pt", value=0.5, monitor="fitness").label

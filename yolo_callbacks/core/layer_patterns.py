@@ -68,7 +68,7 @@ def check_layers(value: object) -> Layers:
         isinstance(item, bool) or not isinstance(item, (int, str)) for item in items
     ):
         raise TypeError(
-            f"layers={value!r} must be None (the backbone), a number of layers, or a list of names such as 'model.9'"
+            f"layers={value!r} must be None for the backbone, a number of layers, or a list of names such as 'model.9'"
         )
     if not items or any(not str(item).strip(".") or (isinstance(item, int) and item < 0) for item in items):
         raise ValueError(f"layers={value!r} must be a list of names or indices >= 0, such as ['model.9', 10]")
@@ -103,8 +103,8 @@ def select(layers: Layers, names: LayerNames) -> frozenset[str]:
     """
     if layers is None and not names.backbone:
         raise SettingError(
-            "layers=None means the backbone of the model's YAML, which this model does not have: choose from its "
-            f"layers, {_listed(names.layers)}"
+            "layers=None means the backbone of the model's YAML, and this model has none: name its layers, which are "
+            f"{_listed(names.layers)}"
         )
     inside = {name: tuple(_and_its_modules(name)) for name in names.parameters}
     known = dict.fromkeys((*names.modules, *(part for parts in inside.values() for part in parts)))
@@ -113,13 +113,13 @@ def select(layers: Layers, names: LayerNames) -> frozenset[str]:
         found = {pattern} if pattern in known else {name for name in known if fnmatchcase(name, pattern)}
         if not found:
             raise SettingError(
-                f"'{pattern}' matches no layer or parameter of the model{nearest(pattern, known)}; its layers are "
+                f"'{pattern}' is no layer or parameter of the model{nearest(pattern, known)}; its layers are "
                 f"{_listed(names.layers)}"
             )
         chosen |= found
     selected = frozenset(name for name, parts in inside.items() if not chosen.isdisjoint(parts))
     if not selected:
-        raise SettingError(f"{layers_in_words(layers)} has no parameters: choose layers that have some")
+        raise SettingError(f"there is nothing to learn in {layers_in_words(layers)}: choose layers with parameters")
     return selected
 
 

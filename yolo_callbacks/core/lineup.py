@@ -23,7 +23,7 @@ def check_together(callbacks: Sequence[Rule]) -> None:
         ValueError: If one is listed twice, two restore their best weights, or two write the same file.
     """
     if len({id(item) for item in callbacks}) < len(callbacks):
-        raise ValueError("the same callback object is in the list twice: create a second one, or remove it")
+        raise ValueError("the same callback object is in the list twice")
     if sum(bool(getattr(item, "restore_best_weights", False)) for item in callbacks) > 1:
         raise ValueError("only one callback can restore its best weights, and several have restore_best_weights=True")
     check_outputs(label(callbacks))

@@ -24,7 +24,7 @@ MID_EPOCH = (PREEMPTED.removeprefix(f"{WEIGHTS}/"), EXCEPTION)
 EXAMPLE_EPOCH = 12345
 """The epoch in example names: longer than any padding, so that templates which may clash have the same example."""
 _OWNED_BY_ULTRALYTICS = ("last", "best")
-_LONGEST_NAME = 250  # MLflow's limit
+_LONGEST_NAME = 250  # that MLflow takes
 
 
 class FileTemplate:
@@ -110,9 +110,9 @@ def slug(name: str) -> str:
 
 
 def safe_name(metric: str) -> str:
-    """Return a metric's name that servers such as MLflow accept: letters, digits and `_ - . / space`.
+    """Return a metric's name as servers take it, MLflow for one: letters, digits and `_ - . / space`, no odd paths.
 
-    Brackets are dropped, as Ultralytics does for MLflow; other characters, and the paths `.` and `..`, become `_`.
+    Brackets go, as in Ultralytics' own reports to MLflow; any other character becomes `_`.
 
     Example:
         >>> safe_name("metrics/mAP50-95(B)"), safe_name("mAP50-95/salt & pepper"), safe_name("recall/..")

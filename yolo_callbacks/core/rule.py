@@ -14,13 +14,9 @@ Decisions = Union[Decision, Iterable[Decision], None]
 
 
 class Priority(IntEnum):
-    """Order of the callbacks within an epoch, lowest first: a reporter sees the decisions of the same epoch.
+    """Order within an epoch, lowest first: a reporter sees what a controller decided in the same epoch.
 
     An error in a callback up to `CHECKPOINT` raises; see `is_controller`.
-
-    Example:
-        >>> Priority.DECIDE < Priority.REPORT
-        True
     """
 
     MEASURE = 0
