@@ -297,5 +297,5 @@ def _check_travels(name: str, callback: Callback) -> None:
         cloudpickle.dumps(callback)
     except Exception as error:  # an object that cannot be pickled may raise anything
         raise TypeError(
-            f"{name} cannot be pickled for the training processes ({error}): create such objects in setup()"
+            f"{name} cannot be sent to the training processes ({error}): create what it holds in setup()"
         ) from error

@@ -176,7 +176,7 @@ def test_anybody_may_ask_for_it(epoch, end, rate):
 def test_what_would_not_bring_the_end_forward_is_left_out():
     ledger = ledger_of([Asks(7, 40), Asks(8, 50), Asks(9, 30)], FLAT, Plan(planned_epochs=40))
     assert [(d.source, d.end_epoch) for d in ledger.decisions] == [("Asks-3", 30)]
-    with pytest.raises(ValueError, match="end_epoch=7 must be after epoch 7, which is finished"):
+    with pytest.raises(ValueError, match="end_epoch=7 must be after epoch 7, which is done"):
         Finish("", 7, end_epoch=7)
 
 

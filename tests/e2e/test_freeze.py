@@ -344,7 +344,7 @@ def test_what_cannot_be_frozen_fails_before_the_first_batch(callbacks, message, 
 @pytest.mark.parametrize("event", ["on_train_start", "on_fit_epoch_end"])
 def test_it_cannot_come_when_the_training_has_begun(event, train):
     callback = FreezeBackbone(2)
-    with pytest.raises(ValueError, match="FreezeBackbone was added too late"):
+    with pytest.raises(ValueError, match="FreezeBackbone comes too late"):
         train([], before=lambda m: m.add_callback(event, getattr(callback, event)))
 
 

@@ -142,8 +142,8 @@ def _check_layers(layers: Any) -> Layers:
     layers = type(layers)(map(plain, layers)) if isinstance(layers, (list, tuple)) else plain(layers)
     items = [layers] if isinstance(layers, (str, int)) else layers
     if layers is not None and (not isinstance(items, (list, tuple)) or not items):
-        raise TypeError(f"layers={layers!r} must be a name, a pattern, an index, a list of these, or None")
+        raise TypeError(f"layers={layers!r} must be a name, a pattern, a number, a list of them, or None")
     for item in items or ():
         if isinstance(item, bool) or not isinstance(item, (str, int)) or item == "":
-            raise TypeError(f"layers={layers!r} contains {item!r}, which is not a name, a pattern or an index")
+            raise TypeError(f"layers={layers!r} has {item!r}: expected a name, a pattern or a number")
     return layers  # type: ignore[no-any-return]

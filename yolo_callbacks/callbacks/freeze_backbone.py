@@ -83,8 +83,7 @@ class FreezeBackbone(Callback):
         wanted = bool(self.decide(History(session.history.plan)))
         if wanted and (session.run.has_trained or not asked):
             raise ValueError(
-                f"{type(self).__name__} was added too late, training has already begun: pass it to "
-                "ycb.attach(model, [...])"
+                f"{type(self).__name__} comes too late, the training has begun: give it to ycb.attach(model, [...])"
             )
 
     def counters(self, history: History) -> Mapping[str, float]:

@@ -277,13 +277,13 @@ def _flat(callbacks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 def _check_text(name: str, value: object) -> str | None:
     if value is not None and (not isinstance(value, str) or not value.strip()):
         kind = ValueError if isinstance(value, str) else TypeError
-        raise kind(f"{name}={value!r} must be a non-empty string, or None")
+        raise kind(f"{name}={value!r} must be a string that is not empty, or None")
     return value
 
 
 def _check_tags(value: object) -> dict[str, Any] | None:
     if value is not None and not (isinstance(value, Mapping) and all(isinstance(key, str) for key in value)):
-        raise TypeError(f"tags={value!r} must be a dict with strings as keys, or None")
+        raise TypeError(f"tags={value!r} must be a dict with names as keys, or None")
     return dict(value) if isinstance(value, Mapping) else None
 
 

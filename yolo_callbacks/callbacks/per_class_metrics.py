@@ -113,7 +113,7 @@ class PerClassMetrics(Callback):
 
     def _columns(self, classes: Classes) -> list[str]:
         if not classes.metrics:
-            raise UnknownMetricError(f"this run has no metrics per class: {classes.without}")
+            raise UnknownMetricError(f"there is nothing to measure by class: {classes.without}")
         metrics = classes.metrics if self.metrics is None else self._chosen_metrics(classes)
         if self.classes is not None:
             names = classes.select(self.classes)
@@ -183,5 +183,5 @@ def _names(name: str, value: object, example: str) -> list[str] | None:
         return None
     names = check_names(name, value, f"a list of names such as {example}", one=True)
     if not names:
-        raise ValueError(f"{name}={value!r} is empty: leave it out for all")
+        raise ValueError(f"{name}={value!r} names nothing: leave it out for all")
     return [str(item) for item in names]

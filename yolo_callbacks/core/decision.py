@@ -144,7 +144,7 @@ class Finish(Decision):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.end_epoch <= self.epoch:
-            raise ValueError(f"end_epoch={self.end_epoch!r} must be after epoch {self.epoch}, which is finished")
+            raise ValueError(f"end_epoch={self.end_epoch!r} must be after epoch {self.epoch}, which is done")
 
     @property
     def label(self) -> str:

@@ -71,7 +71,7 @@ def check_layers(value: object) -> Layers:
             f"layers={value!r} must be None for the backbone, a number of layers, or a list of names such as 'model.9'"
         )
     if not items or any(not str(item).strip(".") or (isinstance(item, int) and item < 0) for item in items):
-        raise ValueError(f"layers={value!r} must be a list of names or indices >= 0, such as ['model.9', 10]")
+        raise ValueError(f"layers={value!r} must name at least one layer, such as 'model.9' or 9, and nothing empty")
     return tuple(f"model.{item}" if isinstance(item, int) else item.rstrip(".") for item in items)
 
 

@@ -60,8 +60,8 @@ def check_outputs(callbacks: Mapping[str, Rule], save_period: int = 0) -> None:
             number = file.removeprefix("weights/epoch").removesuffix(".pt")
             if save_period > 0 and number.isdigit():
                 raise SettingError(
-                    f"{name} and Ultralytics (save_period={save_period}) would both write {file}: give {name} another "
-                    "name for it"
+                    f"{name} would write {file}, and so does Ultralytics with save_period={save_period}: give it "
+                    "another name"
                 )
 
 
