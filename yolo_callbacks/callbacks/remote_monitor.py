@@ -94,7 +94,7 @@ class RemoteMonitor(Callback):
             raise ValueError("the values of headers are hidden in run.json: pass the callback again")
         secret = unless_hidden("secret", secret, SECRET_VARIABLE)
         if secret is not None and (not isinstance(secret, str) or not secret):
-            raise TypeError("secret must be a non-empty string")
+            raise TypeError("secret must be a string that is not empty")
         self.secret = None if secret is None else Secret(secret)
         self.metrics = _check_names(metrics)
         self.timeout = check_number("timeout", timeout, minimum=0.0, exclusive=True)
