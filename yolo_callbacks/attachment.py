@@ -30,8 +30,7 @@ def attach(model: Any, callbacks: Callbacks = None) -> Attachment:
     """Attach callbacks to a model, for every `model.train()` that follows.
 
     Attaching again replaces the attached callbacks. The model's other callbacks are left alone. Each `model.train()`
-    starts with fresh state, unless it resumes an interrupted run. It first logs the attached callbacks and at the end
-    a summary, unless it gets `verbose=False`.
+    starts fresh, unless it resumes an interrupted run. With `verbose=True` it logs the callbacks, and a final summary.
 
     Args:
         model: `ultralytics.YOLO`, or any other Ultralytics model with `add_callback`.
