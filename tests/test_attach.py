@@ -66,7 +66,7 @@ def test_without_a_training_there_is_nothing_to_read(model):
 
 @pytest.mark.parametrize("wrong", ["yolo26n.pt", None, 5, YOLO, object()])
 def test_a_wrong_thing_to_attach_to(wrong):
-    with pytest.raises(TypeError, match=r"cannot attach to .*, it must be an Ultralytics model such as YOLO"):
+    with pytest.raises(TypeError, match=r"cannot attach to .*: it must be an Ultralytics model such as YOLO"):
         ycb.attach(wrong)
 
 
@@ -96,7 +96,7 @@ class Misspelt(ycb.Callback):
 
 
 def test_a_misspelt_event(model):
-    with pytest.raises(ValueError, match=r"Misspelt.on_val_epoch_end is not an event of a training \(did you mean"):
+    with pytest.raises(ValueError, match=r"Misspelt.on_val_epoch_end is not an event of Ultralytics \(did you mean"):
         ycb.attach(model, [Misspelt()])
     assert not any(ours(model).values())
 

@@ -52,13 +52,13 @@ def test_no_parameters_at_all(config):
         ),
         ("- ReduceLROnPlateau:\n    cooldown: 1\n    factor: 3\n", "line 3: ReduceLROnPlateau: factor=3 must be"),
         ("- ModelCheckpoint:\n    filepath: '{epok}'\n", "line 2: ModelCheckpoint: filepath='{epok}.pt': unknown key"),
-        ("- EarlyStopping:\n    patience: 3\n    patience: 4\n", "line 3: EarlyStopping is given 'patience' twice"),
+        ("- EarlyStopping:\n    patience: 3\n    patience: 4\n", "line 3: EarlyStopping has 'patience' twice"),
         ("EarlyStopping:\n  patience: 3\n", "line 1: the file must be a list of callbacks"),
         ("- EarlyStopping: 3\n", "line 1: the parameters of EarlyStopping must be"),
         ("- EarlyStopping\n  patience: 3\n", "line 2: not valid YAML"),
         (
             "- CSVLogger\n- EarlyStopping:\n  patience: 3\n  monitor: fitness\n",
-            "line 3: 'patience' is no deeper than 'EarlyStopping:' above it: indent the parameters of EarlyStopping by "
+            "line 3: 'patience' is not indented below 'EarlyStopping:': indent the parameters of EarlyStopping by "
             "four spaces",
         ),
         ("- EarlyStopping:\n    monitor: val/los\n", "line 2: EarlyStopping: monitor='val/los' is not the name of a"),

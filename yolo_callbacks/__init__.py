@@ -1,7 +1,7 @@
 """Training callbacks for Ultralytics YOLO.
 
-Each public name is imported when it is first used, so that `import yolo_callbacks` costs next to nothing. Type checkers
-read `__init__.pyi`, which a frozen program does not have; a test holds the two equal.
+Each public name is imported when it is first used, so that `import yolo_callbacks` is fast. Type checkers read
+`__init__.pyi`, which a frozen program lacks; a test keeps the two files equal.
 """
 
 import lazy_loader

@@ -1,4 +1,4 @@
-"""`python -m yolo_callbacks` is `yolo-cb`."""
+"""`python -m yolo_callbacks`: the same as `yolo-cb`."""
 
 from yolo_callbacks.cli.main import run
 

@@ -1,4 +1,4 @@
-"""attach() and detach(): callbacks on a model, and what can be read back from its runs."""
+"""attach() and detach(), and Attachment: history, decisions and summary of a model's runs."""
 
 from __future__ import annotations
 
@@ -27,11 +27,10 @@ if TYPE_CHECKING:
 
 
 def attach(model: Any, callbacks: Callbacks = None) -> Attachment:
-    """Let callbacks take part in every training of a model.
+    """Attach callbacks to a model, for every `model.train()` that follows.
 
-    Attaching again replaces what was attached before. The model's other callbacks are left alone. Each
-    `model.train()` starts with fresh state, unless it resumes an interrupted run. It begins with a line that says what
-    is attached and ends with a summary, unless it is told `verbose=False`.
+    Attaching again replaces the attached callbacks. The model's other callbacks are left alone. Each `model.train()`
+    starts fresh, unless it resumes an interrupted run. With `verbose=True` it logs the callbacks, and a final summary.
 
     Args:
         model: `ultralytics.YOLO`, or any other Ultralytics model with `add_callback`.
@@ -39,11 +38,12 @@ def attach(model: Any, callbacks: Callbacks = None) -> Attachment:
             `default_callbacks()`.
 
     Returns:
-        What can be read of the runs: history, decisions, why it stopped.
+        The attachment: history, decisions, and why the run stopped.
 
     Raises:
-        TypeError: If `model` takes no callbacks, or `callbacks` holds something that is none.
-        ValueError: If a callback has a method for an event that does not exist, or two would write the same file.
+        TypeError: If `model` takes no callbacks, or `callbacks` contains something other than callbacks.
+        ValueError: If a callback has a method for an event that does not exist, or callbacks conflict.
+        ConfigError: If the YAML file cannot be read, or anything in it is wrong.
         ImportError: If the installed Ultralytics is too old.
 
     Example:
@@ -65,12 +65,12 @@ def attach(model: Any, callbacks: Callbacks = None) -> Attachment:
     for event in attachment.events():
         model.add_callback(event, Hook(event, attachment._receive))
     first = model.callbacks["on_pretrain_routine_start"]
-    first.insert(0, first.pop())  # before any that removes itself, after which Ultralytics skips one
+    first.insert(0, first.pop())  # when a function removes itself, Ultralytics skips the one after it
     return attachment
 
 
 def detach(model: Any) -> None:
-    """Remove what `attach` registered; the model's other callbacks are left alone.
+    """Detach the callbacks from a model; its other callbacks are left alone.
 
     Raises:
         TypeError: If `model` takes no callbacks.
@@ -78,7 +78,7 @@ def detach(model: Any) -> None:
     Example:
         ```python
         ycb.attach(model)
-        ycb.detach(model)  # the next model.train() runs without us
+        ycb.detach(model)  # the next model.train() runs without callbacks
         ```
     """
     check_model(model)
@@ -87,17 +87,22 @@ def detach(model: Any) -> None:
 
 
 class Attachment:
-    """What `attach` returns: the callbacks, and what is known of the newest run.
+    """The attached callbacks, and the history, decisions and summary of the newest run. `attach` returns it.
 
-    While a run goes on in this process, it reads the run's own state. After a training on several GPUs, whose work
-    was done in other processes, it reads the run directory.
-
-    Its `repr`, and a notebook, show the summary that a training ends with.
+    Runs in this process are read live; runs on several GPUs train in other processes and are read from their run
+    directory. The `repr`, and the display in a notebook, are the summary of the run.
 
     Attributes:
         callbacks: The attached callbacks.
-        facts: What else `run.json` should say of a run.
-        remark: What else the line at the start of a training should say.
+        facts: Additional facts for `run.json`.
+        remark: Text to append to the line at the start of a training.
+
+    Example:
+        ```python
+        run = ycb.attach(model)
+        model.train(data="coco8.yaml", epochs=100)
+        print(run.history["metrics/mAP50-95(B)"].max(), [decision.message for decision in run.decisions])
+        ```
     """
 
     def __init__(self, model: Any, callbacks: Iterable[Callback], facts: Mapping[str, Any] | None = None) -> None:
@@ -124,20 +129,20 @@ class Attachment:
 
     @property
     def decisions(self) -> list[Decision]:
-        """What was decided, at which epoch and why, oldest first."""
+        """The decisions so far, oldest first; each has its epoch, source and message."""
         run = self._run()
         return run.decisions if run is not None else []
 
     @property
     def stop_reason(self) -> StopReason | None:
-        """Why the run ended before its last planned epoch; None if it did not."""
+        """Why the run ended early; None if it did not."""
         run = self._run()
         stop = run.stop if run is not None else None
         return stop.reason if stop else None
 
     @property
     def stop_message(self) -> str | None:
-        """The same as one sentence for people."""
+        """Why the run ended early, as one sentence; None if it did not."""
         run = self._run()
         stop = run.stop if run is not None else None
         return stop.message if stop else None
@@ -149,7 +154,7 @@ class Attachment:
         return run.folder if run is not None else None
 
     def stop(self, message: str = "the program asked for it", reason: StopReason = StopReason.REQUESTED) -> bool:
-        """End the run that goes on in this process after its current epoch, with everything saved.
+        """Stop the current run of this process after its current epoch, with everything saved.
 
         Safe to call from any thread and from a signal handler.
 
@@ -158,8 +163,8 @@ class Attachment:
             reason: The reason to record.
 
         Returns:
-            False if no run goes on in this process, or none has begun yet: then nothing is done. On several GPUs, only
-            rank 0 can end one.
+            False if no training is running in this process, or, on several GPUs, if this is not rank 0. Then nothing
+            happens.
         """
         session = self._session
         if session is None or not session.opened or session.ended or not session.run.is_main:
@@ -168,12 +173,12 @@ class Attachment:
         return True
 
     def events(self) -> list[str]:
-        """Return the events that have to be registered for these callbacks."""
+        """Return the events that these callbacks need."""
         always = ("on_pretrain_routine_start", *LIFECYCLE_EVENTS)
         return [e for e in EVENTS if e in always or any(callback.overrides(e) for callback in self.callbacks)]
 
     def enter(self, trainer: Any) -> Session:
-        """Take part in a trainer's run."""
+        """Return the session of a trainer's run; the first call adds the callbacks to it."""
         session = Session.of(trainer)
         if session is not self._session:
             self._session = session
@@ -184,8 +189,8 @@ class Attachment:
         return session
 
     def _receive(self, event: str, source: Any) -> None:
-        """Deal with an event of a trainer, or of a validator."""
-        if event in VAL_EVENTS:  # sent by a validator, during a training and outside of one
+        """Handle an event of a trainer or validator."""
+        if event in VAL_EVENTS:  # a validator may also run without a training
             for callback in self.callbacks:
                 if callback.overrides(event):
                     getattr(callback, event)(source)
@@ -198,14 +203,14 @@ class Attachment:
                 self.show_summary()
 
     def report(self) -> Report | None:
-        """Return how the newest run went, or goes; None before the first training."""
+        """Return the report of the newest run, finished or not; None before the first training."""
         run = self._run()
         if run is None:
             return None
         return Report(run.folder, run.entries, run.decisions, run.stop, run.manifest, run.ended)
 
     def show_summary(self) -> None:
-        """Log how the run went, once it is over. Never raises: the training is done."""
+        """Log the summary of the run. Never raises, so that a finished training does not fail."""
         try:
             report = self.report() if self._verbose else None
             if report is None or not report.worth_showing:
@@ -221,7 +226,7 @@ class Attachment:
         return getattr(model, "trainer", None)
 
     def _run(self) -> LiveRun | RecordedRun | None:
-        """Return the newest run, to be read; None before the first training."""
+        """Return a reader of the newest run; None before the first training."""
         trainer = self._trainer()
         if launches_workers(trainer):
             return RecordedRun(Path(trainer.save_dir))
@@ -230,7 +235,7 @@ class Attachment:
         return RecordedRun(self._launched) if self._launched is not None else None  # the model may be gone
 
     def _restored(self) -> Path | None:
-        """Other processes have trained: show the summary, and return the weights that they have restored, if any."""
+        """Show the summary of a training in other processes, and return the weights that they restored, if any."""
         self.show_summary()
         restored = RecordedRun(self._launched).restored if self._launched is not None else None
         if restored is None:
@@ -276,7 +281,7 @@ class Attachment:
         return f"Attachment({', '.join(label(self.callbacks))})"
 
     def _rows(self) -> list[tuple[str, str]]:
-        """Return the lines of the summary; none where they cannot be read, since a repr must not raise."""
+        """Return the lines of the summary, or the error if they cannot be read, since a repr must not raise."""
         try:
             report = self.report()
             return report.rows() if report is not None else []
@@ -289,7 +294,7 @@ def _check_travels(name: str, callback: Callback) -> None:
 
     try:
         cloudpickle.dumps(callback)
-    except Exception as error:  # an object may say in any way that it cannot be pickled
+    except Exception as error:  # an object that cannot be pickled may raise anything
         raise TypeError(
-            f"{name} cannot be sent to the training processes ({error}): make what it holds in setup()"
+            f"{name} cannot be sent to the training processes ({error}): create what it holds in setup()"
         ) from error

@@ -1,4 +1,4 @@
-"""Callback: the base of every callback, and the events drawn in their place in the training loop."""
+"""Callback: the base class of all callbacks, with the order of the events in the training loop."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from yolo_callbacks.session.session import Session
 
 
 class Callback(Participant[Session]):
-    """Base class of all callbacks. Override what you need; everything has a default that does nothing.
+    """Base class of all callbacks. Override what you need; every method does nothing by default.
 
-    There are two ways to write one. **Events** are Ultralytics' own, with its trainer (or validator) as the only
-    argument:
+    There are two ways to write a callback. **Events** are Ultralytics' own, with its trainer (or validator) as the
+    only argument:
 
     ```text
     on_pretrain_routine_start          rank 0; no model, no optimizer yet
@@ -28,20 +28,20 @@ class Callback(Participant[Session]):
             on_train_batch_start
             forward, backward, optimizer step
             on_train_batch_end         gradients are zero again
-        on_train_epoch_end             before the validation: trainer.metrics are the last epoch's
+        on_train_epoch_end             before the validation: trainer.metrics are the previous epoch's
         on_val_start                   (validator)
         for each batch:
             on_val_batch_start         (validator)
             on_val_batch_end           (validator)
         on_val_end                     (validator) rank 0
-        on_model_save                  rank 0; last.pt, and best.pt if it is the best, are written
+        on_model_save                  rank 0; last.pt is written, and best.pt if this epoch is the best
         on_fit_epoch_end               the epoch is complete
     on_train_end                       rank 0; after the final evaluation of best.pt; not after an exception
-    teardown                           last of all; also after an exception (ultralytics >= 8.4.177)
+    teardown                           at the very end; also after an exception (ultralytics >= 8.4.177)
     ```
 
     Ultralytics sends `on_fit_epoch_end` once more for the final evaluation of `best.pt`. An attached `Callback` does
-    not get that one, so nothing is counted or plotted twice.
+    not receive that one, so nothing is counted or plotted twice.
 
     **Steps** are this package's, all on rank 0: `measure` adds numbers to the epoch's record; `decide` looks at the
     history and returns what should happen, as a pure function, so that a resumed run decides as if it had never
@@ -66,7 +66,7 @@ class Callback(Participant[Session]):
     # ------------------------------------------------------------------------------------------------- events
 
     def on_pretrain_routine_start(self, trainer: Any) -> None:
-        """Called first of all, on rank 0."""
+        """Called at the very start, on rank 0."""
 
     def on_pretrain_routine_end(self, trainer: Any) -> None:
         """Called when model, data and optimizer are ready."""
@@ -96,7 +96,7 @@ class Callback(Participant[Session]):
         """Called after the final evaluation."""
 
     def teardown(self, trainer: Any) -> None:
-        """Called last of all."""
+        """Called at the very end."""
 
     def on_val_start(self, validator: Any) -> None:
         """Called before a validation."""
@@ -113,20 +113,20 @@ class Callback(Participant[Session]):
     # ------------------------------------------------------------------------------------------------- itself
 
     def overrides(self, event: str) -> bool:
-        """Return whether the class has a method of its own for this event."""
+        """Return whether the class overrides the method of this event."""
         return getattr(type(self), event) is not getattr(Callback, event)
 
 
 _ENLISTING = tuple(event for event in TRAIN_EVENTS if event not in ("on_train_end", "teardown"))
-"""Events by which a callback can take part in a run: after the others there is nothing left to take part in."""
+"""Events that add a callback to a run; the others come when the run is over."""
 
 
 def _let_enlist(cls: type[Callback]) -> None:
-    """Let the methods of a class for events enlist the callback, so that registering a single one is enough.
+    """Make the event methods of a class add the callback to the run, so that registering one of them is enough.
 
-    As in `model.add_callback("on_fit_epoch_end", callback.on_fit_epoch_end)`. A method that does something may also be
-    called by a test or by another callback, so it has to be registered itself; one that does nothing may be called by
-    a registered function.
+    As in `model.add_callback("on_fit_epoch_end", callback.on_fit_epoch_end)`. An overriding method adds the callback
+    only if it is registered itself, because a test or another callback may call it too. The base class's method
+    always does, because a registered function may call it.
     """
     for event in _ENLISTING:
         if isfunction(vars(cls).get(event)):

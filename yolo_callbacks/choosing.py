@@ -1,4 +1,4 @@
-"""What a user passes to attach(): the model, checked, and a list of callbacks that go together."""
+"""The arguments of attach(): checks of the model, and the list of callbacks."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from yolo_callbacks.defaults import default_callbacks
 from yolo_callbacks.trainer.versions import ultralytics_is_at_least
 
 Callbacks = Union[Iterable[Callback], Callback, str, "os.PathLike[str]", None]
-"""What `attach` takes: a callback, a list of them, the path of a file that lists them, or None for the default ones."""
+"""What `attach` takes: a callback, a list of callbacks, the path of a YAML file that lists them, or None."""
 
 
 MINIMUM_ULTRALYTICS = (8, 4, 140)
-"""The first version that takes callbacks along to every GPU; older ones drop them without a word."""
+"""The first version that passes callbacks to every GPU; older ones silently drop them."""
 
 
 def resolve(callbacks: Callbacks) -> list[Callback]:
-    """Return the list of callbacks that was meant.
+    """Return the callbacks as a list.
 
     Raises:
-        TypeError: If it is no list of callbacks.
-        ValueError: If they do not go together.
+        TypeError: If it contains something other than callbacks.
+        ValueError: If the callbacks conflict, or a configuration file has a mistake.
     """
     if callbacks is None:
         return default_callbacks()
@@ -54,18 +54,18 @@ def _is_class(item: object) -> TypeGuard[type[Callback]]:
 
 
 def check_model(model: Any) -> None:
-    """Make sure that callbacks can be registered with a model.
+    """Check that a model takes callbacks.
 
     Raises:
-        TypeError: If they cannot.
+        TypeError: If it does not.
     """
     if isinstance(model, type) or not callable(getattr(model, "add_callback", None)):
         hint = ": load it first, YOLO(path)" if isinstance(model, (str, os.PathLike)) else ""
-        raise TypeError(f"cannot attach to {model!r}, it must be an Ultralytics model such as YOLO('yolo26n.pt'){hint}")
+        raise TypeError(f"cannot attach to {model!r}: it must be an Ultralytics model such as YOLO('yolo26n.pt'){hint}")
 
 
 def check_version() -> None:
-    """Make sure that the installed Ultralytics is new enough.
+    """Check that the installed Ultralytics is new enough.
 
     Raises:
         ImportError: If it is not.
@@ -75,6 +75,6 @@ def check_version() -> None:
 
         needed = ".".join(map(str, MINIMUM_ULTRALYTICS))
         raise ImportError(
-            f"ultralytics {__version__} is too old, it drops callbacks on several GPUs: "
+            f"ultralytics {__version__} is too old, because it drops callbacks on several GPUs: run "
             f"pip install 'ultralytics>={needed}'"
         )

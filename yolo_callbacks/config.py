@@ -1,4 +1,4 @@
-"""Callbacks from a YAML file; every mistake is named with file, line and the nearest match."""
+"""Callbacks from a YAML file. Every mistake is reported with file, line and nearest match."""
 
 from __future__ import annotations
 
@@ -17,13 +17,22 @@ from yolo_callbacks.support.checks import nearest
 
 
 class ConfigError(ValueError):
-    """A configuration file has a mistake; the message names the file, the line and the mistake."""
+    """A configuration file has a mistake. The message has the file, the line and the nearest match.
+
+    Example:
+        ```python
+        try:
+            callbacks = ycb.load_config("callbacks.yaml")
+        except ycb.ConfigError as error:
+            print(error)  # callbacks.yaml, line 2: EarlyStopping has no parameter 'patiense' (did you mean 'patience'?)
+        ```
+    """
 
 
 def load_config(path: str | os.PathLike[str]) -> list[Callback]:
     """Build the callbacks that a YAML file lists.
 
-    The file is a list. An item is a callback's name, or a name with its parameters:
+    The file is a list. Each item is the name of a callback, with or without parameters:
 
     ```yaml
     - EarlyStopping:
@@ -32,11 +41,11 @@ def load_config(path: str | os.PathLike[str]) -> list[Callback]:
     - CSVLogger
     ```
 
-    Only plain YAML is read (`yaml.SafeLoader`), so a file can hold no code; a callback that needs a function, such as
-    `LearningRateScheduler`, is for Python.
+    Only plain YAML is read (`yaml.SafeLoader`), so a file cannot contain code. A callback that needs a function, such
+    as `LearningRateScheduler`, can only be used from Python.
 
     Args:
-        path: The file.
+        path: Path of the file.
 
     Returns:
         The callbacks, in the order of the file.
@@ -69,13 +78,13 @@ def load_config(path: str | os.PathLike[str]) -> list[Callback]:
 
 
 def restore_callbacks(configuration: Mapping[str, Mapping[str, Any]]) -> list[Callback]:
-    """Build callbacks anew from what `run.json` says of them.
+    """Build callbacks again from their configuration in `run.json`.
 
     Args:
-        configuration: Class and parameters by label, as `core.lineup.configuration` gives them.
+        configuration: Class and parameters by label, as `core.lineup.configuration` returns them.
 
     Raises:
-        ConfigError: If one of them was a user's own class, or had a function for a parameter.
+        ConfigError: If one of them is a user's own class, or has a function as a parameter.
     """
     known, callbacks = public_callbacks(), []
     for item in configuration.values():
@@ -84,7 +93,7 @@ def restore_callbacks(configuration: Mapping[str, Mapping[str, Any]]) -> list[Ca
             raise ConfigError(f"{name} is not a callback of this package")
         function = next((key for key, value in values.items() if str(value).startswith(FUNCTION)), None)
         if function is not None:
-            raise ConfigError(f"{name} had a function for '{function}'")
+            raise ConfigError(f"{name} had a function as '{function}', which run.json cannot hold")
         try:
             callbacks.append(known[name](**values))
         except (TypeError, ValueError, ImportError) as error:
@@ -93,18 +102,18 @@ def restore_callbacks(configuration: Mapping[str, Mapping[str, Any]]) -> list[Ca
 
 
 def _build(file: Path, item: yaml.Node) -> Callback:
-    """Build one callback from its place in the file."""
+    """Build one callback from an item of the file."""
     if isinstance(item, yaml.ScalarNode):
         name_node, parameters = item, None
     elif isinstance(item, yaml.MappingNode) and len(item.value) == 1:
         name_node, parameters = item.value[0]
     else:
-        raise ConfigError(_misbuilt(file, item))
+        raise ConfigError(_malformed(file, item))
     known = public_callbacks()
     name = str(name_node.value)
     if name not in known:
         raise ConfigError(
-            f"{_at(file, name_node)}: '{name}' is not a callback{nearest(name, known)}; there are {', '.join(known)}"
+            f"{_at(file, name_node)}: '{name}' is not a callback{nearest(name, known)}; available: {', '.join(known)}"
         )
     values = _parameters(file, name, parameters, known[name])
     try:
@@ -113,19 +122,19 @@ def _build(file: Path, item: yaml.Node) -> Callback:
         raise ConfigError(f"{_line_of(file, parameters or name_node, error)}: {name}: {error}") from error
 
 
-def _misbuilt(file: Path, item: yaml.Node) -> str:
-    """Say what is wrong with an item that is no callback at all."""
+def _malformed(file: Path, item: yaml.Node) -> str:
+    """Return the error message for an item that is neither a name nor a name with parameters."""
     if isinstance(item, yaml.MappingNode) and len(item.value) > 1 and _is_null(item.value[0][1]):
         (name, _), (parameter, _) = item.value[:2]
         return (
-            f"{_at(file, parameter)}: '{parameter.value}' is no deeper than '{name.value}:' above it: indent the "
-            f"parameters of {name.value} by four spaces"
+            f"{_at(file, parameter)}: '{parameter.value}' is not indented below '{name.value}:': indent the parameters "
+            f"of {name.value} by four spaces"
         )
-    return f"{_at(file, item)}: an item must be 'Name', or 'Name:' and its parameters below it, indented by four spaces"
+    return f"{_at(file, item)}: an item must be 'Name', or 'Name:' with its parameters below, indented by four spaces"
 
 
 def _parameters(file: Path, name: str, node: yaml.Node | None, cls: type[Callback]) -> dict[str, Any]:
-    """Return the parameters given for a callback, all of which it has."""
+    """Return the parameters of a callback, after checking their names."""
     signature = inspect.signature(cls).parameters
     given: dict[str, Any] = {}
     if node is not None and not _is_null(node):
@@ -139,7 +148,7 @@ def _parameters(file: Path, name: str, node: yaml.Node | None, cls: type[Callbac
                     f"{', '.join(signature)}"
                 )
             if key in given:
-                raise ConfigError(f"{_at(file, key_node)}: {name} is given '{key}' twice")
+                raise ConfigError(f"{_at(file, key_node)}: {name} has '{key}' twice")
             given[key] = _value(file, value_node)
     missing = [key for key, p in signature.items() if p.default is p.empty and key not in given]
     if missing:
@@ -162,7 +171,7 @@ def _value(file: Path, node: yaml.Node) -> Any:
 
 
 def _exponent(text: str) -> str | float:
-    """Read `1e-3` as the number that everybody means by it: YAML 1.1 wants `1.0e-3`."""
+    """Read `1e-3` as a number; to YAML 1.1 only `1.0e-3` is one."""
     mantissa, letter, exponent = text.lower().partition("e")
     if letter and mantissa.lstrip("+-").replace(".", "", 1).isdigit() and exponent.lstrip("+-").isdigit():
         return float(text)
@@ -174,7 +183,7 @@ def _is_null(node: yaml.Node) -> bool:
 
 
 def _line_of(file: Path, node: yaml.Node, error: Exception) -> str:
-    """Return the line of the parameter that the message begins with, else of the whole item."""
+    """Return the line of the parameter that the message begins with, or else that of the item."""
     name = str(error).split("=", 1)[0]
     pairs: Mapping[str, yaml.Node] = (
         {str(key.value): key for key, _ in node.value} if isinstance(node, yaml.MappingNode) else {}

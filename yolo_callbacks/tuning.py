@@ -1,4 +1,4 @@
-"""Callbacks in the trials of `model.tune()`; `python -m yolo_callbacks.tuning CONFIG train ...` is one trial."""
+"""Callbacks in the trials of `model.tune()`; `python -m yolo_callbacks.tuning CONFIG train ...` runs one trial."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from yolo_callbacks.support import python_process
 
 @contextmanager
 def callbacks_in_trials(config: str | os.PathLike[str] | None = None) -> Iterator[None]:
-    """Let the trials of `model.tune()` train with callbacks.
+    """Train the trials of `model.tune()` with callbacks.
 
-    Ultralytics trains each trial by a command of its own, which never sees what was registered in Python. Within this
-    context that command is `yolo-cb train`. So what can be carried into a trial is what a YAML file can say; functions
-    and classes of your own cannot. With `use_ray=True` Ray trains the trials, and none of this applies.
+    Ultralytics runs each trial in a subprocess, which Python callbacks do not reach. Within this context the
+    subprocess runs `yolo-cb train` with the callbacks of a YAML file, so your own functions and classes are not
+    available in trials. With `use_ray=True`, Ray runs the trials, and this context has no effect.
 
     Args:
-        config: YAML file that lists the callbacks, as for `load_config`; None for `default_callbacks()`.
+        config: Path of a YAML file that lists the callbacks, as for `load_config`; None for `default_callbacks()`.
 
     Raises:
         ConfigError: If the file cannot be read, or anything in it is wrong.
@@ -38,7 +38,7 @@ def callbacks_in_trials(config: str | os.PathLike[str] | None = None) -> Iterato
 
     before = list(command)
     path = "" if config is None else str(Path(config).resolve())
-    command[:] = python_process.command("tuning", path)  # in place: its users have imported the list
+    command[:] = python_process.command("tuning", path)  # in place, because others have imported the list
     try:
         yield
     finally:
@@ -57,7 +57,7 @@ def _train(config: str, *words: str) -> int:
         protect=False,
         standin=False,
         extra=list(words[1:]),
-        exports_count=False,  # else the trial counts as failed, and its fitness as 0
+        exports_count=False,  # a rejected export would fail the trial and make its fitness 0
     )
     return train_command(request)
 

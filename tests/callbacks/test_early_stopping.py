@@ -59,13 +59,13 @@ def test_less_is_better_for_a_loss():
             [0.5, 0.4],
             {"patience": 1},
             StopReason.PLATEAU,
-            "fitness has not improved for 1 epochs (best: 0.5 in epoch 1)",
+            "no improvement in fitness for 1 epoch (best: 0.5 in epoch 1)",
         ),
         (
             [0.0, 0.0],
             {"patience": 1},
             StopReason.PLATEAU,
-            "fitness has not improved for 1 epochs (it is still 0)",
+            "no improvement in fitness for 1 epoch (still 0)",
         ),
         (
             [0.4, 0.3],
@@ -73,8 +73,13 @@ def test_less_is_better_for_a_loss():
             StopReason.PLATEAU,
             "fitness has not beaten the baseline of 0.5 for 2 epochs (best: 0.4 in epoch 1)",
         ),
-        ([0.9], {"stopping_threshold": 0.8}, StopReason.THRESHOLD, "fitness 0.9 has reached 0.8"),
-        ([0.1], {"divergence_threshold": 0.2}, StopReason.DIVERGED, "fitness 0.1 is worse than 0.2"),
+        ([0.9], {"stopping_threshold": 0.8}, StopReason.THRESHOLD, "fitness 0.9 has reached stopping_threshold=0.8"),
+        (
+            [0.1],
+            {"divergence_threshold": 0.2},
+            StopReason.DIVERGED,
+            "fitness 0.1 is worse than divergence_threshold=0.2",
+        ),
         ([NAN], {}, StopReason.NOT_FINITE, "fitness is nan"),
     ],
 )

@@ -63,7 +63,7 @@ def test_a_tie_is_not_called_the_best_so_far():
 def test_a_score_of_0_is_kept_and_not_called_the_best():
     kept = saved(ModelCheckpoint(), [0.0, 0.0, 0.5])
     assert [d.message for d in kept] == [
-        "fitness is still 0, kept as weights/best-fitness.pt",
+        "fitness is still 0 -> weights/best-fitness.pt",
         "fitness 0.5 is the best so far -> weights/best-fitness.pt",
     ]
     loss = saved(ModelCheckpoint(monitor="val_loss"), [0.0], key="val/box_loss")
@@ -96,9 +96,9 @@ def test_every_n_minutes_goes_by_the_time_of_training():
     ("arguments", "error", "message"),
     [
         ({"filepath": "{epch}"}, ValueError, "unknown key '{epch}' (did you mean 'epoch'?)"),
-        ({"filepath": "x", "save_top_k": 3}, ValueError, "needs '{epoch}' in it"),
-        ({"filepath": "x", "save_best_only": False}, ValueError, "needs '{epoch}' in it"),
-        ({"filepath": "a", "filename": "b"}, ValueError, "are the same thing"),
+        ({"filepath": "x", "save_top_k": 3}, ValueError, "must contain '{epoch}'"),
+        ({"filepath": "x", "save_best_only": False}, ValueError, "must contain '{epoch}'"),
+        ({"filepath": "a", "filename": "b"}, ValueError, "mean the same: pass only one"),
         ({"filepath": "best.pt"}, ValueError, "is a file that Ultralytics itself writes"),
         ({"filepath": "../x"}, ValueError, "leaves the run directory"),
         ({"save_top_k": -2}, ValueError, "save_top_k=-2 must be >= -1"),

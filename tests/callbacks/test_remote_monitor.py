@@ -101,10 +101,11 @@ def test_a_run_in_messages():
 )
 def test_how_a_run_ended(error, reason, expected):
     with Receiver() as server:
-        run_of(SessionStub(RemoteMonitor(server.url)), error=error, stop=Stop("so", reason=reason) if reason else None)
+        stop = Stop("so", reason=reason) if reason else None
+        run_of(SessionStub(RemoteMonitor(server.url)), [0.5, 0.6], error=error, stop=stop)
         last = messages(server)[-1]
     assert (last["event"], last["status"], last["reason"], last["error"]) == expected
-    assert last["message"] == ("so" if reason else "all planned epochs are done" if error is None else None)
+    assert last["message"] == ("so" if reason else "completed all 2 epochs" if error is None else None)
 
 
 def test_messages_are_strict_json():
@@ -327,7 +328,11 @@ def test_the_text_of_an_error_is_sent_without_secrets(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "error", "sentence"),
     [
-        ({"url": None}, ValueError, "RemoteMonitor needs a url, or the environment variable YOLO_CB_REMOTE_URL"),
+        (
+            {"url": None},
+            ValueError,
+            "RemoteMonitor needs a url, or the environment variable YOLO_CB_REMOTE_URL",
+        ),
         ({"url": 5}, TypeError, "url must be a URL"),
         ({"url": "http://example.org"}, ValueError, "use https, or say allow_http=True"),
         ({"secret": ""}, TypeError, "secret must be a string"),

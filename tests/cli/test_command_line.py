@@ -91,7 +91,7 @@ def test_a_training_with_a_configuration(command, tmp_path, coco8):
     assert run_json(tmp_path)["stop"]["reason"] == "threshold"
     summary = plain(result.stdout)
     assert "Epochs  1 of 5" in summary
-    assert "has reached 0" in summary
+    assert "has reached stopping_threshold=0" in summary
     assert str(tmp_path / "runs" / "detect" / "train") in summary
     assert list(run_json(tmp_path)["callbacks"]) == ["EarlyStopping", "CSVLogger"]
     assert summary.count("Callbacks: EarlyStopping, CSVLogger\n") == 1

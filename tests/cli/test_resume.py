@@ -136,8 +136,8 @@ class Mine(ycb.Callback):
 @pytest.mark.parametrize(
     ("callback", "why"),
     [
-        (ycb.EarlyStopping(monitor=lambda m: 1.0, mode="max"), "EarlyStopping had a function for 'monitor'"),
-        (ycb.LearningRateScheduler(lambda epoch, lr: lr), "LearningRateScheduler had a function for 'schedule'"),
+        (ycb.EarlyStopping(monitor=lambda m: 1.0, mode="max"), "EarlyStopping had a function as 'monitor'"),
+        (ycb.LearningRateScheduler(lambda epoch, lr: lr), "LearningRateScheduler had a function as 'schedule'"),
         (Mine(), "Mine is not a callback of this package"),
     ],
 )

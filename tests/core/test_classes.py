@@ -58,9 +58,9 @@ def test_names_find_their_keys(classes, name, key):
     [
         (DETECT, "mAP50-95/persn", r"no class 'persn' \(did you mean 'person'\?\); it has 'person', 'car', .*'a/b, c'"),
         (DETECT, "mAP50-95/car", "no 'car' occurs in the validation set, only 'person', 'stop_sign', 'yield_sign'"),
-        (DETECT, "mIoU/car", "there is no mIoU of a class here; there is precision, recall, mAP50, mAP50-95"),
-        (SEGMENT, "mAP50(P)/car", r"there is no mAP50\(P\) of a class here \(did you mean 'mAP50\(.\)'\?\)"),
-        (DEPTH, "worst_class", "'worst_class' is not known here: a depth model has no classes"),
+        (DETECT, "mIoU/car", "this run has no mIoU per class; it has precision, recall, mAP50, mAP50-95"),
+        (SEGMENT, "mAP50(P)/car", r"this run has no mAP50\(P\) per class \(did you mean 'mAP50\(.\)'\?\)"),
+        (DEPTH, "worst_class", "'worst_class' is not available in this run: a depth model has no classes"),
         (DEPTH, "mAP50/person", "a depth model has no classes"),
     ],
 )

@@ -73,7 +73,7 @@ def test_when_and_how_long(settings, plan, expected):
 def test_what_it_says():
     (decided,) = ledger_of([finishing()], FLAT, Plan(planned_epochs=40)).decisions
     assert decided == Finish(
-        "finish by epoch 9 instead of 40, fitness has not improved for 3 epochs (best: 0.5 in epoch 1)",
+        "finish by epoch 9 instead of 40: no improvement in fitness for 3 epochs (best: 0.5 in epoch 1)",
         4,
         "EarlyStopping",
         end_epoch=9,

@@ -203,7 +203,7 @@ def test_the_default_patience_is_ultralytics_own():
         (
             {"patience": "auto", "baseline": 0.5},
             ValueError,
-            "baseline=0.5 is for a patience in epochs, and patience=.auto.",
+            "baseline=0.5 needs a patience in epochs, not patience=.auto.",
         ),
     ],
 )
@@ -220,5 +220,5 @@ def test_the_reason_is_told():
         if decisions := callback.decide(history):
             break
     assert decisions[0].message.startswith("stop, the rest of the run is expected to add ")
-    assert "% to the progress of fitness, less than 1.5 % (best: 0.60" in decisions[0].message
+    assert "% to the progress in fitness, less than the tolerance of 1.5 % (best: 0.60" in decisions[0].message
     assert callback.counters(history)["expected_gain"] < 0.015

@@ -207,7 +207,7 @@ def test_a_function_may_be_an_object_without_a_hash():
     checkpoint = ModelCheckpoint(monitor=Plus(0.1), mode="max")
     ledger = ledger_of([stopping, checkpoint, LearningRateScheduler(Plus(0.0))], [0.5] * 3)
     assert [d.value for d in ledger.decisions if isinstance(d, SaveCheckpoint)] == [pytest.approx(0.6)]
-    assert ledger.decisions[-1].message.startswith("stop, Plus has not improved for 2 epochs")
+    assert ledger.decisions[-1].message.startswith("stop, no improvement in Plus for 2 epochs")
     assert next(d.factor for d in ledger.decisions if isinstance(d, SetLearningRate)) == 0.5
     one, same, other = (Monitor.of(Plus(bonus), "max") for bonus in (0.1, 0.1, 0.2))
     assert one == same

@@ -153,9 +153,9 @@ def test_a_function_must_return_a_number():
         ("fitnes", r"monitor='fitnes' is not the name of a metric \(did you mean 'fitness'\?\)"),
         ("val_los", r"did you mean 'val_loss'\?"),
         ("map50", r"did you mean 'mAP50'\?"),
-        ("val/los", r"monitor='val/los' is not the name of a loss \(did you mean 'val_loss'\?\); if a trainer of"),
+        ("val/los", r"monitor='val/los' is not the name of a loss \(did you mean 'val_loss'\?\); if your own trainer"),
         ("train/boxloss", r"did you mean 'train/box_loss'\?"),
-        ("val/f2", "monitor='val/f2' is not the name of a loss; if a trainer of your own has it, say mode="),
+        ("val/f2", "monitor='val/f2' is not the name of a loss; if your own trainer has it, set mode="),
     ],
 )
 def test_a_misspelt_metric_fails_at_construction(metric, message):
@@ -165,7 +165,7 @@ def test_a_misspelt_metric_fails_at_construction(metric, message):
 
 def test_a_metric_that_the_run_has_not_is_named_with_what_it_has():
     monitor = Monitor.of("metrics/mAP50-95(M)")
-    with pytest.raises(UnknownMetricError, match=r"did you mean 'metrics/mAP50-95\(B\)'.*known here: .*mAP50-95"):
+    with pytest.raises(UnknownMetricError, match=r"did you mean 'metrics/mAP50-95\(B\)'.*available: .*mAP50-95"):
         check_known(*monitor.needs, {"metrics/mAP50-95(B)": 0.0})
 
 
@@ -176,7 +176,7 @@ def test_a_monitor_of_the_wrong_type(metric):
 
 
 def test_a_misspelt_key_with_an_unknown_direction_gets_its_nearest_match():
-    with pytest.raises(ValueError, match=r"for 'metrics/mAP50-59\(B\)' \(did you mean 'mAP50-95'\?\): say mode="):
+    with pytest.raises(ValueError, match=r"for 'metrics/mAP50-59\(B\)' \(did you mean 'mAP50-95'\?\): set mode="):
         Monitor.of("metrics/mAP50-59(B)")
 
 

@@ -41,7 +41,7 @@ def test_render(template, path):
         ("{}", r"unknown key '\{\}'"),
         ("{epoch:.2q}", "format '.2q' does not fit '{epoch}'"),
         ("{mAP50:03d}", "format '03d' does not fit '{mAP50}'"),
-        ("{epoch", "is not a valid format"),
+        ("{epoch", "is not a valid template"),
         ("../outside", "leaves the run directory"),
         ("a/../../outside", "leaves the run directory"),
         ("..\\outside", "leaves the run directory"),

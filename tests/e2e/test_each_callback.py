@@ -29,7 +29,7 @@ def test_early_stopping_stops_on_all_zero_fitness(train):
     run = train([EarlyStopping(patience=2)], epochs=10)
     assert run.history.index[-1] == 3
     assert run.stop_reason is StopReason.PLATEAU
-    assert run.stop_message == "stop, fitness has not improved for 2 epochs (it is still 0)"
+    assert run.stop_message == "stop, no improvement in fitness for 2 epochs (still 0)"
     assert run_json(run.save_dir)["stop"] == {"reason": "plateau", "message": run.stop_message, "epoch": 3}
     assert run_json(run.save_dir)["status"] == "stopped"
     assert len(pd.read_csv(run.save_dir / "results.csv")) == 3

@@ -81,7 +81,7 @@ def watched(crowd, tmp_path_factory):
 
 def test_a_class_can_be_watched_by_its_name(watched):
     assert len(watched.history) == 3
-    assert watched.stop_message.startswith("stop, mAP50-95/circle has not improved for 2 epochs")
+    assert watched.stop_message.startswith("stop, no improvement in mAP50-95/circle for 2 epochs")
     assert columns(watched)["EarlyStopping/wait"].tolist() == [0, 1, 2]
     assert (watched.save_dir / "weights" / "001-0.000.pt").exists()
     assert (watched.save_dir / "weights" / "restore-mAP50-95-circle.pt").exists()
@@ -104,9 +104,9 @@ def test_what_is_watched_is_recorded_and_nothing_more(watched):
          r"\(did you mean 'circle'\?\); it has 'circle', 'triangle', .* and 72 more"),
         (ModelCheckpoint(monitor="recall/absent-7"), "no 'absent-7' occurs in the validation set, only 'circle', "),
         (ModelCheckpoint("{epoch}-{mAP50/absent-7:.2f}"), "no 'absent-7' occurs in the validation set"),
-        (ReduceLROnPlateau(monitor="mIoU/circle"), "there is no mIoU of a class here; there is precision, recall, "),
+        (ReduceLROnPlateau(monitor="mIoU/circle"), "this run has no mIoU per class; it has precision, recall, "),
         (PerClassMetrics(classes=["circle", "sta"]), r"PerClassMetrics: this run has no class 'sta' \(did you mean"),
-        (PerClassMetrics(metrics=["top1"]), "PerClassMetrics: there is no top1 of a class here"),
+        (PerClassMetrics(metrics=["top1"]), "PerClassMetrics: this run has no top1 per class"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_measured_fails_before_the_first_epoch(train, callback, message):

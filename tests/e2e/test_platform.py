@@ -481,7 +481,7 @@ def test_integrations_see_the_numbers_also_when_the_event_was_cleared(train):
 def test_a_name_that_is_unknown_or_taken_ends_the_run_before_it_begins(train, tmp_path):
     with pytest.raises(ycb.UnknownMetricError, match=r"PlatformLogger: 'lr_facter' .* \(did you mean 'lr_factor'\?\)"):
         train([ycb.PlatformLogger(["lr_facter"])])
-    with pytest.raises(ycb.UnknownMetricError, match=r"PlatformLogger: 'metrics/recallB' is sent by Ultralytics"):
+    with pytest.raises(ycb.UnknownMetricError, match=r"PlatformLogger: Ultralytics itself sends 'metrics/recallB'"):
         train([ycb.PlatformLogger({"recall(B)": "recall"}, prefix="metrics/")])
     assert not (tmp_path / "run" / "results.csv").exists()
 

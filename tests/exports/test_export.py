@@ -83,7 +83,7 @@ def test_metrics_side_by_side():
     ("arguments", "error", "message"),
     [
         ({"export_when": "later"}, ValueError, "export_when='later' is not one of 'end', 'best'"),
-        ({"export_when": "best"}, ValueError, "but not what"),
+        ({"export_when": "best"}, ValueError, "needs a format to export"),
         (
             {"export": "onnx", "export_tolerance": -0.1},
             ValueError,

@@ -27,7 +27,7 @@ def test_a_stop_saves_epochs_and_hours_and_loses_what_would_have_come(tmp_path):
     assert found.hours_saved == pytest.approx(1.0)
     assert (found.best, found.best_epoch) == (0.75, 16)
     assert found.lost == pytest.approx(0.25)
-    assert found.message == "stop, fitness has not improved for 5 epochs (best: 0.5 in epoch 5)"
+    assert found.message == "stop, no improvement in fitness for 5 epochs (best: 0.5 in epoch 5)"
 
 
 def test_a_rule_that_never_fires_saves_and_loses_nothing(tmp_path):

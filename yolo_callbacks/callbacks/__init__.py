@@ -1,1 +1,1 @@
-"""The callbacks, one a file."""
+"""The public callbacks, one per file."""

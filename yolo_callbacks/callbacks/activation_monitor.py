@@ -25,32 +25,32 @@ class ActivationMonitor(Callback):
     """Measure the outputs of chosen layers during training: mean, spread, zeros, dead channels, non-finite values.
 
     It uses PyTorch's forward hooks, which no event of Ultralytics can replace, in the first batch of every epoch and
-    every Nth batch after it. The hooks are on the model only during such a batch: they never reach a copy or a
-    checkpoint, and validation, which runs another copy of the weights, is not measured. Results stay bit-identical.
-    An error in a hook is logged once and ends the measurement; training continues.
+    every Nth batch after it. The hooks are on the model only during such a batch, so they never reach a copy or a
+    checkpoint. Validation runs another copy of the weights and is not measured. Results stay bit-identical. An error
+    in a hook is logged once and ends the measurement; training continues.
 
     | column | content, over the sampled batches of an epoch |
     |---|---|
-    | `activations/<layer>/mean`, `.../std` | mean and standard deviation of all values that are finite |
-    | `activations/<layer>/zero_share` | share of values in [0, 1] that are 0, or closer to it than `zero_below` |
+    | `activations/<layer>/mean`, `.../std` | mean and standard deviation of all finite values |
+    | `activations/<layer>/zero_share` | share of values in [0, 1] whose absolute value is below `zero_below` |
     | `activations/<layer>/dead_channels` | number of channels in which all values count as 0 |
     | `activations/<layer>/non_finite` | number of values that were NaN or infinite |
 
-    A layer with several output tensors has one set of numbers for all of them, and no dead channels. With several
-    ranks, only the images of rank 0 count. With `compile=True` nothing is measured, and a warning says so: PyTorch
-    does not guarantee that hooks of a compiled model are called.
+    A layer with several output tensors gets one set of numbers for all of them, and no dead channels. With several
+    ranks, only the images of rank 0 count. With `compile=True` nothing is measured, and a warning says so, because
+    PyTorch does not guarantee that hooks of a compiled model are called.
 
     Args:
-        layers: Names (`"model.4"`), patterns (`"model.2.m.*"`) or numbers of top-level layers (`4`, `-2`), one or a
-            list, together at most 64; None for those that the head takes its input from. Defaults to None.
+        layers: Names (`"model.4"`), patterns (`"model.2.m.*"`) or indices of top-level layers (`4`, `-2`), one or a
+            list, at most 64 layers in all; None for the layers that feed the head. Defaults to None.
         every_n_batches: Measure every Nth batch, >= 1. Defaults to 10.
-        zero_below: Size below which a value counts as 0, >= 0. YOLO's SiLU, unlike ReLU, gives no exact zeros.
-            Defaults to 0.001.
-        verbose: 1 logs each layer with NaN or infinity in its output once, 0 does not. Defaults to 1.
+        zero_below: Absolute value below which a value counts as 0, >= 0. YOLO's SiLU, unlike ReLU, gives no exact
+            zeros. Defaults to 0.001.
+        verbose: 1 warns once of each layer with NaN or infinity in its output, 0 does not. Defaults to 1.
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range; before the first epoch, if the model has no such layer.
+        ValueError: If an argument is out of range, or, before the first epoch, if the model has no such layer.
 
     Example:
         ```python
@@ -86,7 +86,10 @@ class ActivationMonitor(Callback):
 
         self._begin()
         if session.run.model.is_compiled:
-            LOGGER.warning(f"{type(self).__name__}: the layers of a compiled model cannot be measured: compile=False")
+            LOGGER.warning(
+                f"{type(self).__name__} measures nothing: hooks of a compiled model are unreliable; train with "
+                "compile=False to measure"
+            )
             return
         self._outputs = OutputNumbers(self.zero_below)
         self._watch = session.run.model.watch_activations(

@@ -1,4 +1,4 @@
-"""BackupAndRestore: always one checkpoint that loads and can be resumed, whenever the process dies."""
+"""BackupAndRestore: at any moment, one checkpoint that loads and can be resumed."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 class BackupAndRestore(Callback):
     """Keep a verified copy of the newest checkpoint, from which an interrupted run can be resumed.
 
-    `weights/backup.pt` is copied off the training thread while the next epoch trains. It is written next to the old
-    copy, synced and read back before it replaces it. So `backup.pt` or `last.pt` is intact at any moment: a power
-    failure or a bad disk block may damage one of them, but not both. The copy keeps its optimizer, even after a
-    stopped run, when Ultralytics strips `last.pt`.
+    A background thread copies the checkpoint to `weights/backup.pt` while the next epoch trains. The new copy is
+    written next to the old one, synced and read back before it replaces it. So at any moment `backup.pt` or `last.pt`
+    is intact: a power failure or a bad disk block may damage one of them, but not both. The copy keeps its optimizer
+    after a stopped run too, when Ultralytics strips `last.pt`.
 
-    `yolo-cb train --resume RUN` continues from the newest checkpoint that loads; in Python, use
+    `yolo-cb train --resume RUN` continues from the newest checkpoint that loads. In Python, use
     `YOLO(ycb.newest_checkpoint(RUN))` with `attach` and `train(resume=True)`.
 
     Args:
         every_n_epochs: Make a copy every N epochs, >= 1. Defaults to 1.
-        delete_checkpoint: Remove the copy when the run ends by itself, at a plateau or after its last epoch. A run
-            that was stopped from outside can be resumed, and keeps it. Defaults to True.
+        delete_checkpoint: Remove the copy when the run ends by itself, such as at a plateau or after its last epoch. A
+            run that was stopped from outside can be resumed and keeps it. Defaults to True.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -56,21 +56,21 @@ class BackupAndRestore(Callback):
         return (BACKUP,)
 
     def impossible(self, plan: Plan) -> Iterable[str]:
-        """Return that no copy is made, if none is."""
+        """Return a sentence if the run is too short for a copy."""
         return never_due(self.every_n_epochs, plan)
 
     def decide(self, history: History) -> SaveCheckpoint | None:
-        """Keep this epoch's checkpoint if it is due."""
+        """Keep this epoch's checkpoint if one is due."""
         if not history or history.epoch % self.every_n_epochs:
             return None
         return SaveCheckpoint(f"kept as {BACKUP}", history.epoch, file=BACKUP, role="backup", announce=False)
 
     def close(self, session: Session, error: BaseException | None) -> None:
-        """Remove the copy of a run that has nothing left to train."""
+        """Remove the copy if the run has ended by itself."""
         stop = session.stop_decision
         if error is not None or not self.delete_checkpoint or (stop is not None and stop.reason.from_outside):
             return
         if storage.is_whole(session.run.last_checkpoint):
             session.files.checkpoints.remove(BACKUP)
         else:
-            LOGGER.warning(f"{session.run.last_checkpoint} does not load, so {BACKUP} is kept")
+            LOGGER.warning(f"BackupAndRestore: {session.run.last_checkpoint} does not load, so {BACKUP} is kept")

@@ -23,32 +23,32 @@ _AFTER_METRICS, _LAST = "lr_factor", "event"
 class CSVLogger(Callback):
     """Write one row per epoch to `callbacks/epochs.csv`, for people and for pandas.
 
-    The file is replaced atomically after each epoch, so a reader never sees half a row. Numbers are written in full
-    precision. A column that first appears in the middle of a run is empty in the rows before. Ultralytics'
-    `results.csv` stays as it is.
+    The file is replaced atomically after each epoch, so a reader never sees half a row. Numbers have full precision. A
+    column that first appears in the middle of a run is empty in earlier rows. Ultralytics' `results.csv` stays as it
+    is.
 
     | column | content |
     |---|---|
     | `epoch` | number of the epoch, counted from 1 |
-    | `train/*`, `metrics/*`, `val/*`, `fitness` | the trainer's own; empty if the epoch was not validated |
+    | `train/*`, `metrics/*`, `val/*`, `fitness` | the trainer's own; those of a validation are empty without one |
     | `lr/pg0`, `lr/pg1`, ... | learning rate of each parameter group at the end of the epoch |
-    | `mAP50-95/person`, `gradients/norm`, ... | what other callbacks measure; empty if not measured |
-    | `lr_factor` | factor that callbacks applied to the trainer's own schedule |
-    | `seconds` | duration of the epoch, validation and saving included |
+    | `mAP50-95/person`, `gradients/norm`, ... | measured by other callbacks; empty if not measured |
+    | `lr_factor` | factor of the callbacks on the trainer's own schedule |
+    | `seconds` | duration of the epoch, including validation and saving |
     | `images_per_second` | training images divided by the time of the training part |
     | `rss_gb`, `gpu_gb` | memory of the process, and of the GPU if there is one, in GiB |
     | `elapsed` | seconds of training so far, summed over resumes |
     | `validated` | whether validation ran |
     | `EarlyStopping/wait`, ... | counters of the callbacks |
-    | `event` | what was decided after the epoch |
+    | `event` | the decisions after the epoch |
 
     Args:
         filename: Name of the file in the run's `callbacks` folder, ending in `.csv`. Defaults to `"epochs.csv"`.
-        separator: One character between the fields. Defaults to `","`.
+        separator: The character between fields. Defaults to `","`.
 
     Raises:
         TypeError: If an argument is not a string.
-        ValueError: If the name holds a folder, or the separator is not one character.
+        ValueError: If `filename` contains a folder or has another suffix, or `separator` is not one character.
 
     Example:
         ```python
@@ -72,7 +72,7 @@ class CSVLogger(Callback):
         return (f"callbacks/{self.filename}",)
 
     def setup(self, session: Session) -> None:
-        """Begin the file with the epochs of an interrupted run."""
+        """Start with the epochs of an interrupted run."""
         self._table = _Table(self.separator, session.measured_names)
         for entry in session.entries:
             self._table.add(entry.to_row())
@@ -90,7 +90,7 @@ class CSVLogger(Callback):
 
 
 class _Table:
-    """Rows as text, so that one more row costs the same at any length."""
+    """The rows as text, so that adding one costs the same at any length."""
 
     def __init__(self, separator: str, announced: Iterable[str] = ()) -> None:
         self._separator = separator
@@ -100,7 +100,7 @@ class _Table:
         self._lines: list[str] = []
 
     def add(self, row: dict[str, Any]) -> None:
-        """Add a row; with it, its new columns to all rows before."""
+        """Add a row, and its new columns to all earlier rows."""
         self._rows.append(row)
         if row.keys() <= self._columns.keys():
             self._lines.append(self._line(row))
@@ -113,7 +113,7 @@ class _Table:
         self._lines = [self._line(dict(zip(self._columns, self._columns))), *map(self._line, self._rows)]
 
     def writer(self, path: Path) -> _Writer:
-        """Return a task that writes the rows there are now."""
+        """Return a task that writes the current rows."""
         return _Writer(path, self._lines, len(self._lines))
 
     def _line(self, row: dict[str, Any]) -> str:
@@ -125,7 +125,7 @@ class _Table:
 
 
 class _Writer:
-    """Writes the first `count` lines; the list may meanwhile grow."""
+    """Writes the first `count` lines, since the list may grow in the meantime."""
 
     def __init__(self, path: Path, lines: list[str], count: int) -> None:
         self._path, self._lines, self._count = path, lines, count

@@ -1,4 +1,4 @@
-"""EarlyStopping: end a run that no longer gets better, at once or after a last stretch at falling learning rates."""
+"""EarlyStopping: end a run that no longer improves, at once or after a finish with falling learning rates."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.decision import Decision, Finish, SaveCheckpoint, Stop, StopReason
-from yolo_callbacks.core.epochs import Epochs, check_epochs, in_epochs
+from yolo_callbacks.core.epochs import Epochs, check_epochs, epochs_in_words, in_epochs
 from yolo_callbacks.core.finishing import finish_after, finish_length
 from yolo_callbacks.core.forecast import AUTO, ForecastFold
 from yolo_callbacks.core.monitor import (
@@ -23,15 +23,14 @@ from yolo_callbacks.core.rule import Priority
 from yolo_callbacks.support.checks import check_bool, check_choice, check_int, check_number, check_verbose
 
 DEFAULT_PATIENCE = 100
-"""Ultralytics' own, where `train()` is given none."""
+"""Ultralytics' own, if `train()` is given none."""
 
 
 class EarlyStopping(Callback):
     """Stop training when a monitored metric has stopped improving.
 
-    Only epochs that were really validated count. A metric that stays at 0 is a plateau like any other; Ultralytics'
-    own early stopping never ends such a run. The trainer's own `patience` goes on working beside this: whichever runs
-    out first ends the run.
+    Only validated epochs count. A metric that stays at 0 is a plateau like any other, although Ultralytics' own early
+    stopping never ends such a run. The trainer's own `patience` still applies: whichever runs out first ends the run.
 
     Args:
         monitor: A metric's name (`"fitness"`, `"mAP50-95"`, `"val_loss"`, `"metrics/recall(B)"`), or a function of
@@ -41,36 +40,34 @@ class EarlyStopping(Callback):
         min_delta: Least change that counts as an improvement, >= 0. Defaults to 0.
         patience: Validated epochs without improvement after which training stops: a whole number >= 1, or a share of
             the planned epochs in (0, 1). Epochs of the warm-up do not count, nor do those after mosaic has closed.
-            `"auto"` counts nothing, and stops when the rest of the run is not expected to be worth it: see
-            `tolerance` and docs/stopping.md. None takes the `patience` that you give to `train()`, where 0 means
-            never, and `"auto"` if you give none (or 100, Ultralytics' default). Defaults to None.
+            `"auto"` counts no epochs; it stops when the expected gain of the remaining epochs falls below `tolerance`
+            (see docs/stopping.md). None takes the `patience` that you give to `train()`, where 0 means never, and
+            `"auto"` if you give none (or 100, Ultralytics' default). Defaults to None.
         verbose: 1 logs a line when it stops, 0 does not. Defaults to 1.
-        mode: `"max"`, `"min"`, or `"auto"`, which knows the direction of every metric by name; a function needs it
-            said. Defaults to `"auto"`.
-        baseline: A value that must be beaten for the wait to end; None for none. As in Keras, no epoch that improves
-            stops the run, also not one below the baseline. Not with `patience="auto"`, which does not wait. Defaults
-            to None.
-        restore_best_weights: Whether `model.train()` leaves the weights that were best by this monitor in the model.
-            They are kept in `weights/restore-<monitor>.pt`; Ultralytics' `best.pt`, which is best by fitness, is kept
-            too, and its metrics are what `train()` returns. Defaults to False, which leaves `best.pt` in the model.
-        start_from_epoch: Number of epochs at the start that do not count. Defaults to 0.
-        min_delta_mode: `"abs"`, or `"rel"` for a share of the best value's size. Defaults to `"abs"`.
+        mode: `"max"`, `"min"`, or `"auto"`, which knows the direction of every metric by name; a function needs
+            `"max"` or `"min"`. Defaults to `"auto"`.
+        baseline: A value that an improvement must beat to end the wait; None for none. As in Keras, an epoch that
+            improves never stops the run, even below the baseline. Not available with `patience="auto"`. Defaults to
+            None.
+        restore_best_weights: Whether `model.train()` leaves the best weights by this monitor in the model. They are
+            kept in `weights/restore-<monitor>.pt`. Ultralytics' `best.pt` (best fitness) is kept too, and `train()`
+            returns its metrics. Defaults to False, which leaves `best.pt` in the model.
+        start_from_epoch: Number of epochs at the start that do not count, >= 0. Defaults to 0.
+        min_delta_mode: `"abs"`, or `"rel"` for a share of the best value's absolute value. Defaults to `"abs"`.
         stopping_threshold: Stop at once when the metric is at least this good; None for never. Defaults to None.
         divergence_threshold: Stop at once when the metric is worse than this; None for never. Defaults to None.
         check_finite: Stop at once when the metric is NaN or infinite. Defaults to True.
-        on_plateau: `"stop"`, or `"finish"`, which brings the end of the run forward instead: within `finish_epochs` the
-            learning rate falls from where it is to its final value and mosaic closes, as at the end of a whole run,
-            and the run ends as one whose epochs are done. From then on no plateau ends it, also not by the trainer's
-            own `patience`. Defaults to `"stop"`.
-        finish_epochs: How long that takes: a whole number of epochs >= 1, or a share of the planned epochs in (0, 1).
-            Never less than the epochs without mosaic (`close_mosaic`). Where no more are left, the run ends as
-            planned. Defaults to 0.2.
-        tolerance: With `patience="auto"`, the expected further gain that may be given up, as a share in (0, 1) of the
-            progress from the worst value of the run's first quarter to the best so far. Defaults to 0.015.
+        on_plateau: `"stop"`, or `"finish"`, which shortens the run instead: within `finish_epochs`, the learning rate
+            falls from its current to its final value and mosaic closes, as at the end of a complete run. From then on
+            no plateau ends the run, nor does the trainer's own `patience`. Defaults to `"stop"`.
+        finish_epochs: Length of the finish: a whole number of epochs >= 1, or a share of the planned epochs in (0, 1);
+            at least `close_mosaic` epochs. If no more epochs remain, the run ends as planned. Defaults to 0.2.
+        tolerance: With `patience="auto"`, the expected gain below which the run stops, as a share in (0, 1) of the
+            progress from the worst value in the first quarter of the run to the best so far. Defaults to 0.015.
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range or the monitor cannot be a metric.
+        ValueError: If an argument is out of range, or `monitor` is not the name of a metric.
 
     Example:
         ```python
@@ -115,7 +112,7 @@ class EarlyStopping(Callback):
         self.finish_epochs = check_epochs("finish_epochs", finish_epochs)
         self.tolerance = check_number("tolerance", tolerance, minimum=0.0, maximum=1.0, exclusive=True)
         if self.patience == AUTO and baseline is not None:
-            raise ValueError(f"baseline={baseline!r} is for a patience in epochs, and patience='auto' is none")
+            raise ValueError(f"baseline={baseline!r} needs a patience in epochs, not patience='auto'")
         self._monitor = Monitor.of(monitor, mode, min_delta=min_delta, min_delta_mode=min_delta_mode)
         self._fold = ProgressFold(self._monitor, self.start_from_epoch, self.baseline)
         self._forecast = ForecastFold(self._monitor, self.start_from_epoch)
@@ -126,18 +123,18 @@ class EarlyStopping(Callback):
         return self._monitor.needs
 
     def outputs(self) -> Iterable[str]:
-        """Return the file that the weights to restore are kept in."""
+        """Return the file of the weights to restore."""
         return (self._restore_file,) if self.restore_best_weights else ()
 
     def counters(self, history: History) -> Mapping[str, float]:
-        """Return how many validated epochs there was no improvement; with `"auto"`, the expected gain where known."""
+        """Return `wait`, the epochs without improvement, and with `"auto"` the `expected_gain` if there is one."""
         counters: dict[str, float] = {"wait": history.fold(self._fold).wait}
         if self._is_auto(history.plan) and (gain := history.fold(self._forecast).expected_gain) is not None:
             counters["expected_gain"] = gain
         return counters
 
     def impossible(self, plan: Plan) -> Iterable[str]:
-        """Return why no plateau can end the run before its planned end, if none can."""
+        """Return a sentence if no plateau can end the run early."""
         finish = self.on_plateau == "finish"
         length = finish_length(self.finish_epochs, plan.planned_epochs, plan) if finish else 0
         last = plan.planned_epochs - 1 - length
@@ -148,7 +145,7 @@ class EarlyStopping(Callback):
         return () if why is None else (f"{why}{f' (a finish takes {length} epochs)' if finish else ''}",)
 
     def decide(self, history: History) -> list[Decision]:
-        """Stop, and keep the weights of a new best where they are to be restored."""
+        """Stop or finish the run if it is time, and keep new best weights if they are to be restored."""
         progress = history.fold(self._fold)
         if not history or progress.epoch != history.epoch:
             return []
@@ -160,7 +157,7 @@ class EarlyStopping(Callback):
         return decisions
 
     def patience_at(self, history: History) -> int:
-        """Return the patience in epochs as it stands now; 0 means that it never runs out, as with `"auto"`."""
+        """Return the current patience in epochs; 0 if it never runs out, as with `"auto"`."""
         if self._is_auto(history.plan):
             return 0
         if self.patience is None or isinstance(self.patience, str):
@@ -176,53 +173,56 @@ class EarlyStopping(Callback):
             return Stop(f"stop, {name} is {value}", epoch, reason=StopReason.NOT_FINITE)
         threshold = self.stopping_threshold
         if threshold is not None and (value == threshold or self._monitor.is_better(value, threshold)):
-            return Stop(f"stop, {name} {value:.5g} has reached {threshold:.5g}", epoch, reason=StopReason.THRESHOLD)
+            reached = f"{name} {value:.5g} has reached stopping_threshold={threshold:.5g}"
+            return Stop(f"stop, {reached}", epoch, reason=StopReason.THRESHOLD)
         limit = self.divergence_threshold
         if limit is not None and self._monitor.is_better(limit, value):
-            return Stop(f"stop, {name} {value:.5g} is worse than {limit:.5g}", epoch, reason=StopReason.DIVERGED)
+            worse = f"{name} {value:.5g} is worse than divergence_threshold={limit:.5g}"
+            return Stop(f"stop, {worse}", epoch, reason=StopReason.DIVERGED)
         return None
 
     def _plateau(self, progress: Progress, history: History) -> Stop | Finish | None:
         auto = self._is_auto(history.plan)
-        why = self._forecast_says(history) if auto else self._wait_says(progress, history)
+        why = self._too_little_to_gain(history) if auto else self._out_of_patience(progress, history)
         if why is None:
             return None
-        why += f" ({self._best_says(progress)})"
+        why += f" ({self._best_in_words(progress)})"
         if self.on_plateau == "finish":
             return finish_after(history[-1], history.plan, self.finish_epochs, why)
         return Stop(f"stop, {why}", progress.epoch, reason=StopReason.PLATEAU)
 
     def _is_auto(self, plan: Plan) -> bool:
-        unasked = self.patience is None and self.baseline is None
-        return self.patience == AUTO or (unasked and plan.trainer_patience == DEFAULT_PATIENCE)
+        unset = self.patience is None and self.baseline is None
+        return self.patience == AUTO or (unset and plan.trainer_patience == DEFAULT_PATIENCE)
 
-    def _wait_says(self, progress: Progress, history: History) -> str | None:
-        """Return why it is a plateau, None if it is none."""
+    def _out_of_patience(self, progress: Progress, history: History) -> str | None:
+        """Return a sentence if the patience has run out."""
         patience = self.patience_at(history)
         if not patience or progress.wait < patience or progress.improved:  # Keras stops in no epoch that improves
             return None
         reference, baseline = progress.reference, self.baseline
         if baseline is not None and (reference is None or not self._monitor.improves(reference, baseline)):
-            missed = f"has not beaten the baseline of {baseline:.5g}"
+            missed = f"{self._monitor.name} has not beaten the baseline of {baseline:.5g}"
         else:
-            missed = "has not improved"
-        return f"{self._monitor.name} {missed}{self._monitor.margin} for {progress.wait} epochs"
+            missed = f"no improvement{self._monitor.margin} in {self._monitor.name}"
+        return f"{missed} for {epochs_in_words(progress.wait)}"
 
-    def _forecast_says(self, history: History) -> str | None:
+    def _too_little_to_gain(self, history: History) -> str | None:
+        """Return a sentence if the expected gain is below the tolerance."""
         forecast = history.fold(self._forecast)
         gain = forecast.expected_gain
         if gain is None or gain >= self.tolerance or forecast.record:
             return None
         return (
-            f"the rest of the run is expected to add {100 * gain:.2g} % to the progress of "
-            f"{self._monitor.name}{self._monitor.margin}, less than {100 * self.tolerance:g} %"
+            f"the rest of the run is expected to add {100 * gain:.2g} % to the progress in {self._monitor.name}, less "
+            f"than the tolerance of {100 * self.tolerance:g} %"
         )
 
-    def _best_says(self, progress: Progress) -> str:
+    def _best_in_words(self, progress: Progress) -> str:
         if progress.best is None:
             return "best: none"
         if self._monitor.is_worst(progress.best):
-            return "it is still 0"
+            return "still 0"
         return f"best: {progress.best:.5g} in epoch {progress.best_epoch}"
 
     def _keep(self, progress: Progress) -> SaveCheckpoint:

@@ -1,4 +1,4 @@
-"""FreezeBackbone: keep layers as they are for the first epochs, then let them learn, at a rate of their own."""
+"""FreezeBackbone: freeze layers for the first epochs, then train them at their own learning rate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.decision import SetFrozen
 from yolo_callbacks.core.epochs import Epochs, check_epochs, in_epochs
-from yolo_callbacks.core.layer_patterns import LayerChoice, check_layers, spelt
+from yolo_callbacks.core.layer_patterns import LayerChoice, check_layers, layers_in_words
 from yolo_callbacks.core.record import EpochRecord, History, Plan
 from yolo_callbacks.core.rule import Priority
 from yolo_callbacks.support.checks import check_int, check_number, check_verbose
@@ -19,29 +19,28 @@ if TYPE_CHECKING:
 
 
 class FreezeBackbone(Callback):
-    """Freeze the backbone, or layers of your choice, for the first epochs, and let them learn from then on.
+    """Freeze the backbone, or layers of your choice, for the first epochs, and unfreeze them after that.
 
-    A frozen layer keeps its weights and its BatchNorm statistics, to the bit, in the model as in the EMA. Several of
-    these, with other layers and epochs, unfreeze a network part by part: a layer is frozen while any of them wants it
-    frozen. What Ultralytics' own `freeze` argument holds stays frozen for good. The column
-    `FreezeBackbone/lr_factor` says what these layers' learning rate was multiplied with in an epoch, 0 while they were
-    frozen; the `lr/pg*` columns are the rates of the others.
+    A frozen layer keeps its weights and its BatchNorm statistics bit by bit, in the model and in the EMA. Several of
+    these callbacks, with different layers and epochs, unfreeze a network part by part: a layer is frozen while any of
+    them wants it frozen. Layers frozen by Ultralytics' own `freeze` argument stay frozen. The column
+    `FreezeBackbone/lr_factor` is the factor on these layers' learning rate, 0 while they are frozen; the `lr/pg*`
+    columns are the rates of the other layers.
 
     Args:
-        until_epoch: The last epoch in which they are frozen: a whole number >= 0 (with 0 they never are, and
-            `lr_factor` is all there is), or a share of the planned epochs in (0, 1).
+        until_epoch: The last epoch in which the layers are frozen: a whole number >= 0, or a share of the planned
+            epochs in (0, 1). With 0 they are never frozen, and only `lr_factor` applies.
         layers: None for the backbone of the model's YAML; a whole number n >= 1 for the first n layers; or a list of
-            layers by index or by name. A name may be a pattern such as `"model.2*.cv3"` or `"*.bias"`, and means a
-            parameter, or a module with all that is in it. Defaults to None.
-        lr_factor: What the learning rate of these layers is multiplied with once they learn, > 0. Defaults to 1.0.
-        lr_ramp_epochs: Number of epochs in which this factor goes to 1, in equal steps; with 0 it stays. Defaults
-            to 0.
+            layers by index or by name. A name may be a pattern such as `"model.2*.cv3"` or `"*.bias"`; it stands for a
+            parameter, or for a module with everything in it. Defaults to None.
+        lr_factor: Factor on the learning rate of these layers once they are unfrozen, > 0. Defaults to 1.0.
+        lr_ramp_epochs: Number of epochs in which this factor goes to 1, in equal steps; 0 keeps it. Defaults to 0.
         verbose: 1 logs a line when layers are frozen and unfrozen, 0 does not. Defaults to 1.
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range; before the first epoch, if there are no such layers in the model
-            or all that can learn would be frozen.
+        ValueError: If an argument is out of range, or, before the first epoch, if the model has no such layers or all
+            its layers would be frozen.
 
     Example:
         ```python
@@ -66,15 +65,15 @@ class FreezeBackbone(Callback):
         self.lr_ramp_epochs = check_int("lr_ramp_epochs", lr_ramp_epochs, minimum=0)
         self.verbose = check_verbose(verbose)
         if lr_ramp_epochs and self.lr_factor == 1.0:
-            raise ValueError(f"lr_ramp_epochs={lr_ramp_epochs!r} needs an lr_factor to begin with, such as 0.1")
+            raise ValueError(f"lr_ramp_epochs={lr_ramp_epochs!r} needs an lr_factor to start from, such as 0.1")
         self._layers = check_layers(layers)
         self._fold = _ThawFold(self.until_epoch)
 
     def setup(self, session: Session) -> None:
-        """Make sure that the model has these layers, and that nothing is trained before they are frozen.
+        """Check that the model has these layers, and that no epoch was trained before they are frozen.
 
         Raises:
-            ValueError: If it has not, or the training has begun.
+            ValueError: If it has no such layers, or training has already begun.
         """
         try:
             session.run.parameters_of(self._layers)
@@ -88,12 +87,12 @@ class FreezeBackbone(Callback):
             )
 
     def counters(self, history: History) -> Mapping[str, float]:
-        """Return what the layers' learning rate was multiplied with in the newest epoch, 0 if they were frozen."""
+        """Return the factor on the layers' learning rate in the newest epoch; 0 if they were frozen."""
         thawed, epoch = history.fold(self._fold).after, max(history.epoch, 1)
         return {"lr_factor": 0.0 if thawed is None or epoch <= thawed else self._factor(epoch - 1 - thawed)}
 
     def decide(self, history: History) -> list[SetFrozen]:
-        """Freeze before the first epoch, unfreeze after the last one that was meant, then follow the ramp."""
+        """Freeze before the first epoch, unfreeze after `until_epoch`, then follow the ramp."""
         state, epoch = history.fold(self._fold), history.epoch
         if state.after is None:
             return [] if epoch else [self._freeze(history.plan.planned_epochs)]
@@ -113,10 +112,10 @@ class FreezeBackbone(Callback):
 
     @property
     def _name(self) -> str:
-        return "the backbone" if self._layers is None else spelt(self._layers)
+        return "the backbone" if self._layers is None else layers_in_words(self._layers)
 
     def _factor(self, since: int) -> float:
-        """Return the factor so many epochs after they have begun to learn."""
+        """Return the factor this many epochs after unfreezing."""
         if not self.lr_ramp_epochs:
             return self.lr_factor
         return (
@@ -126,14 +125,14 @@ class FreezeBackbone(Callback):
 
 @dataclass(frozen=True)
 class _Thaw:
-    """After which epoch the layers have begun to learn, None as long as they have not; 0 if they always have."""
+    """The epoch after which the layers were unfrozen; None while they are frozen, 0 if they never were."""
 
     after: int | None
 
 
 @dataclass(frozen=True)
 class _ThawFold:
-    """Finds out when the layers begin to learn; that stays, also where the number of planned epochs moves."""
+    """Finds when the layers are unfrozen, once and for all, even if the number of planned epochs changes later."""
 
     until_epoch: Epochs
 

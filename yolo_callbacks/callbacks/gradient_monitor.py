@@ -1,4 +1,4 @@
-"""GradientMonitor: how large gradients are before they are clipped, and which layers get none or too much."""
+"""GradientMonitor: gradient norms before clipping, and layers without gradients or with exploding ones."""
 
 from __future__ import annotations
 
@@ -26,39 +26,39 @@ _PARTS, _LAYERS = "parts", "layers"
 class GradientMonitor(Callback):
     """Measure the norm of the gradients before they are clipped, whole and by groups, and find layers that get none.
 
-    No event of Ultralytics can see gradients: they exist only between backward and the optimizer's step. This
-    callback measures them there, in the first optimizer step of every epoch and every Nth step after it, and leaves
-    results bit-identical. An error in it is logged once and ends the measurement; training continues. It measures on
-    rank 0, where gradients are already reduced over the ranks.
+    No event of Ultralytics sees gradients: they exist only between backward and the optimizer's step. This callback
+    measures them there, in the first optimizer step of every epoch and every Nth step after it. Results stay
+    bit-identical. An error is logged once and ends the measurement; training continues. It measures on rank 0, where
+    gradients are already reduced over the ranks.
 
-    Norms are L2 norms, without the loss scale of automatic mixed precision (AMP), over all batches accumulated for the
-    step. Steps that AMP skips do not count.
+    Norms are L2 norms of the gradients accumulated for the step, without the loss scale of automatic mixed precision
+    (AMP). Steps that AMP skips do not count.
 
     | column | content, over the sampled steps of an epoch |
     |---|---|
     | `gradients/norm` | mean of the norm of all gradients, before clipping |
-    | `gradients/norm_max` | the largest |
+    | `gradients/norm_max` | maximum of the norm of all gradients, before clipping |
     | `gradients/clipped` | share of steps in [0, 1] whose gradients were clipped (Ultralytics: to a norm of 10) |
-    | `gradients/skipped` | number of steps that AMP skipped for non-finite gradients; of all steps, not sampled |
+    | `gradients/skipped` | number of steps, of all and not only the sampled ones, that AMP skipped |
     | `gradients/backbone`, ... | mean of the norm of each group |
     | `gradients/dead_layers` | number of layers whose gradients were all 0 |
-    | `gradients/exploding_layers` | number of layers with a non-finite norm, or one far above the usual |
+    | `gradients/exploding_layers` | number of layers whose norm was not finite, or exceeded `exploding_factor` |
 
     `skipped` exists only if AMP scales the loss, which it does not on the CPU or with `amp="bf16"`. A layer is a module
-    with parameters of its own, such as `model.4.cv1.conv`. Frozen layers have no gradient and do not count.
+    that directly holds parameters, such as `model.4.cv1.conv`. Frozen layers have no gradient and do not count.
 
     Args:
         every_n_steps: Measure every Nth step, >= 1. Defaults to 10.
-        groups: `"parts"` for `backbone`, `neck` and `head` (top-level modules in a model that Ultralytics' YAML does
-            not describe); `"layers"` for the top-level layers `model.0`, `model.1`, ...; a dict of names and patterns
+        groups: `"parts"` for `backbone`, `neck` and `head` (for the top-level modules in a model without a YAML of
+            Ultralytics); `"layers"` for the top-level layers `model.0`, `model.1`, ...; a dict from names to patterns
             of parameter names, such as `{"box": "model.23.*cv2*"}`; None for no groups. Defaults to `"parts"`.
         exploding_factor: A layer explodes if its norm exceeds its median over the last 100 sampled steps by this
-            factor, > 1. Nothing is reported before 10 of them. Defaults to 100.0.
-        verbose: 1 logs dead and exploding layers when they first appear, 0 does not. Defaults to 1.
+            factor, > 1. The first 10 sampled steps are never reported. Defaults to 100.0.
+        verbose: 1 warns of dead and exploding layers when they first appear, 0 does not. Defaults to 1.
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range; before the first epoch, if a pattern matches no parameter.
+        ValueError: If an argument is out of range, or, before the first epoch, if a pattern matches no parameter.
 
     Example:
         ```python
@@ -147,11 +147,11 @@ def _check_groups(groups: Any) -> Groups:
     if not isinstance(groups, Mapping):
         hint = nearest(groups, (_PARTS, _LAYERS)) if isinstance(groups, str) else ""
         raise ValueError(
-            f"groups={groups!r} must be '{_PARTS}', '{_LAYERS}', a dict of names and patterns, or None{hint}"
+            f"groups={groups!r} must be '{_PARTS}', '{_LAYERS}', a dict from names to patterns, or None{hint}"
         )
     for name, patterns in groups.items():
         if not isinstance(name, str) or not name or name in _OWN:
-            raise ValueError(f"groups has the name {name!r}: it must be text, and none of {', '.join(_OWN)}")
+            raise ValueError(f"groups has the name {name!r}: it must be a string, and not one of {', '.join(_OWN)}")
         if not _listed(patterns) or not all(isinstance(pattern, str) for pattern in _listed(patterns)):
             raise TypeError(f"groups[{name!r}]={patterns!r} must be a pattern such as 'model.0.*', or a list of them")
     return {name: Plain.of(patterns) for name, patterns in groups.items()}  # else run.json may hide one
@@ -162,10 +162,10 @@ def _listed(patterns: Any) -> list[Any]:
 
 
 def _members(groups: Groups, session: Session) -> dict[str, list[str]]:
-    """Return the names of the parameters in each group.
+    """Return the parameters of each group.
 
     Raises:
-        ValueError: If a pattern matches none.
+        ValueError: If a pattern matches no parameter.
     """
     trained = session.run.model.trainable_parameters()
     members: dict[str, list[str]] = {}
@@ -181,14 +181,14 @@ def _members(groups: Groups, session: Session) -> dict[str, list[str]]:
             if not found:
                 raise ValueError(
                     f"GradientMonitor: {pattern!r} matches no trained parameter{nearest(pattern, trained)}; "
-                    f"they are {', '.join(trained[:3])}, ..."
+                    f"these are {', '.join(trained[:3])}, ..."
                 )
             members[group] += found
     return members
 
 
 def _block(parameter: str) -> str:
-    """Return the top-level layer: all up to the first number, or the first name where there is none."""
+    """Return the top-level layer: everything up to the first number, or the first name if there is no number."""
     words = parameter.split(".")
     number = next((i for i, word in enumerate(words) if word.isdigit()), 0)
     return ".".join(words[: number + 1])

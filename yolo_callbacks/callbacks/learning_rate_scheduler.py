@@ -1,4 +1,4 @@
-"""LearningRateScheduler: a learning rate of your own for each epoch."""
+"""LearningRateScheduler: the learning rate of each epoch from your own function."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ ScheduleFunction = Callable[..., float]
 
 
 class LearningRateScheduler(Callback):
-    """Ask a function for the learning rate of each epoch.
+    """Take the learning rate of each epoch from a function.
 
-    The function gets the rate that the epoch would have if it changed nothing: the trainer's own schedule times what
-    this function has changed so far. So what it changed once stays, as in Keras, and the trainer's decay goes on
-    under it. To replace the trainer's schedule, return a rate that does not depend on the second argument.
+    The function gets the rate that the epoch has without another change: the trainer's own schedule times the
+    function's changes so far. So a change lasts, as in Keras, while the trainer's decay continues. To replace the
+    trainer's schedule, return a rate that does not depend on `lr`.
 
-    The rate is the one of the parameter group with the lowest initial rate (Ultralytics' `lr0`); the others keep
+    The rate is that of the parameter group with the lowest initial rate (Ultralytics' `lr0`); the other groups keep
     their ratio to it. Factors of other callbacks multiply the result. During the warm-up, the trainer interpolates
-    towards the rate that is returned.
+    towards the returned rate.
 
     Args:
         schedule: `schedule(epoch, lr) -> lr`, or `schedule(epoch) -> lr`, with the index of the epoch counted from 0,
-            as in Keras. It must depend on nothing but its arguments, so that a resumed run computes the same rates.
+            as in Keras. It must depend only on its arguments, so that a resumed run computes the same rates.
         verbose: 1 logs a line for each epoch whose rate it changes, 0 does not. Defaults to 0.
 
     Raises:
-        TypeError: If `schedule` is not such a function, or returns something that is no number.
-        ValueError: If it returns a negative or infinite rate.
+        TypeError: If `schedule` is not such a function, or returns something other than a number.
+        ValueError: If it returns a rate that is negative or not finite.
 
     Example:
         ```python
@@ -57,7 +57,7 @@ class LearningRateScheduler(Callback):
         self._fold = _ScheduleFold(schedule, _takes_rate(schedule))
 
     def decide(self, history: History) -> SetLearningRate | None:
-        """Set the factor that makes the next epoch's rate the one that the function asks for."""
+        """Set the factor that gives the next epoch the function's rate."""
         state = history.fold(self._fold)
         if not state.changed:
             return None
@@ -72,7 +72,7 @@ class LearningRateScheduler(Callback):
 
 @dataclass(frozen=True)
 class _ScheduleState:
-    """The factor over the trainer's schedule for the next epoch, the rate it makes, and whether it is a new one."""
+    """The factor on the trainer's schedule for the next epoch, the resulting rate, and whether the factor is new."""
 
     factor: float = 1.0
     rate: float = 0.0
@@ -84,14 +84,14 @@ class _ScheduleFold:
     schedule: ScheduleFunction
     takes_rate: bool
 
-    def __hash__(self) -> int:  # a function that is an object may have no hash of its own
+    def __hash__(self) -> int:  # a callable object may not be hashable
         return hash(type(self.schedule))
 
     def initial(self, plan: Plan) -> _ScheduleState:
         return self._next(_ScheduleState(), 0, plan.base_lr)
 
     def step(self, state: _ScheduleState, record: EpochRecord) -> _ScheduleState:
-        if record.last:  # there is no next epoch that the function could be asked for
+        if record.last:  # there is no next epoch
             return replace(state, changed=False)
         return self._next(state, record.epoch, record.next_base_lr)
 
@@ -105,16 +105,16 @@ class _ScheduleFold:
 
 
 def _takes_rate(schedule: Any) -> bool:
-    """Return whether a schedule takes the rate as well as the epoch, by its signature.
+    """Return whether the signature of a schedule takes the rate as well as the epoch.
 
-    Keras finds out by a TypeError, also by one that comes from within the function.
+    Keras waits for a TypeError instead, and takes one from within the function for it.
     """
     wrong = f"schedule={schedule!r} must be a function schedule(epoch, lr) -> lr, or schedule(epoch) -> lr"
     if not callable(schedule):
         raise TypeError(f"{wrong}, not {type(schedule).__name__}")
     try:
         signature = inspect.signature(schedule)
-    except ValueError:  # written in C, without one: a look-up in a table
+    except ValueError:  # a built-in such as dict.__getitem__ has no signature
         return False
     for arguments in ((0, 0.0), (0,)):
         with contextlib.suppress(TypeError):
@@ -124,7 +124,7 @@ def _takes_rate(schedule: Any) -> bool:
 
 
 def _checked(rate: object, index: int) -> float:
-    """Return what the user's function returned, if it can be a learning rate."""
+    """Return the rate that the function returned, if it is valid."""
     if isinstance(rate, bool) or not isinstance(rate, Real):
         raise TypeError(f"schedule(epoch={index}, lr) returned {rate!r}, it must return a number")
     if not math.isfinite(rate) or float(rate) < 0:

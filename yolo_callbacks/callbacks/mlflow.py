@@ -1,4 +1,4 @@
-"""MLflow: the training as a run at an MLflow server."""
+"""MLflow: track the training as an MLflow run."""
 
 from __future__ import annotations
 
@@ -30,49 +30,50 @@ if TYPE_CHECKING:
 _NOTE = "MLflow"
 _UPDATE = "update"
 _STATUS = {"failed": "FAILED", "interrupted": "KILLED", "preempted": "KILLED"}  # FINISHED otherwise
-_EXPERIMENT = "/Shared/Ultralytics"  # as Ultralytics calls it
-_STATUS_TIMEOUT = 10.0  # seconds for the last word, after files that took too long
-_NEVER_REACHED_TIMEOUT = 5.0  # seconds for a server that has not answered once
+_EXPERIMENT = "/Shared/Ultralytics"  # Ultralytics' own default
+_STATUS_TIMEOUT = 10.0  # seconds for the final status, after an upload that took too long
+_NEVER_REACHED_TIMEOUT = 5.0  # seconds for a server that has never answered
 
 
 class MLflow(Callback):
-    """Track the training as an MLflow run: parameters, metrics, tags, files, and how it ended.
+    """Track the training as an MLflow run: parameters, metrics, tags, files, and status.
 
-    A background thread sends everything. A server that is slow or down costs the training nothing; when it is back, it
-    gets what it missed. A resumed training continues in the same MLflow run, and a run that is active in
-    your process (`mlflow.start_run()`) becomes its parent. Your active run, experiment and tracking URI are not
-    changed. If Ultralytics' own MLflow logging is on, it is switched off for the run, so that nothing is logged twice.
+    A background thread sends everything. A server that is slow or down does not delay the training, and receives what
+    it missed when it is back. A resumed training continues in the same MLflow run. A run that is active in your
+    process (`mlflow.start_run()`) becomes its parent. Your active run, experiment and tracking URI do not change. If
+    Ultralytics' own MLflow logging is on, it is switched off for the run, so that nothing is logged twice.
 
-    | at MLflow | content |
+    | in MLflow | content |
     |---|---|
-    | parameters | the trainer's arguments; of the callbacks `EarlyStopping.patience` and so on; cut at 500 characters |
+    | parameters | the trainer's arguments, and the callbacks' (`EarlyStopping.patience`, ...); cut at 500 characters |
     | metrics | all numbers of an epoch at step = epoch (counted from 1), named as in `epochs.csv`, without brackets |
-    | tags | `yolo_callbacks.id` (the training's id), `task`, `device`, `processes`, `save_dir`, `version.*`, at last |
-    | | `epochs`, `stop.reason`, `stop.message`, `stop.epoch`, `error`; resumed: `resumed_after`, `resumed.*` |
+    | tags | `yolo_callbacks.id` (the training's id), `task`, `device`, `processes`, `save_dir`, `version.*`; |
+    | | at the end `epochs`, `stop.reason`, `stop.message`, `stop.epoch`, `error`; |
+    | | in a resumed run `resumed_after`, `resumed.*` |
     | artifacts | `weights/best.pt`, the best of `ModelCheckpoint`, `export/`, plots, CSV files, `run.json`, journal |
     | status | `FINISHED` (an early stop too), `FAILED` after an exception, `KILLED` after Ctrl-C or a preemption |
 
-    MLflow keeps the first value of a parameter: if a resumed training has another one, say of `epochs`, that is in the
-    tag `resumed.epochs`. MLflow stores infinite numbers as the largest finite ones.
+    MLflow keeps the first value of a parameter: if a resumed training has a new one, such as for `epochs`, it becomes
+    the tag `resumed.epochs`. MLflow stores infinite numbers as the largest finite ones.
 
-    A process that is killed leaves the run `RUNNING` until it is resumed. Files are uploaded when the
-    training ends, but not when it is interrupted: then the end of the resumed training uploads them.
+    A process that is killed leaves the run `RUNNING` until it is resumed. Files are uploaded when the training ends,
+    but not when it is interrupted: then the end of the resumed training uploads them.
 
-    An argument that is None is taken from MLflow's environment variables: `MLFLOW_TRACKING_URI`,
-    `MLFLOW_EXPERIMENT_NAME`, `MLFLOW_EXPERIMENT_ID`, `MLFLOW_RUN_ID`, and `MLFLOW_RUN` (the run's name), as in
-    Ultralytics. Credentials (`MLFLOW_TRACKING_TOKEN`, `MLFLOW_TRACKING_USERNAME`, ...) are MLflow's own business.
+    As in Ultralytics, arguments that are None are read from the environment: `MLFLOW_TRACKING_URI`,
+    `MLFLOW_EXPERIMENT_NAME`, `MLFLOW_EXPERIMENT_ID`, `MLFLOW_RUN_ID`, and `MLFLOW_RUN` (the run's name). MLflow itself
+    reads the credentials (`MLFLOW_TRACKING_TOKEN`, `MLFLOW_TRACKING_USERNAME`, ...).
 
     Args:
         experiment_name: Name of the experiment, created if necessary. Defaults to None: that of the active run, or
             of the environment, or the training's `project`, or `/Shared/Ultralytics`.
         run_name: Name of the run. Defaults to None: `MLFLOW_RUN`, or the name of the run directory.
-        tracking_uri: Address of the server or store. Defaults to None: what `mlflow.set_tracking_uri` or the
-            environment says, or MLflow's local store.
-        tags: More tags. Defaults to None.
-        log_artifacts: Whether files are uploaded, or a list of which: `"logs"`, `"plots"`, `"checkpoints"`,
-            `"exports"`. Defaults to True.
-        run_id: An existing run to continue; one that holds another training is left alone. Defaults to None: a new
-            run, unless `MLFLOW_RUN_ID` is set.
+        tracking_uri: Address of the server or store. Defaults to None: that of `mlflow.set_tracking_uri` or the
+            environment, or MLflow's local store.
+        tags: Additional tags. Defaults to None.
+        log_artifacts: Whether to upload files, or a list of which: `"logs"`, `"plots"`, `"checkpoints"`, `"exports"`.
+            Defaults to True.
+        run_id: An existing run to continue, unless it belongs to another training. Defaults to None: a new run, unless
+            `MLFLOW_RUN_ID` is set.
         nested: Whether a run that is active in this process becomes the parent. Defaults to True.
         timeout: Seconds that the end of the training waits for parameters, metrics and tags, >= 0. Defaults to 30.
         artifacts_timeout: Seconds that it waits for the upload of files, >= 0. Defaults to 600.0.
@@ -120,11 +121,11 @@ class MLflow(Callback):
 
     @property
     def current_run_id(self) -> str | None:
-        """Id of the MLflow run of the newest training in this process; None before the server has given it."""
+        """Id of the MLflow run of the newest training in this process; None until the server has assigned it."""
         return self._run.run_id if self._run is not None else None
 
     def setup(self, session: Session) -> None:
-        """Queue the creation of the run, or its continuation after an interruption."""
+        """Queue the creation of the run, or its continuation."""
         self._run = self._outbox = None
         if session.run.replace_integration("mlflow"):
             LOGGER.info("MLflow: Ultralytics' own MLflow logging is off for this run, so nothing is logged twice")
@@ -136,12 +137,12 @@ class MLflow(Callback):
         self._outbox.put(self._run.update, key=_UPDATE)
 
     def act(self, session: Session) -> None:
-        """Queue the epoch, with all that the server has missed."""
+        """Queue the epoch, and everything that the server has missed."""
         if self._run is not None and self._outbox is not None:
             self._outbox.put(self._run.update, key=_UPDATE)
 
     def deliver(self, session: Session, error: BaseException | None) -> None:
-        """Send what is left, upload the files, and end the run, each within its time."""
+        """Send what is left, upload the files, and end the run, each within its timeout."""
         run, outbox = self._run, self._outbox
         if run is None or outbox is None:
             return
@@ -157,9 +158,9 @@ class MLflow(Callback):
         outbox.finish(min(limit, self.timeout))
         if not outbox.join():
             missing = run.missing
-            epochs = f"epochs {missing[0]} to {missing[-1]}" if missing else "how the training ended"
+            what = f"epochs {missing[0]} to {missing[-1]}" if missing else "how the training ended"
             LOGGER.warning(
-                f"MLflow: {epochs} did not reach {run.server.shown}; it is all in {session.run.callbacks_dir}"
+                f"MLflow: {what} did not reach {run.server.shown}; all of it is in {session.run.callbacks_dir}"
             )
         elif groups:
             checkpoints = session.files.checkpoints.stored
@@ -175,7 +176,7 @@ class MLflow(Callback):
                     f"MLflow: the upload took longer than artifacts_timeout={self.artifacts_timeout:g} s and was "
                     f"stopped at {place}"
                 )
-        finally:  # also where Ctrl-C ends the waiting
+        finally:  # also after Ctrl-C
             run.give_up()
             last.submit("ending the MLflow run", partial(run.end, status))
             last.close(_STATUS_TIMEOUT)
@@ -183,7 +184,7 @@ class MLflow(Callback):
     # ------------------------------------------------------------------------------------------ what to track
 
     def _around(self) -> dict[str, Any]:
-        """Return what the user's process has told MLflow, which is not always this one."""
+        """Return MLflow's settings in the user's process, which may have launched this one."""
         return {**_surroundings(), **(self._launcher if is_worker() else {})}
 
     def _intent(self, session: Session, around: Mapping[str, Any]) -> Intent:
@@ -215,7 +216,7 @@ class MLflow(Callback):
         )
 
     def _experiment(self, args: Mapping[str, Any], parent: Mapping[str, Any]) -> dict[str, str]:
-        """Return where the run belongs, by name or by id."""
+        """Return the experiment, by name or by id."""
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME")
         number = parent.get("experiment_id") or (os.environ.get("MLFLOW_EXPERIMENT_ID") if not name else None)
         if number and not self.experiment_name:
@@ -248,7 +249,7 @@ def _call(message: Any, attempt: Any = None) -> None:
 
 
 def _surroundings() -> dict[str, Any]:
-    """Return what the user's process has told MLflow; what has not been imported cannot have been told anything."""
+    """Return MLflow's settings in this process; if mlflow is not imported, it has none but the environment's."""
     mlflow = sys.modules.get("mlflow")
     active = getattr(mlflow, "active_run", lambda: None)()
     is_set = getattr(mlflow, "is_tracking_uri_set", lambda: False)()

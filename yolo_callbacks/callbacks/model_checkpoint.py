@@ -1,4 +1,4 @@
-"""ModelCheckpoint: keep the best checkpoints, and others, under names of their own; export the best."""
+"""ModelCheckpoint: keep the best checkpoints and periodic ones; export the best."""
 
 from __future__ import annotations
 
@@ -32,52 +32,52 @@ PERIODIC = "epoch-{epoch:04d}.pt"
 class ModelCheckpoint(Callback):
     """Keep the checkpoints with the best value of a monitored metric, and periodic ones if requested.
 
-    What is kept is the trainer's own checkpoint of that epoch: the EMA weights that were validated, with optimizer
-    and arguments, so it can be validated, exported and resumed. It is copied off the training thread, written
-    atomically, and listed with its SHA-256 in `callbacks/run.json`. `best.pt` and `last.pt` stay Ultralytics'.
+    A kept file is the trainer's own checkpoint of that epoch: the validated EMA weights, with optimizer and arguments,
+    so it can be validated, exported and resumed. A background thread copies it, writes it atomically, and lists it
+    with its SHA-256 in `callbacks/run.json`. Ultralytics' `best.pt` and `last.pt` do not change.
 
     Args:
-        filepath: Name of the best checkpoints: a template with `{epoch}` (counted from 1), `{monitor}` and metrics'
-            names, for example `"{epoch:03d}-{mAP50-95:.4f}"`. Relative to the run's `weights` folder; an absolute
-            path is taken as it is. It needs `{epoch}` where more than one file is kept. None gives
-            `best-<monitor>.pt` for one file, and `<monitor>-{epoch:04d}-{monitor:.5f}.pt` for several. Defaults to
-            None.
+        filepath: Name of the best checkpoints: a template with `{epoch}` (counted from 1), `{monitor}` (the monitored
+            value) and metrics' names, for example `"{epoch:03d}-{mAP50-95:.4f}"`. Relative to the run's `weights`
+            folder, or absolute. It needs `{epoch}` if more than one file is kept. None gives `best-<monitor>.pt` for
+            one file, and `<monitor>-{epoch:04d}-{monitor:.5f}.pt` for several. Defaults to None.
         monitor: A metric's name or a function of the epoch's metrics, as in `EarlyStopping`. Defaults to
             `"fitness"`.
         verbose: 1 logs a line for each new best, 0 does not. Defaults to 1.
         save_best_only: False keeps every validated epoch. Defaults to True.
-        save_weights_only: Drop the optimizer, as Ultralytics does at the end: a third of the size, not resumable.
-            Defaults to False.
+        save_weights_only: Leave out the optimizer, as Ultralytics does at the end: a third of the size, but not
+            resumable. Defaults to False.
         mode: `"max"`, `"min"` or `"auto"`. Defaults to `"auto"`.
-        save_top_k: How many of the best are kept, >= 1; -1 for all, 0 for none. Defaults to 1.
-        every_n_epochs: Also keep every Nth epoch, for good, as `epoch-<number>.pt`; None for none. Defaults to None.
-        every_n_minutes: Also keep an epoch each time this many minutes of training have passed, likewise. Defaults to
+        save_top_k: How many of the best to keep, >= 1; -1 for all, 0 for none. Defaults to 1.
+        every_n_epochs: Also keep every Nth epoch for good, as `epoch-<number>.pt`, >= 1; None for none. Defaults to
             None.
-        save_last: Also keep a copy of the newest checkpoint as `latest.pt`, which has its optimizer also after the
-            training, when Ultralytics strips `last.pt`. Defaults to False.
-        save_on_exception: When training ends with an exception, save the weights as they are as `exception.pt`;
-            resuming it repeats the epoch that broke. Defaults to False.
+        every_n_minutes: Also keep an epoch for good whenever this many minutes of training have passed, > 0; None for
+            none. Defaults to None.
+        save_last: Also keep a copy of the newest checkpoint as `latest.pt`. It keeps its optimizer after the training,
+            when Ultralytics strips `last.pt`. Defaults to False.
+        save_on_exception: When training ends with an exception, save the current weights as `exception.pt`; resuming
+            it repeats the epoch that failed. Defaults to False.
         export: A format of Ultralytics (`"onnx"`, `"openvino"`, ...) or a list of them: export the best checkpoint
             into `export/`, and verify it (see below). Defaults to None.
-        export_args: Arguments for the export, such as `{"dynamic": True}`; each format gets those that it takes.
-            `"device"` chooses where export and verification run: the CPU if not given, since the training may hold
+        export_args: Arguments for the export, such as `{"dynamic": True}`; each format gets those that it accepts.
+            `"device"` chooses where export and verification run. The default is the CPU, since the training may use
             all of the GPU's memory. Defaults to None.
-        export_when: `"end"` exports when training ends, `"best"` also each new best while it goes on, off the
-            training thread and at low priority: one at a time, and of several that wait only the newest. Defaults to
-            `"end"`.
-        export_tolerance: The most that the fitness of an exported file may differ from its checkpoint's, >= 0. Files
-            of half precision or 8 bits differ more: raise it for them. None exports without verification. Defaults to
-            0.005.
-        export_timeout: The most seconds for one format, verification included. Defaults to 1800.
-        filename: Lightning's word for `filepath`; give one of the two. Defaults to None.
+        export_when: `"end"` exports when training ends. `"best"` also exports each new best during training, at low
+            priority in a separate process, one at a time; of several that wait, only the newest is exported. Defaults
+            to `"end"`.
+        export_tolerance: The largest difference in fitness between an exported file and its checkpoint, >= 0. Files
+            with half precision or 8 bits differ more: raise it for them. None exports without verification. Defaults
+            to 0.005.
+        export_timeout: Maximum seconds per format, including verification, > 0. Defaults to 1800.
+        filename: Lightning's name for `filepath`; pass only one of them. Defaults to None.
 
-    **Verified exports.** Each exported file is loaded again and validated by Ultralytics on the data of the run, as is
-    its checkpoint: the same images in the same shape. `export/report.json` has the metrics and speed of both, the
-    difference, size, SHA-256, class names and versions. A file that cannot be made, loaded or validated, or that
+    **Verified exports.** Ultralytics loads each exported file and validates it on the data of the run, and its
+    checkpoint on the same images in the same shape. `export/report.json` has the metrics and speed of both, the
+    difference, size, SHA-256, class names and versions. A file that cannot be exported, loaded or validated, or that
     differs too much, is rejected: an error is logged, the report and `run.json` say why, the file is renamed to end in
     `.rejected`, and `yolo-cb train` exits with 1. The checkpoint stays, and `model.train()` returns as usual. All of
-    this happens in a separate process, so a crash there harms nothing; it installs and downloads nothing, and ends
-    with the training that started it.
+    this runs in a separate process, which cannot crash the training, installs and downloads nothing, and ends with the
+    training.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -114,7 +114,7 @@ class ModelCheckpoint(Callback):
         filename: str | None = None,
     ) -> None:
         if filepath is not None and filename is not None:
-            raise ValueError(f"filepath={filepath!r} and filename={filename!r} are the same thing: give one of them")
+            raise ValueError(f"filepath={filepath!r} and filename={filename!r} mean the same: pass only one of them")
         self.filepath = filepath
         self.filename = filename
         self.monitor = monitor
@@ -135,12 +135,12 @@ class ModelCheckpoint(Callback):
         self._top_k = self.save_top_k if self.save_best_only else ALL
         self._template = FileTemplate(self._best_name())
         if self._template.replaced_suffix:
-            LOGGER.info(f"filepath={filepath!r}: YOLO loads checkpoints by the suffix .pt, so that is what it gets")
+            LOGGER.info(f"filepath={filepath!r} is written with the suffix .pt, by which YOLO recognizes checkpoints")
         if self._top_k not in (0, 1) and "epoch" not in self._template.keys:
             raise ValueError(
-                f"filepath={filepath or filename!r} needs '{{epoch}}' in it, or else each of the files that "
-                f"{'save_best_only=False' if not self.save_best_only else f'save_top_k={save_top_k}'} keeps would "
-                "overwrite the one before"
+                f"filepath={filepath or filename!r} must contain '{{epoch}}', because "
+                f"{'save_best_only=False' if not self.save_best_only else f'save_top_k={save_top_k}'} keeps several "
+                "files, which would overwrite each other"
             )
         self.export_when = check_choice("export_when", export_when, ("end", "best"))
         self.export_tolerance = (
@@ -150,9 +150,9 @@ class ModelCheckpoint(Callback):
         self.export = _checked_formats(export, to_verify=self.export_tolerance is not None)
         self.export_args = _checked_export_args(export_args, self.export)
         if self.export and self._top_k == 0:
-            raise ValueError(f"export={export!r} exports the best checkpoint, and save_top_k=0 keeps none")
+            raise ValueError(f"export={export!r} needs a best checkpoint, but save_top_k=0 keeps none")
         if self.export_when == "best" and not self.export:
-            raise ValueError("export_when='best' says when to export, but not what: give export a format")
+            raise ValueError("export_when='best' needs a format to export, such as export='onnx'")
         self._best = TopFold(self._monitor, self._top_k, self._template)
         self._clock = ClockFold(self.every_n_minutes * 60) if self.every_n_minutes else None
 
@@ -169,15 +169,15 @@ class ModelCheckpoint(Callback):
         return f"{folder}/{name}"
 
     def needs(self) -> Iterable[str]:
-        """Return the monitored metric and those in the file's name."""
+        """Return the monitored metric and those in the template."""
         return (*self._monitor.needs, *(key for key in self._template.keys if key not in ("epoch", "monitor")))
 
     def impossible(self, plan: Plan) -> Iterable[str]:
-        """Return that no periodic checkpoint comes, if none does."""
+        """Return a sentence if the run is too short for a periodic checkpoint."""
         return never_due(self.every_n_epochs, plan)
 
     def outputs(self) -> Iterable[str]:
-        """Return examples of the files that are kept, and of what they are exported to."""
+        """Return examples of the checkpoints and exported files."""
         best = self._template.example()
         names = [best] if self._top_k else []
         periodic = self.every_n_epochs is not None or self.every_n_minutes is not None
@@ -193,7 +193,7 @@ class ModelCheckpoint(Callback):
         return [exported_file(checkpoint, name) for name in self.export]
 
     def decide(self, history: History) -> list[SaveCheckpoint]:
-        """Keep this epoch's checkpoint where it is among the best, or its turn has come."""
+        """Keep this epoch's checkpoint if it is among the best, or a periodic one is due."""
         if not history:
             return []
         record, decisions = history[-1], []
@@ -215,7 +215,7 @@ class ModelCheckpoint(Callback):
         place = "the best so far" if rank == 1 else f"number {rank}"
         verdict = f"{value:.5g} is " + ("kept" if self._top_k == ALL else f"{place} -> {file}")
         if rank == 1 and self._monitor.is_worst(value):
-            verdict = f"is still 0, kept as {file}"
+            verdict = f"is still 0 -> {file}"
         return SaveCheckpoint(
             f"{self._monitor.name} {verdict}",
             epoch,
@@ -249,7 +249,7 @@ class ModelCheckpoint(Callback):
         """Save what an exception would lose, or export the best."""
         if error is not None:
             session.files.exports.cancel()
-            if self.save_on_exception and not isinstance(error, SystemExit):  # who exits does not want to wait
+            if self.save_on_exception and not isinstance(error, SystemExit):  # an exit should not wait
                 session.files.save_now(self._beside(EXCEPTION), "exception", session.history.epoch)
             return
         best = self.best_file(session.history)
@@ -265,7 +265,7 @@ class ModelCheckpoint(Callback):
 
 
 def _checked_formats(export: object, *, to_verify: bool) -> tuple[str, ...]:
-    """Return the export formats as Ultralytics writes them.
+    """Return the export formats in Ultralytics' spelling.
 
     Raises:
         TypeError: If it is neither a name nor a list of names.

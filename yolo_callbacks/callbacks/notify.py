@@ -1,4 +1,4 @@
-"""Notify: a message to people, on any of the services that apprise knows."""
+"""Notify: messages to people, through any service that apprise supports."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 from yolo_callbacks.callback import Callback
 from yolo_callbacks.callbacks.plot_logger import PlotLogger
+from yolo_callbacks.core.epochs import epochs_in_words
 from yolo_callbacks.core.monitor import Metric, Monitor, ProgressFold
 from yolo_callbacks.core.record import EpochRecord
 from yolo_callbacks.core.rule import Priority
@@ -44,26 +45,26 @@ _HEADLINES = {
 class Notify(Callback):
     """Send a short message when a run starts, has a new best, stops or fails, with a picture of the curves.
 
-    It is sent through apprise to Slack, Discord, Telegram, e-mail, ntfy and some hundred others, each with its own
+    apprise sends it to Slack, Discord, Telegram, e-mail, ntfy and about a hundred other services, each with its own
     form of URL: see https://appriseit.com/services/. Each URL has its own thread, so a service that is slow or down
-    delays neither the training nor the others; failed messages are sent again. The end of the training waits
-    10 s at most for the last messages, 3 s after Ctrl-C or a preemption. A process that is killed sends nothing.
+    delays neither the training nor the other services. Failed messages are sent again. The end of the training waits
+    at most 10 s for the last messages, 3 s after Ctrl-C or a preemption. A process that is killed sends nothing.
 
     File names and error texts mention nobody, even if they contain `@everyone`; your own `title` may.
 
-    The picture is the one that `PlotLogger` draws, if it is attached and the service accepts files. A resumed run does
-    not report an old best again.
+    The picture is that of `PlotLogger`, if it is attached and the service accepts files. A resumed run does not report
+    an old best again.
 
     Args:
-        urls: One URL or a list of them. They hold tokens, so nothing but their scheme is shown or stored. None reads
+        urls: One URL or a list of URLs. Since they contain tokens, only their scheme is shown or stored. None reads
             the environment variable `YOLO_CB_NOTIFY_URLS`, separated by spaces or commas. Defaults to None.
         events: What to report: `"start"` (also of a resumed run), `"best"`, `"stop"` (the run ended, early or not),
             `"failure"` (an exception, Ctrl-C or a preemption). Defaults to ('start', 'best', 'stop', 'failure').
-        monitor: What is best: a metric's name or a function of the epoch's metrics, as in `EarlyStopping`. Defaults to
-            `"fitness"`.
+        monitor: The metric of `"best"`: a metric's name or a function of the epoch's metrics, as in `EarlyStopping`.
+            Defaults to `"fitness"`.
         mode: `"max"`, `"min"` or `"auto"`. Defaults to `"auto"`.
-        min_interval_minutes: Least time of training between two messages of a new best, and before the first, >= 0; a
-            best that came too soon is reported when the time has passed. Defaults to 30.
+        min_interval_minutes: Minimum minutes of training between two messages about a new best, and before the first
+            one, >= 0. A best that comes sooner is reported when the time has passed. Defaults to 30.
         with_picture: Whether to attach the curves. Defaults to True.
         title: Template of the title with `{project}`, `{name}`, `{event}`, `{task}`, `{model}`. Defaults to
             `"{project}/{name}: {event}"`.
@@ -71,7 +72,7 @@ class Notify(Callback):
     Raises:
         ImportError: If apprise is not installed.
         TypeError: If an argument has the wrong type.
-        ValueError: If there is no URL, apprise does not know one, or an argument is out of range.
+        ValueError: If there is no URL, apprise does not support one, or an argument is out of range.
 
     Example:
         ```python
@@ -137,8 +138,8 @@ class Notify(Callback):
         done, planned = session.history.epoch, session.run.planned_epochs
         if "start" in self.events:
             what = f"{self._words['model']} ({self._words['task']}) on {Path(facts['data']).name}, {facts['device']}"
-            first = f"epochs {done + 1} to {planned} of " if session.run.resumed else f"{planned} epochs of "
-            self._put("resumed" if session.run.resumed else "started", [first + what], "info")
+            epochs = f"epochs {done + 1} to {planned}" if session.run.resumed else epochs_in_words(planned)
+            self._put("resumed" if session.run.resumed else "started", [f"{epochs} of {what}"], "info")
 
     def act(self, session: Session) -> None:
         """Report a new best, if it is time."""
@@ -154,7 +155,7 @@ class Notify(Callback):
         self._put("new best", lines, "info", self._picture(session), key="best")
 
     def deliver(self, session: Session, error: BaseException | None) -> None:
-        """Report how the run ended, now that the last picture is drawn, and wait briefly for the messages."""
+        """Report how the run ended, with the last picture, and wait briefly for the messages."""
         status = status_of(session.stop_decision, error)
         ended = status in ("finished", "stopped")
         if ("stop" if ended else "failure") in self.events:
@@ -168,7 +169,7 @@ class Notify(Callback):
 
     def _ending(self, session: Session, error: BaseException | None) -> list[str]:
         history, stop = session.history, session.stop_decision
-        lines = [f"{history.epoch} of {session.run.planned_epochs} epochs"]
+        lines = [f"{history.epoch} of {epochs_in_words(session.run.planned_epochs)}"]
         if history:
             lines[0] += f" in {duration(history[-1].elapsed)}"
         if stop is not None:

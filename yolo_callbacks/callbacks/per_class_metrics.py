@@ -1,4 +1,4 @@
-"""PerClassMetrics: what each class scores in every epoch, as columns, as a table and as a picture."""
+"""PerClassMetrics: the metrics of each class in every epoch, as columns, a table and a heat map."""
 
 from __future__ import annotations
 
@@ -16,52 +16,53 @@ if TYPE_CHECKING:
     from yolo_callbacks.core.classes import Classes
     from yolo_callbacks.session.session import Session
 
-_MOST_NAMED = 100  # classes that a picture is asked for by name; of more it chooses itself
+_MOST_NAMED = 100  # classes that a picture shows by request; of more it chooses itself
 
 
 class PerClassMetrics(Callback):
     """Measure each class in every validated epoch.
 
-    | where | what |
+    | file | content |
     |---|---|
-    | `callbacks/classes.csv` | every class and metric, one row for each epoch and class |
+    | `callbacks/classes.csv` | every class and metric, one row per epoch and class |
     | `callbacks/classes.png` | a heat map, classes by epochs; of more than 100 classes the best and the worst 20 |
-    | `callbacks/epochs.csv` | a column for each class and metric, as far as `max_columns` allows, and the summaries |
+    | `callbacks/epochs.csv` | a column per class and metric, up to `max_columns`, and the summaries |
 
     | column and monitor | content |
     |---|---|
-    | `mAP50-95/person`, `mAP50/...`, `precision/...`, `recall/...` | of one class, for tasks that find boxes |
-    | `mAP50-95(M)/person`, `mAP50-95(B)/person` | of masks (`(P)`: of keypoints) and of boxes, where there are both |
-    | `mIoU/sky`, `pixel_acc/sky` | semantic segmentation |
-    | `top1/cat`, `top5/cat` | classification: share of the pictures of this class that are named right |
+    | `mAP50-95/person`, `mAP50/...`, `precision/...`, `recall/...` | one class, in tasks that predict boxes |
+    | `mAP50-95(M)/person`, `mAP50-95(B)/person` | masks (`(P)`: keypoints) and boxes, in tasks that have both |
+    | `mIoU/sky`, `pixel_acc/sky` | one class, in semantic segmentation |
+    | `top1/cat`, `top5/cat` | classification: share of the images of this class that are classified correctly |
     | `worst_class` | the lowest mAP50-95 (mIoU, top1) of all classes in the validation set |
     | `classes/p10`, `classes/median` | the 10th percentile and the median of the same |
     | `classes/at_zero` | number of classes at 0 |
 
-    A class that does not occur in the validation set has no value: its cells are empty, it is not counted in the
-    summaries, and to watch it is an error before the first epoch. Numbers are rounded to 5 decimals, as Ultralytics
-    rounds its own. Of two classes of the same name, each is named with its number, such as `car#7`.
+    A class that does not occur in the validation set has empty cells and does not count in the summaries; a callback
+    that monitors it fails before the first epoch. Numbers are rounded to 5 decimals, as Ultralytics rounds its own. If
+    classes share a name, their index is added, as in `car#7`.
 
-    Other callbacks may watch a class or `worst_class` by name without this one:
-    `EarlyStopping(monitor="mAP50-95/person")`. A *function* as a monitor only sees what is measured, so it needs this
-    callback with the classes it looks at: `PerClassMetrics(classes=["person"])`.
+    Other callbacks can monitor a class or `worst_class` by name without this one:
+    `EarlyStopping(monitor="mAP50-95/person")`. A *function* as monitor only sees numbers that are measured anyway, so
+    it needs this callback with its classes: `PerClassMetrics(classes=["person"])`.
 
     Args:
-        classes: The classes that get columns, whatever their number: a name, or a list of names and patterns such as
-            `"*_sign"`. The picture then shows these (up to 100). None for all, as far as `max_columns` allows.
-            Defaults to None.
-        metrics: What gets columns: a list such as `["mAP50-95", "recall"]`. None for all that the task measures.
-            Defaults to None.
-        max_columns: With `classes=None`, the most columns there may be. If all metrics of all classes are more,
-            there are columns for the main metric alone; if that is more, only for the summaries. `classes.csv` has
-            everything at any number. Defaults to 200.
+        classes: The classes that get columns, however many: a name, or a list of names and patterns such as
+            `"*_sign"`. The heat map shows these (up to 100). None for all classes, up to `max_columns`. Defaults to
+            None.
+        metrics: The metrics that get columns: a list such as `["mAP50-95", "recall"]`. None for all metrics of the
+            task. Defaults to None.
+        max_columns: With `classes=None`, the maximum number of columns, >= 0. If all metrics of all classes are more,
+            only the main metric gets columns; if these are still more, only the summaries do. `classes.csv` always has
+            everything. Defaults to 200.
         filename: Name of the table in the run's `callbacks` folder, ending in `.csv`. Defaults to `"classes.csv"`.
-        heatmap: Name of the picture, ending in `.png`; None for no picture. Defaults to `"classes.png"`.
-        refresh_seconds: Least number of seconds between two pictures, >= 0. Defaults to 30.
+        heatmap: Name of the heat map, ending in `.png`; None for none. Defaults to `"classes.png"`.
+        refresh_seconds: Minimum seconds between two pictures, >= 0. Defaults to 30.
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range or no such metric exists.
+        ValueError: If an argument is out of range, or a metric does not exist.
+        UnknownMetricError: Before the first epoch, if the run has no such class or metric, or no classes at all.
 
     Example:
         ```python
@@ -102,7 +103,7 @@ class PerClassMetrics(Callback):
         """Return the names of the columns.
 
         Raises:
-            UnknownMetricError: If the run has no such class, no such metric of classes, or no classes at all.
+            UnknownMetricError: If the run has no such class or metric, or no classes at all.
         """
         classes = session.run.classes
         try:
@@ -129,12 +130,12 @@ class PerClassMetrics(Callback):
         for name in self.metrics or ():
             keys = classes.keys([f"{name}/{classes.names[0]}"])
             if not keys:
-                raise UnknownMetricError(f"there is no {name} of a class here; there is {', '.join(classes.metrics)}")
+                raise UnknownMetricError(f"this run has no {name} per class; it has {', '.join(classes.metrics)}")
             chosen += [key.partition("/")[0] for key in keys]
         return tuple(dict.fromkeys(chosen))
 
     def measure(self, session: Session) -> Mapping[str, float]:
-        """Return the columns' numbers, and add all there is to the table."""
+        """Return the numbers of the columns, and add all classes and metrics to the table."""
         results = session.run.class_results()
         if results is None:
             return {}
@@ -144,7 +145,7 @@ class PerClassMetrics(Callback):
         return results.numbers(self.measures(session))
 
     def setup(self, session: Session) -> None:
-        """Begin the table with the epochs of an interrupted run."""
+        """Start with the epochs of an interrupted run."""
         done = session.history.epoch
         self._epoch = 0
         self._log = ClassLog(session.run.callbacks_dir / self.filename, session.run.classes, done)
@@ -152,12 +153,12 @@ class PerClassMetrics(Callback):
         self._drawing.restart()
 
     def act(self, session: Session) -> None:
-        """Draw, if there is something new and the last picture is old enough."""
+        """Draw, if there are new values and the last picture is old enough."""
         if self._epoch == session.history.epoch and self._drawing.is_due:
             self._draw(session)
 
     def close(self, session: Session, error: BaseException | None) -> None:
-        """Draw the last picture; who pressed Ctrl-C does not want to wait for it."""
+        """Draw the last picture, but not after Ctrl-C, which should not wait for it."""
         if self._epoch and not isinstance(error, KeyboardInterrupt):
             self._draw(session)
 

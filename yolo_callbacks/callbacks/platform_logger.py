@@ -1,4 +1,4 @@
-"""PlatformLogger: numbers of your own on the Ultralytics Platform, and wherever else Ultralytics reports to."""
+"""PlatformLogger: your own numbers on the Ultralytics Platform, and wherever else Ultralytics reports."""
 
 from __future__ import annotations
 
@@ -25,41 +25,44 @@ _OWN_MEASURES = ("lr_factor", "seconds", "images_per_second")
 
 
 class PlatformLogger(Callback):
-    """Make numbers of your own part of what Ultralytics sends to its Platform after each epoch.
+    """Add your own numbers to those that Ultralytics sends to its Platform after each epoch.
 
-    They are added to the trainer's metrics while Ultralytics' integrations read them, so every other one that is
-    switched on sends them as well: Weights & Biases, MLflow, TensorBoard, Comet, ClearML, DVC, Ray Tune. Then they are
-    taken out again: `results.csv` and the checkpoints are those of a run without this callback. Nothing is sent by this
-    callback itself; the Platform needs `ULTRALYTICS_API_KEY` (or `yolo login`), `project=` and Python >= 3.11.
+    The numbers are in the trainer's metrics while Ultralytics' integrations read them, so every integration that is on
+    sends them: the Platform, Weights & Biases, MLflow, TensorBoard, Comet, ClearML, DVC, Ray Tune. Then they are
+    removed again, so `results.csv` and the checkpoints are those of a run without this callback. The callback itself
+    sends nothing; the Platform needs `ULTRALYTICS_API_KEY` (or `yolo login`), `project=` and Python >= 3.11.
 
-    What goes under a name is a number of the epoch: a metric by its key or its short name (`recall`, `val_loss`),
-    `lr_factor`, `seconds`, `images_per_second`, `rss_gb`, `gpu_gb`, what other callbacks measure
-    (`mAP50-95/person`, `gradients/norm`) or count (`EarlyStopping/wait`), or what a function makes of all these. A
-    function is called on the training thread after each epoch and should be quick. If it raises, or returns no number,
-    that is logged once and its number is left out of the epoch, as is one that was not measured.
+    A number is a metric by its key or short name (`recall`, `val_loss`), `lr_factor`, `seconds`, `images_per_second`,
+    `rss_gb`, `gpu_gb`, a measurement of another callback (`mAP50-95/person`, `gradients/norm`), a counter
+    (`EarlyStopping/wait`), or a function of all these. A function is called on the training thread after each epoch
+    and should be quick. If it raises or does not return a number, the error is logged once and the epoch goes without
+    this number, as with one that was not measured.
 
-    Names are changed to suit all receivers: `custom/mAP50-95_traffic_light`. A name that the trainer's metrics have
-    already is never overwritten. A function that you have registered before attaching is called before the numbers
-    are there.
+    Names are changed to suit all receivers: `custom/mAP50-95_traffic_light`. The trainer's own metrics are never
+    overwritten. A function that you register before attaching is called before the numbers are added.
 
-    Whether it is in the list or not, an attached run guards the Platform integration: an answer that is not as expected
-    (which otherwise raises out of `train()`, after the last epoch too) is logged once; the wait for the run's
-    registration ends after 20 s, and the run then is not tracked; the upload at the end goes on in the background after
-    60 s; a cancel from the Platform is `StopReason.CANCELLED`, in the journal too, and on several GPUs ends the epoch
-    on all of them; the API key is kept out of the log. What stays as it is in Ultralytics: a live server is waited for
-    at the start; a process that has trained waits, before it ends, for what is still on its way, ten requests at a time
-    of up to 30 s each, and for the upload; and each epoch takes a measurement of the machine's load.
+    Every attached run guards the Platform integration, with or without this callback:
+
+    - An unexpected answer is logged once. Otherwise it raises out of `train()`, even after the last epoch.
+    - The run's registration may take 20 s; after that the run is not tracked.
+    - The final upload may take 60 s; after that it continues in the background.
+    - A cancellation on the Platform is recorded as `StopReason.CANCELLED`, and ends the epoch on all GPUs.
+    - The API key does not appear in the log.
+
+    Ultralytics itself still waits for a live server at the start; waits before the process exits for pending requests
+    (ten at a time, up to 30 s each) and for the upload; and measures the machine's load in each epoch.
 
     Args:
-        metrics: What to send: a list of names, or a mapping from the name that it is sent under to the name of a number
-            or to a function of the epoch's numbers (a mapping in which short names work). None sends `lr_factor`,
-            `seconds`, `images_per_second`, and all that other callbacks measure and count. Defaults to None.
-        prefix: What the names begin with. Defaults to `"custom/"`.
+        metrics: The numbers to send: a list of names, or a mapping from the name to send to the name of a number or a
+            function. The function gets a mapping of the epoch's numbers by their keys or short names. None sends
+            `lr_factor`, `seconds`, `images_per_second`, and everything that other callbacks measure and count.
+            Defaults to None.
+        prefix: Prefix of the names. Defaults to `"custom/"`.
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If a list holds a name twice, or nothing is to be sent.
-        UnknownMetricError: Before the first epoch, if the run has no such number, or a name is taken by the trainer.
+        ValueError: If `metrics` is empty or has a name twice.
+        UnknownMetricError: Before the first epoch, if the run has no such number, or the trainer uses a name.
 
     Example:
         ```python
@@ -83,11 +86,11 @@ class PlatformLogger(Callback):
             raise TypeError(f"prefix={prefix!r} must be a string such as 'custom/', not {type(prefix).__name__}")
         self.prefix = prefix
         self._numbers: dict[str, Number] = {}
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     def setup(self, session: Session) -> None:
-        """Find out what to send under which names, and who takes it."""
-        self._told = set()
+        """Choose the numbers and their names, and warn if no integration is on."""
+        self._logged = set()
         chosen = self._chosen(session)
         self._numbers = dict(zip(fit_names(chosen, self.prefix), chosen.values()))
         self._check_names(session)
@@ -95,12 +98,12 @@ class PlatformLogger(Callback):
             session.files.remember("Platform", **model)
         if not session.run.integrations:
             LOGGER.warning(
-                "PlatformLogger: nobody takes its numbers, for the Ultralytics Platform set ULTRALYTICS_API_KEY and "
-                "project=, for others switch them on with 'yolo settings'"
+                "PlatformLogger sends nothing, because no integration is on: for the Ultralytics Platform, set "
+                "ULTRALYTICS_API_KEY and project=; for others, use 'yolo settings'"
             )
 
     def act(self, session: Session) -> None:
-        """Add the epoch's numbers to what is sent."""
+        """Publish the epoch's numbers."""
         entry = session.entries[-1]
         view = _view(entry)
         values = {}
@@ -109,7 +112,7 @@ class PlatformLogger(Callback):
             if value is not None:
                 values[name] = value
         for name in session.run.publish(values):
-            self._tell(name, ValueError("the trainer's metrics have that name already"))
+            self._log_once(name, ValueError("the trainer's metrics already have that name"))
 
     def _chosen(self, session: Session) -> dict[str, Number]:
         if isinstance(self.metrics, Mapping):
@@ -127,7 +130,7 @@ class PlatformLogger(Callback):
         for name, number in self._numbers.items():
             if name.lower() in taken or is_reserved(name):
                 raise UnknownMetricError(
-                    f"PlatformLogger: '{name}' is sent by Ultralytics itself, choose another name or a prefix"
+                    f"PlatformLogger: Ultralytics itself sends '{name}': choose another name or prefix"
                 )
             if isinstance(number, str):
                 try:
@@ -136,25 +139,25 @@ class PlatformLogger(Callback):
                     raise UnknownMetricError(f"PlatformLogger: {error}") from None
 
     def _value(self, name: str, number: Number, view: MetricView, record: EpochRecord) -> float | None:
-        """Return the number of this epoch, None if there is none."""
+        """Return the number of this epoch; None if there is none."""
         if isinstance(number, str):
             value: float | None = view.get(number)
             return value
         try:
             return float(number(view))
         except UnknownMetricError as error:
-            if record.validated:  # without validation there are no metrics to make something of
-                self._tell(name, error)
+            if record.validated:  # without validation, missing metrics are no mistake
+                self._log_once(name, error)
         except Exception as error:
-            self._tell(name, error)
+            self._log_once(name, error)
         return None
 
-    def _tell(self, name: str, error: Exception) -> None:
-        tell_once(self._told, f"PlatformLogger: '{name}'", error)
+    def _log_once(self, name: str, error: Exception) -> None:
+        tell_once(self._logged, f"PlatformLogger: '{name}'", error)
 
 
 def _view(entry: Entry) -> MetricView:
-    """Return all numbers of an epoch, under their short names too."""
+    """Return all numbers of an epoch, also by their short names."""
     return MetricView(EpochRecord(entry.record.epoch, entry.numbers))
 
 
@@ -165,10 +168,10 @@ def _check_metrics(metrics: Any) -> list[str] | dict[str, Number] | None:
         raise TypeError(f"metrics={metrics!r} must be a list of names, or a mapping from names to names or functions")
     chosen = dict(metrics) if isinstance(metrics, Mapping) else list(metrics)
     if not chosen:
-        raise ValueError(f"metrics={metrics!r} must name at least one number; None stands for the usual ones")
+        raise ValueError(f"metrics={metrics!r} must have at least one number; None sends the default ones")
     for name in chosen:
         if not isinstance(name, str) or not name.strip():
-            raise TypeError(f"metrics={metrics!r} must have strings for names, not {name!r}")
+            raise TypeError(f"metrics={metrics!r} must have strings as names, not {name!r}")
     if isinstance(chosen, list):
         twice = [name for name in chosen if chosen.count(name) > 1]
         if twice:

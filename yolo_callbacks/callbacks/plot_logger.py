@@ -1,4 +1,4 @@
-"""PlotLogger: the curves of the run so far as `callbacks/curves.png`."""
+"""PlotLogger: the curves of the run as `callbacks/curves.png`."""
 
 from __future__ import annotations
 
@@ -15,19 +15,18 @@ if TYPE_CHECKING:
 
 
 class PlotLogger(Callback):
-    """Draw losses, metrics and learning rate to `callbacks/curves.png` while the training runs.
+    """Draw losses, metrics and learning rate to `callbacks/curves.png` during training.
 
-    The best epoch, reductions of the learning rate and an early stop are marked. The picture is drawn by a process of
-    its own, so that it takes nothing from the training thread, and at most once every `refresh_seconds`; the last one
-    is drawn when training ends.
+    The best epoch, reductions of the learning rate and an early stop are marked. A separate process draws the picture,
+    which takes no time of the training thread, at most once every `refresh_seconds`, and once more when training ends.
 
     Args:
         filename: Name of the picture in the run's `callbacks` folder, ending in `.png`. Defaults to `"curves.png"`.
-        refresh_seconds: Least number of seconds between two pictures, >= 0. Defaults to 30.
+        refresh_seconds: Minimum seconds between two pictures, >= 0. Defaults to 30.
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range.
+        ValueError: If an argument is out of range, or `filename` contains a folder or has another suffix.
 
     Example:
         ```python
@@ -47,7 +46,7 @@ class PlotLogger(Callback):
         return (f"callbacks/{self.filename}",)
 
     def setup(self, session: Session) -> None:
-        """The first epoch gets a picture."""
+        """Draw again from the first epoch on."""
         self._drawing.restart()
 
     def act(self, session: Session) -> None:
@@ -56,7 +55,7 @@ class PlotLogger(Callback):
             self._draw(session)
 
     def close(self, session: Session, error: BaseException | None) -> None:
-        """Draw the last picture; who pressed Ctrl-C does not want to wait for it."""
+        """Draw the last picture, but not after Ctrl-C, which should not wait for it."""
         if session.entries and not isinstance(error, KeyboardInterrupt):
             self._draw(session)
 

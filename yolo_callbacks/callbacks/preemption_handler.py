@@ -1,4 +1,4 @@
-"""PreemptionHandler: save and leave when the machine is taken away."""
+"""PreemptionHandler: save and exit when the machine is about to be taken away."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from yolo_callbacks.trainer.ranks import is_worker
 if TYPE_CHECKING:
     from yolo_callbacks.session.session import Session
 
-_FROM_LAUNCHER = " from the launcher, which was told to leave or has lost another process"
+_FROM_LAUNCHER = " from the launcher, which got it itself or lost another process"
 
 
 class PreemptionHandler(Callback):
-    """On SIGTERM or SIGUSR1, finish the batch, save what can be resumed, close the logs, and exit.
+    """On SIGTERM or SIGUSR1, finish the batch, save a checkpoint to resume from, close the logs, and exit.
 
-    SIGTERM is what container runtimes, cloud machines and SLURM send before they kill; SIGUSR1 is what SLURM's
-    `--signal=USR1@120` sends. The weights are saved as `weights/preempted.pt`; resuming it goes on with them and
-    trains the unfinished epoch again as a whole. A signal during the first epoch saves them too, but Ultralytics
-    cannot resume a run without a finished epoch: it begins anew. Between two epochs the last one is whole, and that is
-    saved.
+    Container runtimes, cloud machines and SLURM send SIGTERM before they kill; SLURM's `--signal=USR1@120` sends
+    SIGUSR1. The weights are saved as `weights/preempted.pt`. Resuming it continues with these weights and trains the
+    whole unfinished epoch again. A signal in the first epoch saves them too, but Ultralytics cannot resume a run
+    without a finished epoch, so it starts over. A signal between two epochs saves the finished one.
 
-    It takes one batch (of training or validation), one checkpoint, and 10 s at most for what is still being written.
-    Then the process exits by `SystemExit` with 128 plus the signal's number (143, 138), so that everything else is
-    closed too. A second signal ends it at once. After the last evaluation the handlers that were there before are put
-    back, so that a signal ends an export at once; resuming the run makes up for it. A handler that C code has installed
-    (`faulthandler.register`) cannot be put back. None are installed outside the main thread, where Python allows none.
+    All this takes one batch (of training or validation), one checkpoint, and at most 10 s for pending writes. Then
+    `SystemExit` ends the process with code 128 plus the signal's number (143, 138), so that everything else is closed
+    too. A second signal ends it immediately. After the final evaluation the previous handlers are restored, so a
+    signal ends an export immediately; resuming the run repeats the export. A handler installed by C code
+    (`faulthandler.register`) cannot be restored. Outside the main thread, where Python allows no handlers, none are
+    installed.
 
-    On several GPUs the launcher (torchrun) passes SIGTERM on to every rank, and rank 0 saves. It also does so when
-    another rank has failed. The process that called `model.train()` has to pass the signal on to torchrun, as
-    `yolo-cb train` does; in Python, signal the process group.
+    On several GPUs the launcher (torchrun) passes SIGTERM on to every rank, and rank 0 saves. It does the same when
+    another rank has failed. The process that called `model.train()` must pass the signal on to torchrun, as
+    `yolo-cb train` does; in Python, send the signal to the process group.
 
     Args:
-        signals: Names of the signals to react to. Defaults to ('SIGTERM', 'SIGUSR1').
+        signals: Names of the signals to handle. Defaults to ('SIGTERM', 'SIGUSR1').
 
     Raises:
         TypeError: If `signals` is not a list of names.
-        ValueError: If one of them is no signal that a process can handle.
+        ValueError: If one of them is not a signal that a process can handle.
 
     Example:
         ```python
@@ -64,49 +64,49 @@ class PreemptionHandler(Callback):
         return (PREEMPTED,)
 
     def setup(self, session: Session) -> None:
-        """Remember the run that is to be saved. Rank 0 only: the other ranks wait for it to leave."""
+        """Remember the run to save. Rank 0 only: the other ranks wait for it to exit."""
         self._session, self._arrived = session, None
         self._begin()
 
     def on_train_start(self, trainer: Any) -> None:
-        """Begin to watch, on every rank: one that died at the signal would keep rank 0 from finishing its batch."""
+        """Start watching on every rank: one that died of the signal would keep rank 0 from finishing its batch."""
         super().on_train_start(trainer)
         self._begin()
 
     def on_train_epoch_start(self, trainer: Any) -> None:
-        """Leave if a signal has arrived."""
+        """Exit if a signal has arrived."""
         super().on_train_epoch_start(trainer)
-        self._leave_if_asked()
+        self._exit_if_signalled()
 
     def on_train_batch_end(self, trainer: Any) -> None:
-        """Leave if a signal has arrived."""
+        """Exit if a signal has arrived."""
         super().on_train_batch_end(trainer)
-        self._leave_if_asked()
+        self._exit_if_signalled()
 
     def on_val_batch_end(self, validator: Any) -> None:
-        """Leave if a signal has arrived."""
-        self._leave_if_asked()
+        """Exit if a signal has arrived."""
+        self._exit_if_signalled()
 
     def close(self, session: Session, error: BaseException | None) -> None:
-        """Put the handlers back before the export begins, and remove what an earlier part of this run has left."""
+        """Restore the handlers before the export begins, and remove the checkpoint of an earlier preemption."""
         self._end()
         if error is None:
             session.files.checkpoints.remove(PREEMPTED)
-            self._leave_if_asked()
+            self._exit_if_signalled()
 
     def teardown(self, trainer: Any) -> None:
-        """Put the handlers back. A signal that also killed a data loader's worker has come here as an error.
+        """Restore the handlers, and exit if a signal has arrived that also killed a data loader's worker.
 
-        Not so in a process that was launched: there the signal may have come because another one has failed.
+        A launched process does not exit here: its signal may have come because another process has failed.
         """
         self._end()
         if not is_worker():
-            self._leave_if_asked()
+            self._exit_if_signalled()
         self._session = None
 
     def _begin(self) -> None:
         if self._watch is None:
-            self._watch = SignalWatch(self.signals, self._note, patient=is_worker())
+            self._watch = SignalWatch(self.signals, self._on_signal, patient=is_worker())
             self._watch.start()
 
     def _end(self) -> None:
@@ -114,10 +114,10 @@ class PreemptionHandler(Callback):
             self._watch.stop()
         self._watch = None
 
-    def _note(self, number: int) -> None:
+    def _on_signal(self, number: int) -> None:
         self._arrived = number
 
-    def _leave_if_asked(self) -> None:
+    def _exit_if_signalled(self) -> None:
         if self._arrived is None or self._session is None:
             return
         number, self._arrived = self._arrived, None

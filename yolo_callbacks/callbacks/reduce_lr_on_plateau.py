@@ -1,4 +1,4 @@
-"""ReduceLROnPlateau: a lower learning rate when a metric has stopped improving."""
+"""ReduceLROnPlateau: reduce the learning rate when a metric has stopped improving."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Union
 
 from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.decision import SetLearningRate
-from yolo_callbacks.core.epochs import Epochs, in_epochs
+from yolo_callbacks.core.epochs import Epochs, epochs_in_words, in_epochs
 from yolo_callbacks.core.monitor import (
     Metric,
     Monitor,
@@ -26,30 +26,30 @@ FINAL = "final"
 class ReduceLROnPlateau(Callback):
     """Multiply the learning rate by `factor` when a monitored metric has stopped improving.
 
-    The factor lies over the trainer's own schedule (linear, cosine, warm-up) and stays there. All parameter groups
-    get the same factor, so the ratio between them holds. While a metric that should grow is still 0, nothing is
-    counted: that is not a plateau but a model that has not begun to learn.
+    The factor multiplies the trainer's own schedule (linear, cosine, warm-up) for the rest of the run. All parameter
+    groups get the same factor and keep their ratio. While a metric that should grow is still 0, no epoch counts: the
+    model has not begun to learn, which is not a plateau.
 
     Args:
         monitor: A metric's name or a function of the epoch's metrics, as in `EarlyStopping`. Defaults to
             `"fitness"`.
-        factor: What the learning rate is multiplied with, in (0, 1). Defaults to 0.1.
+        factor: Factor on the learning rate, in (0, 1). Defaults to 0.1.
         patience: Validated epochs without improvement before a reduction: a whole number >= 1, or a share of the
             planned epochs in (0, 1). Epochs of the warm-up do not count, nor do those after mosaic has closed.
             Defaults to 10.
         verbose: 1 logs a line for each reduction, 0 does not. Defaults to 1.
         mode: `"max"`, `"min"` or `"auto"`. Defaults to `"auto"`.
         min_delta: Least change that counts as an improvement, >= 0. Defaults to 1e-4.
-        cooldown: Validated epochs after a reduction in which nothing is counted. Defaults to 0.
-        min_lr: Lower bound of the learning rate, >= 0. From the first reduction on no group goes below it, not even
-            where the trainer's own schedule would; `"final"` is the rate that this schedule ends with (`lr0 * lrf`).
-            Defaults to 0.0.
-        min_delta_mode: `"abs"`, or `"rel"` for a share of the best value's size. Defaults to `"abs"`.
-        start_from_epoch: Number of epochs at the start that do not count. Defaults to 0.
+        cooldown: Number of validated epochs after a reduction that do not count, >= 0. Defaults to 0.
+        min_lr: Lower bound of the learning rate, >= 0. From the first reduction on, no group goes below it, even if
+            the trainer's own schedule does. `"final"` is the final rate of this schedule (`lr0 * lrf`). Defaults to
+            0.0.
+        min_delta_mode: `"abs"`, or `"rel"` for a share of the best value's absolute value. Defaults to `"abs"`.
+        start_from_epoch: Number of epochs at the start that do not count, >= 0. Defaults to 0.
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range or the monitor cannot be a metric.
+        ValueError: If an argument is out of range, or `monitor` is not the name of a metric.
 
     Example:
         ```python
@@ -94,24 +94,24 @@ class ReduceLROnPlateau(Callback):
         return self._monitor.needs
 
     def counters(self, history: History) -> Mapping[str, float]:
-        """Return how many epochs there was no improvement, and how many of the cooldown are left."""
+        """Return `wait`, the epochs without improvement, and `cooldown`, the epochs left of the cooldown."""
         state = history.fold(self._fold)
         return {"wait": state.progress.wait, "cooldown": state.cooldown}
 
     def impossible(self, plan: Plan) -> Iterable[str]:
-        """Return why there can be no reduction, if there can be none."""
+        """Return a sentence if there can be no reduction."""
         patience = in_epochs(self.patience, plan.planned_epochs)
         why = self._fold.progress.out_of_reach(patience, plan, plan.planned_epochs - 1)
         return () if why is None else (why,)
 
     def decide(self, history: History) -> SetLearningRate | None:
-        """Reduce, if this epoch is one too many."""
+        """Reduce the learning rate if the patience has run out."""
         state = history.fold(self._fold)
         if not history or state.reduced_in != history.epoch:
             return None
         return SetLearningRate(
-            f"{self._monitor.name} has not improved{self._monitor.margin} for {state.waited} epochs, "
-            f"learning rate x {self.factor:g} (now x {state.factor:.3g} of the schedule)",
+            f"no improvement{self._monitor.margin} in {self._monitor.name} for {epochs_in_words(state.waited)}, "
+            f"learning rate x {self.factor:g} (now {state.factor:.3g} of the schedule)",
             history.epoch,
             factor=state.factor,
             min_lr=state.min_lr,
@@ -120,15 +120,15 @@ class ReduceLROnPlateau(Callback):
 
 @dataclass(frozen=True)
 class Reductions:
-    """How the reductions stand.
+    """The current reduction state.
 
     Attributes:
-        progress: How the metric has done since the last reduction.
+        progress: Progress of the metric; its `wait` starts again at a reduction.
         factor: Product of all reductions so far.
-        cooldown: Validated epochs of the cooldown that are left.
-        reduced_in: Epoch of the last reduction, 0 before the first.
-        waited: How long there was no improvement then.
-        min_lr: The floor.
+        cooldown: Number of validated epochs left of the cooldown.
+        reduced_in: Epoch of the last reduction; 0 before the first.
+        waited: Epochs without improvement before it.
+        min_lr: Lower bound of the learning rate.
     """
 
     progress: Progress
@@ -141,10 +141,9 @@ class Reductions:
 
 @dataclass(frozen=True)
 class ReductionFold:
-    """Decides in which epochs the learning rate is reduced; the counting is Keras's.
+    """Finds the epochs in which the learning rate is reduced.
 
-    Source: `ReduceLROnPlateau.on_epoch_end` of Keras 3, whose order of counting down the cooldown, comparing and
-    waiting this follows.
+    Source: `ReduceLROnPlateau.on_epoch_end` of Keras 3, with the same order of cooldown, comparison and wait.
     """
 
     progress: ProgressFold
@@ -182,7 +181,7 @@ class ReductionFold:
 
     @staticmethod
     def _at_floor(state: Reductions, record: EpochRecord) -> bool:
-        """Whether the rate is at the floor already, so that one more factor would change nothing."""
+        """Return whether the rate is at `min_lr`, so that a reduction would change nothing."""
         if not state.min_lr or record.base_lr is None:
             return False
         return record.base_lr * record.lr_factor <= state.min_lr * (1 + 1e-9)

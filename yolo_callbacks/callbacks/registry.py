@@ -1,4 +1,4 @@
-"""The built-in callbacks by name: for the configuration file, the command line, and the tests that walk over all."""
+"""The built-in callbacks by name, for configuration files, the command line and tests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from yolo_callbacks.callback import Callback
 
 
 def public_callbacks() -> dict[str, type[Callback]]:
-    """Return every callback class of this package by name, in alphabetical order: one a file.
+    """Return every public callback class of this package by name, in alphabetical order.
 
     Example:
         >>> "EarlyStopping" in public_callbacks()

@@ -1,4 +1,4 @@
-"""RemoteMonitor: every epoch, and start, stop and failure, as JSON to a server of your own."""
+"""RemoteMonitor: every epoch, and start, stop and failure, as JSON to your own server."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from yolo_callbacks._version import __version__
 from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.decision import Decision, Stop
+from yolo_callbacks.core.epochs import completed_in_words
 from yolo_callbacks.core.metrics import MetricView, UnknownMetricError, check_known
 from yolo_callbacks.core.rule import Priority
 from yolo_callbacks.reporting.outbox import GRACE, HURRY, Attempt, Outbox
@@ -27,43 +28,44 @@ if TYPE_CHECKING:
     from yolo_callbacks.session.session import Session
 
 SCHEMA = 1
-"""Version of the messages: higher when a receiver of the old ones would no longer understand them."""
+"""Version of the messages; raised when receivers of the old ones would no longer understand them."""
 
 URL_VARIABLE, SECRET_VARIABLE = "YOLO_CB_REMOTE_URL", "YOLO_CB_REMOTE_SECRET"
-_BLOCK = 1000  # sequence numbers reserved at a time, so that not every epoch writes run.json
+_BLOCK = 1000  # sequence numbers reserved at a time, so that run.json is not written in every epoch
 _LONGEST_TEXT = 2000  # characters of an exception
 
 
 class RemoteMonitor(Callback):
     """Post a JSON message to a URL for every epoch, and one when the run starts, is resumed, stops or fails.
 
-    A background thread sends the messages: a server that is slow or down costs the training nothing. Failed messages
-    are sent again after growing pauses; if more than `queue_size` messages wait, the oldest epochs are
-    dropped and the next message says how many. The end of the training waits 10 s at most for the last messages, 3 s
+    A background thread sends the messages, so a server that is slow or down does not delay the training. Failed
+    messages are sent again after growing pauses. If more than `queue_size` messages wait, the oldest epochs are
+    dropped, and the next message says how many. The end of the training waits at most 10 s for the last messages, 3 s
     after Ctrl-C or a preemption. A process that is killed sends nothing. Redirects are not followed.
 
-    `docs/remote-monitor.md` of the repository describes the messages, and how a receiver checks the signature.
+    `docs/remote-monitor.md` in the repository describes the messages, and how a receiver checks the signature.
 
-    Keras's callback of this name takes `root` and `path`, posts a form field of the epoch's logs, and waits for the
+    Keras's callback of this name takes `root` and `path`, posts the epoch's logs as a form field, and waits for the
     server; this one takes one URL, posts JSON, and never waits.
 
     Args:
-        url: Where to: https, or http to this machine. A login in it becomes basic authentication; neither it nor a
-            query is shown or stored. None reads the environment variable `YOLO_CB_REMOTE_URL`. Defaults to None.
-        headers: Headers to add, such as `{"Authorization": "Bearer ..."}`. Their values are not shown or stored.
+        url: The URL: https, or http to this machine. A login in it becomes basic authentication; the login and the
+            query are never shown or stored. None reads the environment variable `YOLO_CB_REMOTE_URL`. Defaults to
+            None.
+        headers: Additional headers, such as `{"Authorization": "Bearer ..."}`. Their values are never shown or stored.
             Defaults to None.
-        secret: Signs every message (HMAC-SHA256) as Standard Webhooks does. None reads the environment variable
-            `YOLO_CB_REMOTE_SECRET`; without that, messages are not signed. Defaults to None.
-        metrics: Names of the numbers that an epoch's message has, as `epochs.csv` names them or short
-            (`"mAP50-95"`). None sends all. Defaults to None.
+        secret: Secret that signs every message (HMAC-SHA256, as in Standard Webhooks). None reads the environment
+            variable `YOLO_CB_REMOTE_SECRET`; without it, messages are not signed. Defaults to None.
+        metrics: The numbers in an epoch's message, by their names in `epochs.csv` or short names (`"mAP50-95"`). None
+            sends all. Defaults to None.
         timeout: Seconds to wait for a connection, and again for the answer, > 0. Defaults to 5.
-        queue_size: The most messages in the queue, >= 1. Defaults to 256.
-        allow_http: Whether http may go to another machine, in clear text. Defaults to False.
+        queue_size: Maximum number of waiting messages, >= 1. Defaults to 256.
+        allow_http: Whether http, which is not encrypted, may go to another machine. Defaults to False.
 
     Raises:
         TypeError: If an argument has the wrong type.
         ValueError: If there is no URL, it is not allowed, or an argument is out of range.
-        UnknownMetricError: Before the first epoch, if the run has no number of a name in `metrics`.
+        UnknownMetricError: Before the first epoch, if the run does not have one of the `metrics`.
 
     Example:
         ```python
@@ -89,7 +91,7 @@ class RemoteMonitor(Callback):
         self.url = None if url is None else check_url("url", url, allow_http=allow_http)
         self.headers = check_headers("headers", headers)
         if self.headers and HIDDEN in self.headers.values():
-            raise ValueError("the values of headers are hidden in run.json: give the callback anew")
+            raise ValueError("the values of headers are hidden in run.json: pass the callback again")
         secret = unless_hidden("secret", secret, SECRET_VARIABLE)
         if secret is not None and (not isinstance(secret, str) or not secret):
             raise TypeError("secret must be a string that is not empty")
@@ -103,7 +105,7 @@ class RemoteMonitor(Callback):
         self._run: dict[str, Any] = {}
 
     def _webhook(self) -> Webhook:
-        """Return where the messages go; what the environment says is looked up each time, and not kept."""
+        """Return the connection; what comes from the environment is read again each time, never stored."""
         url, secret = self.url, self.secret or os.environ.get(SECRET_VARIABLE)
         if url is None:
             if not os.environ.get(URL_VARIABLE):
@@ -169,12 +171,12 @@ class RemoteMonitor(Callback):
         return {name: finite_or_none(value) for name, value in numbers.items()}
 
     def close(self, session: Session, error: BaseException | None) -> None:
-        """Report how the run ended; messages are still sent while the files are completed."""
+        """Report how the run ended; the messages are sent while other callbacks complete their files."""
         stop = session.stop_decision
         status = status_of(stop, error)
         failed = error is not None and status != "preempted"
         finish = session.finish_decision
-        done = (finish.message if finish else "all planned epochs are done") if status == "finished" else None
+        completed = finish.message if finish else completed_in_words(session.history.epoch)
         self._put(
             "stop" if status in ("finished", "stopped") else "failure",
             epoch=session.history.epoch,
@@ -182,7 +184,7 @@ class RemoteMonitor(Callback):
             seconds=session.history[-1].elapsed if session.history else 0.0,
             status=status,
             reason=stop.reason.value if stop else None,
-            message=stop.message if stop else done,
+            message=stop.message if stop else completed if status == "finished" else None,
             error={"type": type(error).__name__, "message": self._text(error)} if failed else None,
         )
         if self._sequence is not None and self._outbox is not None:
@@ -221,7 +223,7 @@ class RemoteMonitor(Callback):
 
 
 class _Sequence:
-    """Counts the messages of a run, over its resumes too. After a kill it continues with the next block."""
+    """Numbers the messages of a run, over its resumes too. After a kill it continues with the next block."""
 
     def __init__(self, session: Session, label: str) -> None:
         self._files, self._label = session.files, label
@@ -229,7 +231,7 @@ class _Sequence:
         self._end = 0
 
     def take(self) -> int:
-        """Return the next number; it is never given again."""
+        """Return the next number; no number is returned twice."""
         number, self._next = self._next, self._next + 1
         if number >= self._end:
             self._end = number + _BLOCK
@@ -237,7 +239,7 @@ class _Sequence:
         return number
 
     def settle(self) -> None:
-        """Note where it stands, so that there is no gap when the run goes on."""
+        """Save the next number, so that a resumed run leaves no gap."""
         self._files.remember(self._label, next=self._next)
 
 
@@ -259,5 +261,5 @@ def _decision(decision: Decision) -> dict[str, Any]:
 
 
 def _last_part(path: str) -> str:
-    """Return the name at the end of a path; its folders are not sent."""
+    """Return the last part of a path; folders are not sent."""
     return re.split(r"[\\/]", hide(path).rstrip("\\/"))[-1]

@@ -24,47 +24,47 @@ class TensorBoard(Callback):
 
     | group | content | step |
     |---|---|---|
-    | `train`, `val`, `metrics`, `lr`, `speed`, ... | every number of the epoch, those of callbacks too | epoch |
-    | `best` | fitness and number of the best epoch so far, for comparing runs in the HParams tab | epoch |
+    | `train`, `val`, `metrics`, `lr`, `speed`, ... | all numbers of the epoch, including those of callbacks | epoch |
+    | `best` | fitness and number of the best epoch so far, to compare runs in the HParams tab | epoch |
     | `batch` | losses of single batches, in the subfolder `batches` (see `update_freq`) | batch |
-    | `decisions`, `run` | as text: what was decided and why; arguments, versions, callbacks; how it ended | epoch |
+    | `decisions`, `run` | as text: decisions and their reasons; arguments, versions, callbacks; how it ended | epoch |
     | `weights`, `gradients` | histograms (see `histogram_freq`) | epoch |
     | `validation` | labels next to predictions (see `predictions_freq`) | epoch |
 
     Epochs are counted from 1, as in `results.csv`. A resumed run continues in the same folder: no epoch appears
-    twice, and one that was lost with the process is written again from the journal. The final evaluation is no epoch.
+    twice, and epochs that were lost with the process are written again from the journal. The final evaluation does not
+    count as an epoch.
 
-    Ultralytics' own integration (`settings["tensorboard"]`) logs a part of this. If on, it is switched off for the run,
-    with a line in the log.
+    Ultralytics' own integration (`settings["tensorboard"]`) logs a part of this. If it is on, it is switched off for
+    the run, with a line in the log.
 
-    A background thread writes all of it. On the training thread an epoch takes less than 0.1 ms; one with histograms
-    copies at most some 4,000 numbers of each tensor, 10 ms for YOLO26n on a CPU. Weights are the validated and saved
-    ones (the moving average); gradients are those of the epoch's first finite step, before clipping.
-    For the graph the model is copied once, before the first epoch (0.03 s for YOLO26n, 0.06 s for YOLO26x), and traced
-    by the thread, which takes about a second.
+    A background thread writes everything. The training thread spends less than 0.1 ms per epoch; with histograms it
+    copies up to about 4,000 numbers per tensor, 10 ms for YOLO26n on a CPU. Weights are the validated and saved ones
+    (EMA); gradients are those of the epoch's first finite step, before clipping. For the graph, the model is copied
+    once before the first epoch (0.03 s for YOLO26n, 0.06 s for YOLO26x) and traced by the thread in about a second.
 
     Args:
-        log_dir: Folder for the event files. Every run gets a subfolder with its name. Defaults to None, the run
-            directory itself, where Ultralytics writes its own. (Keras: `"logs"`.)
-        histogram_freq: Number of epochs between two histograms of weights and gradients, beginning with the first
-            epoch; 0 for none. Defaults to 0.
+        log_dir: Folder for the event files; every run gets a subfolder with its name. None for the run directory
+            itself, where Ultralytics writes its own (Keras: `"logs"`). Defaults to None.
+        histogram_freq: Write histograms of weights and gradients in the first epoch and every Nth epoch after it, >= 0;
+            0 for none. Defaults to 0.
         write_graph: Whether to write the graph of the model. Defaults to True.
         write_images: Only False: images of weights, as in Keras, say little about convolutions. See
             `predictions_freq`. Defaults to False.
         write_steps_per_second: Whether to measure the number of batches per second, `speed/steps_per_second`. Defaults
             to False.
-        update_freq: `"epoch"`; or `"batch"` or a number N, to also write the losses of every batch or every Nth batch.
-            Defaults to `"epoch"`.
+        update_freq: `"epoch"`, or `"batch"` or a number N >= 1 to also write the losses of every batch or every Nth
+            batch. Defaults to `"epoch"`.
         profile_batch: Only 0: use `torch.profiler`. Defaults to 0.
         embeddings_freq: Only 0: a detector has no embedding layers. Defaults to 0.
-        embeddings_metadata: Only None, as above. Defaults to None.
-        predictions_freq: Number of epochs between two images of the first four validation images, labels next to
-            predictions, beginning with the first epoch; 0 for none. Defaults to 0.
+        embeddings_metadata: Only None: a detector has no embedding layers. Defaults to None.
+        predictions_freq: Write the first four validation images, labels next to predictions, in the first epoch and
+            every Nth epoch after it, >= 0; 0 for none. Defaults to 0.
 
     Raises:
         ImportError: If the package `tensorboard` is not installed.
         TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range, or requests something unavailable.
+        ValueError: If an argument is out of range, or asks for something that is not available.
 
     Example:
         ```python
@@ -105,7 +105,7 @@ class TensorBoard(Callback):
         self._live: BoardRun | None = None
 
     def outputs(self) -> Iterable[str]:
-        """Return the event files, of which two callbacks must not write the same."""
+        """Return the event files."""
         return ("events.out.tfevents.*" if self.log_dir is None else f"{self.log_dir}/*/events.out.tfevents.*",)
 
     def measures(self, session: Session) -> Iterable[str]:
@@ -119,12 +119,12 @@ class TensorBoard(Callback):
         return {_STEPS_PER_SECOND: self._live.steps_per_second}
 
     def setup(self, session: Session) -> None:
-        """Open the event file, and write what an interrupted run lost."""
+        """Open the event file, and write the epochs that an interrupted run lost."""
         self._live = None
         self._live = BoardRun(self, session)
 
     def on_train_epoch_start(self, trainer: Any) -> None:
-        """Look for gradients, if it is time."""
+        """Watch the gradients, if a histogram is due."""
         super().on_train_epoch_start(trainer)
         self._guarded("begin_epoch")
 
@@ -136,7 +136,7 @@ class TensorBoard(Callback):
             self._guarded("end_batch")
 
     def on_train_epoch_end(self, trainer: Any) -> None:
-        """Look for predictions, if it is time."""
+        """Watch the predictions, if images are due."""
         super().on_train_epoch_end(trainer)
         self._guarded("end_train_part")
 
@@ -146,7 +146,7 @@ class TensorBoard(Callback):
             self._live.end_epoch()
 
     def close(self, session: Session, error: BaseException | None) -> None:
-        """Write how it ended, and close the files."""
+        """Write how the run ended, and close the files."""
         live, self._live = self._live, None
         if live is not None:
             live.close(error)

@@ -1,1 +1,1 @@
-"""What the callbacks stand on: records, decisions, monitors, the ledger, the journal, storage, and the session."""
+"""The pure core: records, metrics, rules, decisions and the ledger. No torch, no trainer, no files."""

@@ -1,4 +1,4 @@
-"""The classes of a run and what was measured of each: names, look-ups, summaries. Pure."""
+"""The classes of a run, and the metrics of each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from yolo_callbacks.core.metrics import (
 )
 from yolo_callbacks.support.checks import nearest
 
-_NAMED = 8  # classes that an error message lists; a data set may have a thousand
+_MOST_LISTED = 8  # classes in an error message; a dataset may have a thousand
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class Classes:
     """The classes of a run, known before its first epoch.
 
     Attributes:
-        names: Their names, each of them different, in order of their index.
-        metrics: What is measured of each, with its head where the task has two: `("precision", "recall", ...)`.
-        main: The one of them that summaries such as `worst_class` are about.
-        present: The indices of those that occur in the validation set; None where that is not known beforehand.
-        without: Why nothing is measured of them, where `metrics` is empty.
-        counted: What of a class is counted in the validation set, such as `"instances"`.
+        names: Their unique names, by index.
+        metrics: The metrics of each class, such as `("precision", "recall", ...)`; with the head if the task has two.
+        main: The metric that summaries such as `worst_class` are taken from.
+        present: Indices of the classes in the validation set; None if that is not known in advance.
+        without: Why classes have no metrics, if `metrics` is empty.
+        counted: What `ClassResults.counts` counts, such as `"instances"`.
     """
 
     names: tuple[str, ...] = ()
@@ -47,7 +47,7 @@ class Classes:
         return {name: index for index, name in enumerate(self.names)}
 
     def keys(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Return the keys in an epoch's record of those names that are a class's metric, or a summary of all.
+        """Return, for those names that are a metric of a class or of all classes, the keys in an epoch's record.
 
         Example:
             >>> classes = Classes(("cat", "dog"), ("mAP50-95(B)", "mAP50-95(M)"), "mAP50-95(M)")
@@ -66,35 +66,35 @@ class Classes:
         return next((key for key in class_keys(name) if key.partition("/")[0] in self.metrics), None)
 
     def problem(self, name: str, known: Container[str] = ()) -> str | None:
-        """Return why the run will not have what `name` says of its classes, as a sentence; None if it will.
+        """Return a sentence that says why the run will not have this metric; None if it will.
 
         Args:
-            name: A class's metric, or a summary of all classes.
-            known: What the run has beside it; a user's own callback may measure something under such a name.
+            name: A metric of one class or of all classes.
+            known: The other numbers of the run; a user's own callback may measure something under such a name.
         """
         if self._key(name) is None:
             return None if name in known else self._unknown(name)
         label = name.partition("/")[2]
         if name in CLASS_SUMMARIES or self.present is None or self.index[label] in self.present:
             return None
-        there = [name for index, name in enumerate(self.names) if index in self.present]
-        return f"'{name}' cannot be measured: no '{label}' occurs in the validation set, only {_listed(there)}"
+        present = [name for index, name in enumerate(self.names) if index in self.present]
+        return f"'{name}' cannot be measured: no '{label}' occurs in the validation set, only {_listed(present)}"
 
     def _unknown(self, name: str) -> str:
         metric, _, label = name.partition("/")
         if not self.metrics:
-            return f"'{name}' is not known here: {self.without}"
+            return f"'{name}' is not available in this run: {self.without}"
         if label not in self.index:
             hint = nearest(label, self.names)
             return f"'{name}': this run has no class '{label}'{hint}; it has {_listed(self.names)}"
         hint = nearest(metric, self.metrics)
-        return f"'{name}': there is no {metric} of a class here{hint}; there is {', '.join(self.metrics)}"
+        return f"'{name}': this run has no {metric} per class{hint}; it has {', '.join(self.metrics)}"
 
     def select(self, patterns: Iterable[str]) -> tuple[str, ...]:
-        """Return the names that are in a list of names and patterns such as `"*_sign"`, in order of their index.
+        """Return the classes that match names and patterns such as `"*_sign"`, in order of their index.
 
         Raises:
-            UnknownMetricError: If one of them is no class.
+            UnknownMetricError: If one matches no class.
         """
         chosen: set[str] = set()
         for pattern in patterns:
@@ -109,12 +109,12 @@ class Classes:
 
 @dataclass(frozen=True)
 class ClassResults:
-    """What one validation says of each class.
+    """The metrics of each class in one validation.
 
     Attributes:
         classes: The classes.
-        values: The values of each of the metrics, one a class; None for a class that does not occur.
-        counts: How often each class occurs: objects, pictures, or pixels of semantic segmentation.
+        values: For each metric one value per class; None for a class that does not occur.
+        counts: How often each class occurs: objects, images, or pixels (semantic segmentation).
     """
 
     classes: Classes
@@ -122,7 +122,7 @@ class ClassResults:
     counts: Sequence[int] = field(default_factory=tuple)
 
     def numbers(self, keys: Iterable[str]) -> dict[str, float]:
-        """Return what was measured of these keys: a class that does not occur has no number, and not a mean one."""
+        """Return the values of these keys, without those of classes that do not occur."""
         summaries, numbers = self.summaries, dict[str, float]()
         for key in keys:
             value = summaries.get(key) if key in CLASS_SUMMARIES else self._value(key)
@@ -149,7 +149,7 @@ class ClassResults:
 
 
 def distinct(names: Iterable[object]) -> tuple[str, ...]:
-    """Return names of classes so that each is one line of text, and different from the others.
+    """Return class names as unique single lines of text.
 
     Example:
         >>> distinct(["car", "person", "car", "", "salt  & pepper"])
@@ -178,7 +178,7 @@ def _quantile(values: Sequence[float], share: float) -> float:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Return names for a sentence, the first few of many."""
-    shown = ", ".join(f"'{name}'" for name in names[:_NAMED])
-    more = len(names) - _NAMED
+    """Return names for a sentence: the first few, and how many more there are."""
+    shown = ", ".join(f"'{name}'" for name in names[:_MOST_LISTED])
+    more = len(names) - _MOST_LISTED
     return (f"{shown} and {more} more" if more > 0 else shown) or "none"

@@ -1,4 +1,4 @@
-"""What can be decided after an epoch. Plain data: no trainer, no torch, no files."""
+"""Decisions: what a callback can have done after an epoch. Plain data."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
 
-from yolo_callbacks.core.layer_patterns import Layers, check_layers, spelt
+from yolo_callbacks.core.layer_patterns import Layers, check_layers, layers_in_words
 from yolo_callbacks.support.checks import check_number
 from yolo_callbacks.support.numbers import decode_number, encode_number, plain
 
 
 class StopReason(str, Enum):
-    """Why a run ended before its last planned epoch."""
+    """Why a run ended before its last planned epoch. Each member equals its string.
+
+    Example:
+        >>> StopReason.PLATEAU == "plateau", str(StopReason.PLATEAU)
+        (True, 'plateau')
+    """
 
     PLATEAU = "plateau"
     """The monitored metric stopped improving."""
@@ -26,15 +31,15 @@ class StopReason(str, Enum):
     REQUESTED = "requested"
     """Code called `Attachment.stop()`."""
     INTERRUPTED = "interrupted"
-    """A person pressed Ctrl-C."""
+    """Ctrl-C was pressed."""
     TRAINER_PATIENCE = "trainer_patience"
     """Ultralytics' own `patience` ran out."""
     PREEMPTED = "preempted"
-    """A signal asked the process to leave."""
+    """A signal such as SIGTERM asked the process to exit."""
     TIME_LIMIT = "time_limit"
     """Ultralytics' own `time` limit was reached."""
     CANCELLED = "cancelled"
-    """Somebody cancelled the run from the Ultralytics Platform."""
+    """The run was cancelled on the Ultralytics Platform."""
     EXTERNAL = "external"
     """Something else set `trainer.stop`, such as another callback."""
 
@@ -43,7 +48,7 @@ class StopReason(str, Enum):
 
     @property
     def from_outside(self) -> bool:
-        """Whether the run itself could have gone on."""
+        """Whether something other than the metrics ended the run, so that it may be worth resuming."""
         return self in _FROM_OUTSIDE
 
 
@@ -59,13 +64,12 @@ _FROM_OUTSIDE = {
 
 @dataclass(frozen=True)
 class Decision:
-    """Something decided after an epoch. Use one of the subclasses.
+    """The base of all decisions. `Callback.decide` returns its subclasses.
 
     Attributes:
         message: One sentence for people.
-        epoch: The finished epoch after which it was decided, counted from 1; 0 means before the first. Filled in by
-            the run.
-        source: Label of the callback that decided; filled in by the run.
+        epoch: The newest finished epoch at the time, counted from 1; 0 before the first epoch. Filled in by the run.
+        source: Label of the callback that decided. Filled in by the run.
     """
 
     message: str
@@ -74,51 +78,63 @@ class Decision:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            object.__setattr__(self, name, plain(value))  # JSON cannot hold a number of numpy
+            object.__setattr__(self, name, plain(value))  # JSON cannot hold numpy's numbers
 
     @property
     def kind(self) -> str:
-        """Machine-readable name of the decision, as in the journal."""
+        """Name of the kind of decision in the journal, such as `"stop"`."""
         return _KIND_OF[type(self)]
 
     @property
     def label(self) -> str:
-        """A few words for a table or a plot; empty where the decision is not worth a mark."""
+        """A few words for a table or a plot; empty if the decision is not worth a mark."""
         return self.kind
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain data that `decision_from_json` reads back."""
+        """Return the decision as JSON can hold it; `decision_from_json` reads it back."""
         return {"kind": self.kind, **{key: encode_number(value) for key, value in asdict(self).items()}}
 
 
 @dataclass(frozen=True)
 class Stop(Decision):
-    """End the training after this epoch."""
+    """Stop training after this epoch.
+
+    Attributes:
+        reason: Why.
+
+    Example:
+        >>> Stop("no improvement for 5 epochs", reason=StopReason.PLATEAU).label
+        'stop (plateau)'
+    """
 
     reason: StopReason = StopReason.REQUESTED
 
     @property
     def label(self) -> str:
-        """Name the reason."""
+        """The reason."""
         return f"stop ({self.reason})"
 
 
 @dataclass(frozen=True)
 class Finish(Decision):
-    """Bring the end of the run forward, and let it end there as it would have at its planned end.
+    """Shorten the run, and let it end as a complete one.
 
-    From the next epoch on the learning rate goes from where the trainer's schedule stands to the schedule's last
-    value, mosaic is closed in good time, and the run then ends as one whose epochs are done. The first one of a run
-    counts, and it never moves the end to later.
+    From the next epoch on, the learning rate falls from its current value in the trainer's schedule to the schedule's
+    final value. Mosaic closes `close_mosaic` epochs before the new end. Only the first `Finish` of a run counts, and
+    none makes the run longer.
 
     Attributes:
-        end_epoch: The last epoch, counted from 1.
-        planned_epochs: The last epoch as it was planned until now; filled in by the run.
+        end_epoch: The new last epoch, counted from 1.
+        planned_epochs: The last epoch planned so far. Filled in by the run.
         base_lr: Learning rate that the trainer's schedule gives the next epoch, in the parameter group with the lowest
-            one: where the way down begins; filled in by the run.
+            one. The learning rate falls from there. Filled in by the run.
 
     Raises:
-        ValueError: If the end is not after the epoch.
+        ValueError: If `end_epoch` is not after `epoch`.
+
+    Example:
+        >>> Finish("good enough", epoch=30, end_epoch=40).label
+        'finish by epoch 40'
     """
 
     end_epoch: int = 0
@@ -132,7 +148,7 @@ class Finish(Decision):
 
     @property
     def label(self) -> str:
-        """Name the end."""
+        """The new end."""
         return f"finish by epoch {self.end_epoch}"
 
 
@@ -141,14 +157,19 @@ class SetLearningRate(Decision):
     """Multiply the trainer's own schedule from the next epoch on.
 
     Attributes:
-        factor: This source's factor from now on; it replaces the source's last one and multiplies everybody else's.
-        min_lr: Lower bound of the learning rate of every group from now on; 0 for none.
-        announce: Whether it is worth a line in the log.
-        routine: Whether it is one of many, which are not worth a mark in plots and tables.
+        factor: This callback's factor, >= 0. It replaces the callback's previous factor; the factors of several
+            callbacks are multiplied.
+        min_lr: Lower bound of every group's learning rate, >= 0; 0 for none.
+        announce: Whether to log it, if the callback is `verbose`.
+        routine: Whether it is one of many, so that plots and tables do not mark it.
 
     Raises:
-        TypeError: If a number is not one.
+        TypeError: If `factor` or `min_lr` is not a number.
         ValueError: If it is negative or not finite.
+
+    Example:
+        >>> SetLearningRate("halved", factor=0.5, min_lr=1e-5).label
+        'lr factor 0.5'
     """
 
     factor: float = 1.0
@@ -163,25 +184,34 @@ class SetLearningRate(Decision):
 
     @property
     def label(self) -> str:
-        """Name the factor, unless it is routine."""
+        """The factor, unless it is routine."""
         return "" if self.routine else f"lr factor {self.factor:.3g}"
 
 
 @dataclass(frozen=True)
 class SetFrozen(Decision):
-    """Freeze layers from the next epoch on, or let them learn (again), at a rate of their own if wanted.
+    """Freeze or unfreeze layers from the next epoch on.
 
-    A frozen layer keeps its weights and its BatchNorm statistics. What this source says of some layers replaces what
-    it has said of the same layers before.
+    A frozen layer keeps its weights and its BatchNorm statistics. The decision replaces earlier ones of the same
+    callback about the same layers.
 
     Attributes:
-        layers: Which: patterns of names of parameters or modules, with `*`, `?` and `[]`, a module with all that is
-            in it; None for the backbone of the model's YAML.
-        frozen: Whether they are frozen. A layer stays frozen as long as any source wants it frozen.
-        lr_factor: What the learning rate of these layers is multiplied with while they learn; the factors of several
-            sources, and of a source for several choices of layers, multiply.
-        announce: Whether it is worth a line in the log.
-        routine: Whether it is one of many, which are not worth a mark in plots and tables.
+        layers: Patterns of parameter or module names, with `*`, `?` and `[]`; a module stands for everything in it.
+            None for the backbone of the model's YAML. Also takes a number n >= 1 for the first n layers, one pattern,
+            or a list of patterns and layer indices.
+        frozen: Whether to freeze them. A layer is frozen as long as any callback wants it frozen.
+        lr_factor: Factor on the learning rate of these layers while they are not frozen, >= 0. Factors of several
+            decisions about the same layer are multiplied.
+        announce: Whether to log it, if the callback is `verbose`.
+        routine: Whether it is one of many, so that plots and tables do not mark it.
+
+    Raises:
+        TypeError: If `layers` or `lr_factor` has the wrong type.
+        ValueError: If `layers` is empty, or `lr_factor` is negative or not finite.
+
+    Example:
+        >>> SetFrozen("thawed", layers=["model.22", "model.23"], frozen=False, lr_factor=0.1).label
+        'unfroze model.22, model.23 at lr x 0.1'
     """
 
     layers: Layers = None
@@ -197,23 +227,27 @@ class SetFrozen(Decision):
 
     @property
     def label(self) -> str:
-        """Name the layers, and the factor."""
+        """The layers and their factor, unless it is routine."""
         factor = "" if self.frozen or self.lr_factor == 1.0 else f" at lr x {self.lr_factor:.3g}"
-        return "" if self.routine else f"{'froze' if self.frozen else 'unfroze'} {spelt(self.layers)}{factor}"
+        return "" if self.routine else f"{'froze' if self.frozen else 'unfroze'} {layers_in_words(self.layers)}{factor}"
 
 
 @dataclass(frozen=True)
 class SaveCheckpoint(Decision):
-    """Keep the checkpoint of this epoch under a name of its own.
+    """Keep the checkpoint of this epoch as a separate file.
 
     Attributes:
-        file: Where, relative to the run directory (or absolute, where the user asked for that).
-        role: `best`, `periodic`, `latest`, `restore` or `backup`.
-        value: What the monitor saw, None for a role that looks at none.
+        file: Path of the file, relative to the run directory or absolute.
+        role: `"best"`, `"periodic"`, `"latest"`, `"restore"` or `"backup"`.
+        value: Value of the monitored metric; None for a role without a monitor.
         monitor: Name of the monitored metric.
-        drop: Files that this one replaces; they go only after this one is safe.
-        weights_only: Whether to drop the optimizer, as Ultralytics does with its own at the end.
-        announce: Whether it is worth a line in the log.
+        drop: Files to delete once this one is written.
+        weights_only: Whether to leave out the optimizer, as Ultralytics does in its final checkpoints.
+        announce: Whether to log it, if the callback is `verbose`.
+
+    Example:
+        >>> SaveCheckpoint("new best", file="weights/best-fitness.pt", value=0.5, monitor="fitness").label
+        'best -> best-fitness.pt'
     """
 
     file: str = ""
@@ -226,12 +260,12 @@ class SaveCheckpoint(Decision):
 
     @property
     def label(self) -> str:
-        """Name the file of a new best; the other roles are no news."""
+        """The file of a new best; empty for the other roles."""
         return f"{self.role} -> {self.file.rsplit('/', 1)[-1]}" if self.role == "best" else ""
 
 
 def is_announced(decision: Decision) -> bool:
-    """Return whether a decision is worth a line in the log; `Stop` and `Finish` always are."""
+    """Return whether to log a decision; `Stop` and `Finish` always are."""
     return not isinstance(decision, (SetLearningRate, SetFrozen, SaveCheckpoint)) or decision.announce
 
 
@@ -249,7 +283,7 @@ def decision_from_json(data: Mapping[str, Any]) -> Decision:
     """Read back what `Decision.to_json` wrote.
 
     Raises:
-        ValueError: If the kind is unknown (a journal of a newer version).
+        ValueError: If the kind is unknown, as in the journal of a newer version.
     """
     fields = dict(data)
     kind = fields.pop("kind", None)

@@ -1,4 +1,4 @@
-"""Entry: one epoch of a run and the decisions after it, as the journal keeps them."""
+"""Entry: one epoch of a run and the decisions after it, as one line of the journal."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from yolo_callbacks.core.record import EpochRecord, Plan, record_to_json
 from yolo_callbacks.support.numbers import encode_number
 
 FORMAT = 1
-"""Version of the journal's lines; a reader refuses a higher one."""
+"""Version of the journal's format; a reader refuses a higher one."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the journal: an epoch, what was decided after it, and where the counters stood."""
+    """One line of the journal: an epoch, the decisions after it, and the counters."""
 
     record: EpochRecord
     decisions: tuple[Decision, ...] = ()
@@ -27,7 +27,7 @@ class Entry:
 
     @property
     def stop(self) -> Stop | None:
-        """The decision that ended the run with this epoch, None if none did."""
+        """The decision that ended the run after this epoch; None if the run continued."""
         return next((decision for decision in self.decisions if isinstance(decision, Stop)), None)
 
     @property
@@ -66,10 +66,10 @@ class JournalContent:
     """What a journal holds.
 
     Attributes:
-        plan: What the run set out to do.
-        before: What was decided before the first epoch.
+        plan: The plan of the run.
+        before: The decisions before the first epoch.
         entries: The epochs in order.
-        pending: The epoch that was measured when the process died, before anything was decided; None for none.
+        pending: An epoch that was measured but not decided when the process died; None if there is none.
     """
 
     plan: Plan
@@ -90,7 +90,7 @@ class JournalContent:
 
 
 def best_fitness(entries: Iterable[Entry]) -> tuple[int, float] | None:
-    """Return the epoch with the best fitness and its value, the earlier of two equal ones; a fitness of 0 is none."""
+    """Return the first epoch with the best fitness, and this fitness; None if it is 0 or was never measured."""
     values = [(entry.record.metrics.get("fitness", math.nan), -entry.record.epoch) for entry in entries]
     finite = [pair for pair in values if math.isfinite(pair[0])]
     if not finite or direction("fitness") != "max" or max(finite)[0] == 0:

@@ -1,4 +1,4 @@
-"""Lengths in epochs: a whole number of them, or a share of the planned ones."""
+"""Numbers of epochs: whole, or as a share of the planned epochs; and in words."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from yolo_callbacks.support.checks import check_int, check_number
 from yolo_callbacks.support.numbers import plain
 
 Epochs = Union[int, float]
-"""A number of epochs, or a share of the planned epochs in (0, 1)."""
+"""A number of epochs (int), or a share of the planned epochs (float in (0, 1))."""
 
 
 def check_epochs(name: str, value: object, *, minimum: int = 1) -> Epochs:
     """Return `value` if it is a number of epochs >= `minimum` or a share of the planned epochs in (0, 1).
 
     Raises:
-        TypeError: If it is neither an int nor a float.
+        TypeError: If it is not a number.
         ValueError: If it is out of range.
     """
     if isinstance(plain(value), float):
@@ -25,10 +25,30 @@ def check_epochs(name: str, value: object, *, minimum: int = 1) -> Epochs:
 
 
 def in_epochs(length: Epochs, planned_epochs: int) -> int:
-    """Return how many epochs a length is, in a run of so many planned epochs. A share is at least one.
+    """Return a length in epochs. A share of the planned epochs is rounded up.
 
     Example:
         >>> in_epochs(0.07, 100), in_epochs(7, 100)  # 0.07 * 100 is slightly more than 7
         (7, 7)
     """
     return max(1, math.ceil(round(length * planned_epochs, 9))) if isinstance(length, float) else length
+
+
+def epochs_in_words(number: int) -> str:
+    """Return a number of epochs for a sentence.
+
+    Example:
+        >>> epochs_in_words(1), epochs_in_words(2)
+        ('1 epoch', '2 epochs')
+    """
+    return f"{number} epoch" if number == 1 else f"{number} epochs"
+
+
+def completed_in_words(number: int) -> str:
+    """Return a sentence for a run that trained all its planned epochs.
+
+    Example:
+        >>> completed_in_words(1), completed_in_words(50)
+        ('completed 1 epoch', 'completed all 50 epochs')
+    """
+    return f"completed {'' if number == 1 else 'all '}{epochs_in_words(number)}"

@@ -1,4 +1,4 @@
-"""The events of Ultralytics: its trainer and validator send them, and never any other."""
+"""The events that Ultralytics' trainer and validator send."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ EVENTS = TRAIN_EVENTS + VAL_EVENTS
 
 
 def check_events(callback: object) -> None:
-    """Make sure that every method named like an event is one: Ultralytics accepts any name and never calls it.
+    """Check that every `on_...` method is named after an event; Ultralytics accepts any name and never calls it.
 
     Raises:
-        ValueError: If there is one that no training sends.
+        ValueError: If a name is not an event.
     """
     for name in dir(type(callback)):
         if name.startswith("on_") and name not in EVENTS:
             raise ValueError(
-                f"{type(callback).__name__}.{name} is not an event of a training{nearest(name, EVENTS)}; events are "
-                f"{', '.join(EVENTS)}"
+                f"{type(callback).__name__}.{name} is not an event of Ultralytics{nearest(name, EVENTS)}; the events "
+                f"are {', '.join(EVENTS)}"
             )

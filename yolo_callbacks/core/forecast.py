@@ -1,6 +1,6 @@
-"""How much the rest of a run can still be expected to improve.
+"""Forecast: how much the rest of a run is expected to improve a metric.
 
-The rule behind `EarlyStopping(patience="auto")`. `docs/stopping.md` derives it and shows what it does on real curves.
+The rule behind `EarlyStopping(patience="auto")`. `docs/stopping.md` derives it and shows its results on real curves.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from yolo_callbacks.core.epochs import epochs_in_words
 from yolo_callbacks.core.monitor import Monitor
 from yolo_callbacks.core.record import EpochRecord, Plan
 
@@ -19,22 +20,22 @@ if TYPE_CHECKING:
 
 AUTO = "auto"
 
-_LONG, _AT_LEAST = 0.25, 10  # of the planned epochs, and epochs: what the trend is taken from
-_SHORT, _AT_LEAST_SHORT = 0.1, 6  # what has to agree with it
-_HALF = 0.5  # of the planned epochs: how long a metric that has never moved is waited for
+_LONG, _AT_LEAST = 0.25, 10  # the long window: share of the planned epochs, and minimum in epochs
+_SHORT, _AT_LEAST_SHORT = 0.1, 6  # the same of the short window
+_STUCK_AFTER = 0.5  # share of the planned epochs after which a metric that has never moved is given up
 
 
 @dataclass(frozen=True)
 class Constants:
-    """What makes a forecast of the signals. Rounded from what `benchmarks/fit_forecast.py` fits to real curves.
+    """The constants of the forecast, rounded from the fit of `benchmarks/fit_forecast.py` to real curves.
 
     Attributes:
-        trend: How much of the trend goes on.
-        records: How far the best of the remaining epochs stands out of the noise, against independent epochs.
+        trend: Share of the trend that continues.
+        records: How far the best of the remaining epochs stands out of the noise, relative to independent epochs.
         noise: Uncertainty, in multiples of the noise.
         doubt: Uncertainty, in multiples of the trend.
-        surprise: Uncertainty, as a share of the progress, if all epochs remained: for what no trend tells of. The
-            curves ask for none of it; it keeps a run without any noise from being sure.
+        surprise: Uncertainty that no trend predicts, as a share of the progress, if all epochs remained. The fit gives
+            0; a small value keeps the forecast of a run without noise from being certain.
     """
 
     trend: float = 0.4
@@ -46,16 +47,16 @@ class Constants:
 
 @dataclass(frozen=True)
 class Signals:
-    """What a forecast is made of, in units of the metric, of which more is better.
+    """The inputs of a forecast, in units of the metric (negated if lower is better).
 
     Attributes:
-        level: Where the trend stands now.
-        trend: How much higher it is in the last planned epoch.
-        noise: Standard deviation around it.
-        progress: From the worst value of the first window to the best one.
+        level: Value of the trend line now.
+        trend: Rise of the trend line until the last planned epoch.
+        noise: Standard deviation of the values around the trend line.
+        progress: Difference between the best value and the worst one of the first window.
         best: Best value so far.
-        remaining: Number of epochs to come, >= 1.
-        planned: Number of all.
+        remaining: Number of remaining epochs, >= 1.
+        planned: Number of planned epochs.
     """
 
     level: float
@@ -72,11 +73,11 @@ class Signals:
         return self.noise * math.sqrt(2 * math.log(self.remaining))
 
     def centre(self, constants: Constants) -> float:
-        """Return about where the highest value of the remaining epochs is expected."""
+        """Return the centre of the distribution of the highest remaining value."""
         return self.level + constants.trend * self.trend + constants.records * self.records
 
     def scale(self, constants: Constants) -> float:
-        """Return how uncertain that is."""
+        """Return the scale of the distribution of the highest remaining value."""
         return math.hypot(
             constants.noise * self.noise,
             constants.doubt * self.trend,
@@ -86,19 +87,19 @@ class Signals:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is known of a run, and what is expected of its rest.
+    """The state of the fold: the newest values, and the forecast.
 
     Attributes:
-        plan: What the run set out to do.
-        epochs: Epochs that the trend is taken from, oldest first.
-        values: What was measured in them, higher is better.
+        plan: The plan of the run.
+        epochs: Epochs of the long window, oldest first.
+        values: Their values, negated if lower is better.
         best: Best value so far.
         worst: Worst value of the first window.
         count: Number of values so far.
-        signals: What the forecast is made of, by the long window and by the short one; empty as long as there is none.
-        expected_gain: By how much the best of all remaining epochs is expected to beat the best so far, as a share of
-            the progress so far (from the worst value of the first window to the best one), >= 0; 0 where a metric has
-            not moved in half of the planned epochs; None as long as it is too early to say, and once mosaic is closed.
+        signals: Inputs of the forecast by the long and by the short window; empty if there is no forecast.
+        expected_gain: How far the best remaining value is expected to beat the best value so far, as a share of the
+            progress, >= 0. 0 if the metric has not moved in half of the planned epochs. None if it is too early for a
+            forecast, or mosaic is closed.
         record: Whether the newest value is the best so far.
     """
 
@@ -115,27 +116,27 @@ class Forecast:
 
 @dataclass(frozen=True)
 class ForecastFold:
-    """Forecasts, after each epoch, how much the rest of the run adds to the best value of a monitored metric.
+    """Forecasts, after each epoch, how far the rest of the run will beat the best value of a monitored metric.
 
-    The rest is taken to bring a highest value that is Student-t distributed with 4 degrees of freedom, around
+    The highest remaining value is modelled as Student-t distributed with 4 degrees of freedom, with the centre
 
         level + 0.4 * trend + 0.7 * noise * sqrt(2 ln m)
 
-    with a scale of `sqrt((1.7 * noise)^2 + (0.3 * trend)^2 + (0.01 * progress * m / N)^2)`, where a straight line
-    through the last quarter of the planned epochs, over the logarithm of the epoch, gives the level (its height now),
-    the trend (how much higher it is in the last epoch) and the noise (the standard deviation around it); `m` of `N`
-    epochs remain. The expected gain is the mean of what lies above the best so far. The same is done with the last
-    tenth, and the larger of both gains is taken: a curve that has just turned upwards is not given up.
+    and the scale `sqrt((1.7 * noise)^2 + (0.3 * trend)^2 + (0.01 * progress * m / N)^2)`, where `m` of `N` epochs
+    remain. A straight line through the last quarter of the planned epochs, over the logarithm of the epoch, gives the
+    level (its value now), the trend (its rise until the last epoch) and the noise (the standard deviation around it).
+    The expected gain is the mean excess over the best value so far. It is computed for the last tenth as well, and
+    the larger gain counts, so that a curve that has just turned upwards is not given up.
 
-    Sources: the straight line over log time is the power law of learning curves (Domhan et al., IJCAI 2015) in its
-    simplest form; `sqrt(2 ln m)` is the extreme-value bound on the highest of m normal values; the expected gain is the
-    expected improvement of Bayesian optimisation (Jones et al., 1998), with the Student-t of Shah et al. (2014). The
-    constants are maximum likelihood on public training curves; see `docs/stopping.md`.
+    Sources: the straight line over log time is the simplest form of the power law of learning curves (Domhan et al.,
+    IJCAI 2015); `sqrt(2 ln m)` is the extreme-value bound on the highest of m normal values; the expected gain is the
+    expected improvement of Bayesian optimization (Jones et al., 1998), with the Student-t of Shah et al. (2014). The
+    constants are a maximum-likelihood fit to public training curves; see `docs/stopping.md`.
 
     Attributes:
-        monitor: What is followed; its `min_delta` is what a gain has to exceed.
-        start_from_epoch: Number of epochs at the start that do not count.
-        constants: What makes a forecast of the signals.
+        monitor: The monitored metric; a gain counts from its `min_delta` on.
+        start_from_epoch: Number of epochs at the start that do not count, >= 0.
+        constants: The constants of the forecast.
     """
 
     monitor: Monitor
@@ -167,57 +168,57 @@ class ForecastFold:
         if not full or len(now.values) < _AT_LEAST or state.plan.mosaic_closed(record):
             return now
         if now.best == now.worst:  # no progress to compare with
-            stuck = record.planned_epochs > 0 and record.epoch >= _HALF * record.planned_epochs
+            stuck = record.planned_epochs > 0 and record.epoch >= _STUCK_AFTER * record.planned_epochs
             return replace(now, expected_gain=0.0 if stuck else None)
-        if record.epoch >= record.planned_epochs:  # no epoch is to come
+        if record.epoch >= record.planned_epochs:  # no epoch remains
             return now
         short = max(_AT_LEAST_SHORT, round(_SHORT * record.planned_epochs))
         signals = tuple(_signals(now, record, length) for length in (size, short))
         return replace(now, signals=signals, expected_gain=max(self.gain(one) for one in signals))
 
     def out_of_reach(self, plan: Plan, last: int) -> str | None:
-        """Return why there is no forecast by an epoch; None if there may be one, or if the run's length is not known.
+        """Return why there can be no forecast in time; None if there can be, or if the run's length is unknown.
 
         Args:
-            plan: What the run sets out to do.
-            last: The last epoch in which a forecast still changes anything.
+            plan: The plan of the run.
+            last: The last epoch in which a forecast makes a difference.
         """
         planned, first = plan.planned_epochs, _window(plan.planned_epochs) + self._skipped(plan)
         with_mosaic = planned - plan.close_mosaic if 0 < plan.close_mosaic < planned else planned
         if not planned or first <= min(last, with_mosaic):
             return None
-        closed = f", and is silent once mosaic has closed after epoch {with_mosaic}" * (with_mosaic < planned)
+        closed = f" and makes no forecast once mosaic has closed (after epoch {with_mosaic})" * (with_mosaic < planned)
         return (
-            f"patience='auto' cannot end this run: of {planned} epochs it needs {first}{closed}; "
-            "train longer, or say how many epochs to wait"
+            f"patience='auto' cannot end this run: it needs {first} of the {epochs_in_words(planned)}{closed}; "
+            "train longer, or set patience to a number of epochs"
         )
 
     def _skipped(self, plan: Plan) -> int:
-        """Return how many epochs at the start are no part of a trend."""
+        """Return the number of epochs at the start that are left out of the trend."""
         return max(math.ceil(plan.warmup_epochs), self.start_from_epoch)
 
     def gain(self, signals: Signals) -> float:
-        """Return the gain that is expected by one window."""
+        """Return the expected gain by the signals of one window."""
         goal = signals.best + self.monitor.delta(signals.best)
         return expected_excess(signals.centre(self.constants), signals.scale(self.constants), goal) / signals.progress
 
 
 def _window(planned_epochs: int) -> int:
-    """Return how many epochs the trend is taken from."""
+    """Return the length of the long window in epochs."""
     return max(_AT_LEAST, round(_LONG * planned_epochs))
 
 
 def _signals(state: Forecast, record: EpochRecord, length: int) -> Signals:
-    """Return what a forecast is made of, by the last `length` epochs with a value."""
+    """Return the signals of the last `length` epochs that have a value."""
     planned, best = record.planned_epochs, state.best
-    assert best is not None  # there are values
+    assert best is not None  # a full window has values
     level, slope, noise = _line(state.epochs[-length:], state.values[-length:])
     trend = slope * math.log(planned / record.epoch)
     return Signals(level, trend, noise, best - state.worst, best, planned - record.epoch, planned)
 
 
 def _line(epochs: tuple[int, ...], values: tuple[float, ...]) -> tuple[float, float, float]:
-    """Fit values over the logarithm of the epoch: height at the newest epoch, slope, and deviation from the line."""
+    """Fit a line to values over the logarithm of the epoch: value at the newest epoch, slope, standard deviation."""
     import numpy as np
 
     x, mean, spread = _log_time(epochs)
@@ -230,7 +231,7 @@ def _line(epochs: tuple[int, ...], values: tuple[float, ...]) -> tuple[float, fl
 
 @lru_cache(maxsize=4096)  # a replay asks for the same epochs in run after run
 def _log_time(epochs: tuple[int, ...]) -> tuple[NDArray[np.float64], float, float]:
-    """Return the logarithms of the epochs, against the newest, around their mean; the mean, and the sum of squares."""
+    """Return the centred logarithms of epoch / newest epoch, their mean, and the sum of their squares."""
     import numpy as np
 
     x = np.log(np.array(epochs) / epochs[-1])
@@ -240,12 +241,12 @@ def _log_time(epochs: tuple[int, ...]) -> tuple[NDArray[np.float64], float, floa
 
 
 def expected_excess(centre: float, scale: float, goal: float) -> float:
-    """Return the mean of what a Student-t variable with 4 degrees of freedom has above `goal`, 0 where it is below.
+    """Return the mean of `max(0, X - goal)` for a Student-t variable X with 4 degrees of freedom.
 
     Args:
-        centre: Its centre.
-        scale: Its scale, > 0.
-        goal: What it has to exceed.
+        centre: The centre of X.
+        scale: The scale of X, > 0.
+        goal: The value to exceed.
 
     Example:
         >>> round(expected_excess(centre=0.0, scale=1.0, goal=0.0), 3)

@@ -1,6 +1,6 @@
-"""Which layers are frozen, and which share of the learning rate the others get.
+"""Which layers are frozen, and the learning-rate factors of the others.
 
-`trainer/frozen_layers.py` puts it in force in the trainer.
+`trainer/frozen_layers.py` applies it to the trainer.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from yolo_callbacks.core.layer_patterns import LayerNames, Layers, select
 
 @dataclass(frozen=True)
 class FreezeState:
-    """What each source has asked for. The same decisions in the same order give the same state.
+    """The requests of all callbacks. The same decisions in the same order give the same state.
 
     Attributes:
-        asked: Whether layers are frozen, and the factor of their learning rate, by source and layers: a new
-            request of a source replaces its earlier one for the same layers.
+        asked: By source and layers: whether to freeze them, and the factor on their learning rate. A new request of a
+            source replaces its earlier one for the same layers.
     """
 
     asked: Mapping[tuple[str, Layers], tuple[bool, float]] = field(default_factory=dict)
 
     def after(self, decision: Decision) -> FreezeState:
-        """Return the state after a decision; other kinds than `SetFrozen` change nothing."""
+        """Return the state after a decision; only `SetFrozen` changes it."""
         if not isinstance(decision, SetFrozen):
             return self
         key, value = (decision.source, decision.layers), (decision.frozen, decision.lr_factor)
@@ -32,23 +32,23 @@ class FreezeState:
 
     @property
     def touched(self) -> bool:
-        """Whether anything was ever asked for; if not, the trainer is left alone."""
+        """Whether there was any request; if not, the trainer is left alone."""
         return bool(self.asked)
 
     def frozen(self, names: LayerNames) -> frozenset[str]:
-        """Return the parameters that are frozen: those that any source wants frozen.
+        """Return the frozen parameters: those that any source wants frozen.
 
         Raises:
-            ValueError: If a pattern names nothing in the model.
+            ValueError: If a pattern matches nothing in the model.
         """
         chosen = [select(layers, names) for (_, layers), (frozen, _) in self.asked.items() if frozen]
         return frozenset().union(*chosen)
 
     def factors(self, names: LayerNames) -> dict[str, float]:
-        """Return the factor of each parameter that learns at another rate than its group: the product of all.
+        """Return, for each parameter with a factor on its group's learning rate, the product of its factors.
 
         Raises:
-            ValueError: If a pattern names nothing in the model.
+            ValueError: If a pattern matches nothing in the model.
         """
         frozen, factors = self.frozen(names), dict[str, float]()
         for (_, layers), (_, factor) in self.asked.items():

@@ -1,4 +1,4 @@
-"""Patterns of layer names, and what they select in a model."""
+"""Patterns of layer names, and the parameters that they select in a model."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from yolo_callbacks.support.checks import SettingError, check_int, nearest
 from yolo_callbacks.support.numbers import plain
 
 LayerChoice = Union[int, str, Sequence[Union[int, str]], None]
-"""What a user may say: None for the backbone, the number of first layers, or names and indices of layers."""
+"""What users pass: None for the backbone, a number of first layers, or names and indices of layers."""
 
 Layers = Union[tuple[str, ...], None]
-"""The same as patterns: each names a parameter or a module, then with all that is in it. None for the backbone."""
+"""The same as patterns of parameter or module names; a module stands for everything in it. None for the backbone."""
 
 
 @dataclass(frozen=True)
 class LayerNames:
-    """What a model calls its parts.
+    """The names of a model's parts, in order.
 
     Attributes:
-        parameters: Names of its parameters, in order.
-        modules: Names of its modules, in order.
-        backbone: Names of the modules that are its backbone; empty where that is not known.
+        parameters: Names of its parameters.
+        modules: Names of its modules.
+        backbone: Names of the modules of its backbone; empty if unknown.
     """
 
     parameters: tuple[str, ...]
@@ -33,7 +33,7 @@ class LayerNames:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Names of the modules that lie side by side: `model.0`, `model.1`, ... of a YOLO."""
+        """Names of the top-level layers: `model.0`, `model.1`, ... in a YOLO model."""
         depth = 1
         while True:
             found = tuple(name for name in self.modules if name.count(".") == depth - 1)
@@ -47,11 +47,11 @@ def check_layers(value: object) -> Layers:
 
     Args:
         value: None for the backbone; a whole number n >= 1 for the first n layers, as in Ultralytics' `freeze`; a
-            pattern; or a list of patterns and indices of layers.
+            pattern; or a list of patterns and layer indices.
 
     Raises:
         TypeError: If it is something else.
-        ValueError: If it names nothing.
+        ValueError: If it is empty or negative.
 
     Example:
         >>> check_layers(2), check_layers([9, "model.23.cv*"])
@@ -75,11 +75,11 @@ def check_layers(value: object) -> Layers:
     return tuple(f"model.{item}" if isinstance(item, int) else item.rstrip(".") for item in items)
 
 
-def spelt(layers: Layers) -> str:
+def layers_in_words(layers: Layers) -> str:
     """Return a few words for layers.
 
     Example:
-        >>> spelt(None), spelt(("model.0", "model.1")), spelt(tuple("abcd"))
+        >>> layers_in_words(None), layers_in_words(("model.0", "model.1")), layers_in_words(tuple("abcd"))
         ('backbone', 'model.0, model.1', 'a ... d')
     """
     if layers is None:
@@ -88,14 +88,14 @@ def spelt(layers: Layers) -> str:
 
 
 def select(layers: Layers, names: LayerNames) -> frozenset[str]:
-    """Return the names of the parameters that are meant.
+    """Return the names of the selected parameters.
 
     Args:
         layers: The patterns, with `*`, `?` and `[]` as in file names; None for the backbone.
-        names: What the model calls its parts.
+        names: The names of the model's parts.
 
     Raises:
-        ValueError: If a pattern names nothing; the message gives the nearest name.
+        ValueError: If a pattern matches nothing, or only modules without parameters.
 
     Example:
         >>> sorted(select(("model.0", "*.bias"), LayerNames(("model.0.weight", "model.1.weight", "model.1.bias"))))
@@ -108,23 +108,23 @@ def select(layers: Layers, names: LayerNames) -> frozenset[str]:
         )
     inside = {name: tuple(_and_its_modules(name)) for name in names.parameters}
     known = dict.fromkeys((*names.modules, *(part for parts in inside.values() for part in parts)))
-    meant: set[str] = set()
+    chosen: set[str] = set()
     for pattern in names.backbone if layers is None else layers:
         found = {pattern} if pattern in known else {name for name in known if fnmatchcase(name, pattern)}
         if not found:
             raise SettingError(
-                f"'{pattern}' is no layer and no parameter of the model{nearest(pattern, known)}; its layers are "
+                f"'{pattern}' is no layer or parameter of the model{nearest(pattern, known)}; its layers are "
                 f"{_listed(names.layers)}"
             )
-        meant |= found
-    selected = frozenset(name for name, parts in inside.items() if not meant.isdisjoint(parts))
+        chosen |= found
+    selected = frozenset(name for name, parts in inside.items() if not chosen.isdisjoint(parts))
     if not selected:
-        raise SettingError(f"there is nothing to learn in {spelt(layers)}: no parameters are in there")
+        raise SettingError(f"there is nothing to learn in {layers_in_words(layers)}: choose layers with parameters")
     return selected
 
 
 def _and_its_modules(name: str) -> Iterator[str]:
-    """Yield a parameter's name and those of the modules that it is in."""
+    """Yield the name of a parameter, and of each module that contains it."""
     while name:
         yield name
         name = name.rpartition(".")[0]

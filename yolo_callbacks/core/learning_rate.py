@@ -1,4 +1,4 @@
-"""Learning-rate schedules: the factors that callbacks ask for, on top of the trainer's own schedule."""
+"""Learning-rate schedules: the callbacks' factors on the trainer's own schedule."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from yolo_callbacks.core.decision import Decision, SetLearningRate
 
 Schedule = Callable[[int], float]
-"""Ultralytics' `lf`: index of the epoch, counted from 0 -> what the initial learning rate is multiplied with."""
+"""Ultralytics' `lf`: index of the epoch, counted from 0 -> factor on the initial learning rate."""
 
 
 @dataclass(frozen=True)
 class LearningRateState:
-    """The factors in force, one per source. The same decisions in the same order give the same state.
+    """The current factors, one per source. The same decisions in the same order give the same state.
 
     Attributes:
         factors: Factor and `min_lr` by source.
@@ -23,24 +23,24 @@ class LearningRateState:
     factors: dict[str, tuple[float, float]] = field(default_factory=dict)
 
     def after(self, decision: Decision) -> LearningRateState:
-        """Return the state after a decision; other kinds than `SetLearningRate` change nothing."""
+        """Return the state after a decision; only `SetLearningRate` changes it."""
         if not isinstance(decision, SetLearningRate):
             return self
         return LearningRateState({**self.factors, decision.source: (decision.factor, decision.min_lr)})
 
     @property
     def touched(self) -> bool:
-        """Whether anybody has ever asked for a factor; if not, the trainer's schedule is left alone."""
+        """Whether there was any factor; if not, the trainer's schedule is left alone."""
         return bool(self.factors)
 
     def apply(self, value: float, lowest_initial_lr: float) -> float:
-        """Return the schedule's `value` times every factor, not below the floors of those who have reduced it.
+        """Return the schedule's `value` times every factor, but no rate below the highest `min_lr`.
 
-        All groups get the same multiple, so the ratio between them holds, and the group with the lowest initial rate
-        is the one that the floor protects.
+        All groups get the same factor, which keeps their ratio, so the group with the lowest initial rate decides
+        whether `min_lr` is reached.
 
         Args:
-            value: What the trainer's own schedule says for this epoch.
+            value: Factor of the trainer's own schedule in this epoch.
             lowest_initial_lr: The lowest `initial_lr` of all parameter groups.
         """
         factor = math.prod(factor for factor, _ in self.factors.values())
@@ -50,18 +50,18 @@ class LearningRateState:
 
 @dataclass(frozen=True)
 class Anneal:
-    """The end of a schedule that has less time for it: from where the trainer's stands to where that would have ended.
+    """The shortened end of a schedule: from its current value to its final value.
 
-    It has the shape of Ultralytics' own, a line or half a cosine. The first epoch has the value that it would have had
-    anyway, the last one the final value. Pure.
+    It has the shape of Ultralytics' own schedule, a line or half a cosine. The first epoch keeps the value that it
+    has in the trainer's schedule; the last one gets the final value.
 
     Attributes:
         start: Index of the first epoch, counted from 0.
-        last: Index of the last epoch.
-        first_lr: Learning rate of the first epoch in the group with the lowest one; None for what the trainer's
-            schedule gives that epoch.
-        final: What the schedule ends with, as a multiple of the initial learning rate (Ultralytics' `lrf`).
-        cosine: Whether it is a cosine.
+        last: Index of the last epoch, counted from 0.
+        first_lr: Learning rate of the first epoch in the group with the lowest one; None for that of the trainer's
+            schedule.
+        final: Final value, as a factor on the initial learning rate (Ultralytics' `lrf`).
+        cosine: Whether the shape is a cosine.
     """
 
     start: int
@@ -71,11 +71,11 @@ class Anneal:
     cosine: bool = False
 
     def value(self, epoch: int, base: Schedule, lowest_initial_lr: float) -> float:
-        """Return the multiple of the initial learning rate for an epoch.
+        """Return the factor on the initial learning rate in an epoch.
 
         Args:
             epoch: Index of the epoch, counted from 0.
-            base: The trainer's own schedule, which holds before the first epoch.
+            base: The trainer's own schedule, which applies before `start`.
             lowest_initial_lr: The lowest `initial_lr` of all parameter groups.
         """
         if epoch < self.start:
@@ -87,7 +87,7 @@ class Anneal:
 
 
 class BaseSchedule:
-    """A schedule of the trainer, as long as nothing has brought its end forward: what factors lie over."""
+    """The trainer's own schedule, with its end shortened if the run is finishing."""
 
     def __init__(self, own: Schedule, anneal: Anneal | None, lowest_initial_lr: float) -> None:
         self.own = own
@@ -102,11 +102,11 @@ class BaseSchedule:
 
 
 class ScaledSchedule:
-    """A schedule of the trainer with the factors over it; takes its place in the trainer.
+    """The trainer's schedule times the callbacks' factors; replaces it in the trainer.
 
     Args:
-        own: The schedule, maybe that of one parameter group alone.
-        base: The schedule of the group with the lowest initial rate. All others are multiplied as it is.
+        own: The trainer's schedule, or that of one parameter group.
+        base: The schedule of the group with the lowest initial rate; its factor applies to all groups.
         state: The factors.
         lowest_initial_lr: The initial rate of that group.
     """
@@ -124,7 +124,7 @@ class ScaledSchedule:
         return float(self.own(epoch)) * self.factor(epoch)
 
     def factor(self, epoch: int) -> float:
-        """Return what the trainer's own rates are multiplied with in an epoch."""
+        """Return the factor on the trainer's own learning rates in an epoch."""
         own = float(self._base.own(epoch))
         if not own:
             return self._state.apply(1.0, 0.0)

@@ -1,4 +1,4 @@
-"""The ledger: epochs in, decisions out. The same fold decides live, on a resume and in a replay."""
+"""The ledger: epochs in, decisions out. Live runs, resumed runs and replays use the same fold."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from yolo_callbacks.support.checks import as_number
 
 
 class Ledger:
-    """Folds the epochs of a run into the decisions of its callbacks. Pure: it reads and writes nothing outside.
+    """Folds the epochs of a run into the decisions of its callbacks. It reads and writes nothing else.
 
     Args:
-        callbacks: Who decides, by label, in order of priority. The mapping is looked at anew for each epoch.
-        plan: What the run sets out to do.
-        survive: Called with label, step and error where counting fails; what it does not raise is left out. None
-            raises all.
+        callbacks: The callbacks by label, in order of priority. Later changes of the mapping take effect.
+        plan: The plan of the run.
+        survive: Called with label, step and error if `counters` fails; unless it raises, the callback's counters are
+            left out. None raises the error.
 
     Attributes:
         history: The epochs so far.
-        entries: The same with the decisions and counters of each.
+        entries: The epochs so far with their decisions and counters.
         decisions: All decisions so far, in order.
-        learning_rate: The factors that they put in force.
-        freezing: What they have frozen.
-        finishing: Whether they have brought the end forward.
+        learning_rate: Their learning-rate factors.
+        freezing: The layers that they freeze.
+        finishing: Whether they finish the run.
 
     Example:
         >>> from yolo_callbacks import EarlyStopping
@@ -39,7 +39,7 @@ class Ledger:
         >>> for epoch, fitness in enumerate([0.2, 0.1], start=1):
         ...     entry = ledger.add(EpochRecord(epoch, {"fitness": fitness}, planned_epochs=9))
         >>> entry.decisions[0].message
-        'stop, fitness has not improved for 1 epochs (best: 0.2 in epoch 1)'
+        'stop, no improvement in fitness for 1 epoch (best: 0.2 in epoch 1)'
     """
 
     def __init__(
@@ -58,14 +58,14 @@ class Ledger:
         self.finishing = FinishState()
 
     def begin(self) -> None:
-        """Ask for what should be in force from the first epoch on."""
+        """Collect the decisions before the first epoch."""
         self.note(self._ask())
 
     def add(self, record: EpochRecord, stops: Iterable[Stop] = ()) -> Entry:
-        """Take in the next epoch and decide; see `decide`.
+        """Add the next epoch and decide, as `decide` does.
 
         Returns:
-            The epoch with what was decided.
+            The entry of the epoch.
         """
         decisions = self.decide(record, stops)
         self.entries.append(Entry(record, decisions, self._count()))
@@ -84,12 +84,12 @@ class Ledger:
         return counters
 
     def decide(self, record: EpochRecord, stops: Iterable[Stop] = ()) -> tuple[Decision, ...]:
-        """Take in the next epoch and decide, without an entry for the journal: all that a replay needs.
+        """Add the next epoch and decide, without an entry for the journal; a replay needs no more.
 
         Args:
             record: The epoch.
-            stops: Reasons from outside to stop after it, such as a Ctrl-C; the first is noted where no callback
-                stops the run anyway. That the trainer has lost its patience is none in a run that finishes.
+            stops: Stops from outside after this epoch, such as Ctrl-C. The first counts if no callback stops the run.
+                The trainer's patience does not count in a run that is finishing.
         """
         self.history.append(record)
         decisions = self._ask()
@@ -102,12 +102,12 @@ class Ledger:
 
     @property
     def content(self) -> JournalContent:
-        """What the journal has to hold."""
+        """The content of the journal."""
         before = tuple(decision for decision in self.decisions if decision.epoch == 0)
         return JournalContent(self.history.plan, before, self.entries)
 
     def note(self, decisions: Iterable[Decision]) -> None:
-        """Note decisions and what they put in force; a rank above 0 notes those that rank 0 has taken."""
+        """Record decisions and their effects; a rank above 0 records those of rank 0."""
         for decision in decisions:
             self.decisions.append(decision)
             self.learning_rate = self.learning_rate.after(decision)
@@ -115,14 +115,14 @@ class Ledger:
             self.finishing = self.finishing.after(decision)
 
     def _ask(self) -> tuple[Decision, ...]:
-        """Collect every callback's decisions for the history as it stands."""
+        """Return the decisions of all callbacks for the current history."""
         decided: list[Decision] = []
         for name, callback in self._callbacks.items():
             answer = callback.decide(self.history) or ()
             decided += [replace(d, source=name) for d in ((answer,) if isinstance(answer, Decision) else answer)]
         if not decided:
             return ()
-        # after the last epoch there is nothing left to stop or to slow down, and nothing that learns
+        # after the last epoch there is nothing left to stop, slow down or freeze
         at_end = bool(self.history) and self.history[-1].last
         stops = not at_end and any(isinstance(decision, Stop) for decision in decided)
         for_the_next = (Finish, SetLearningRate, SetFrozen)
@@ -130,7 +130,7 @@ class Ledger:
         return tuple(self._complete(decision for decision in decided if not isinstance(decision, moot)))
 
     def _complete(self, decisions: Iterable[Decision]) -> Iterator[Decision]:
-        """Fill in what the run knows, and leave out any `Finish` but the first, and one that changes nothing."""
+        """Fill in epoch and plan; drop every `Finish` but the first, and one that would not shorten the run."""
         begun = self.finishing.begun
         newest = self.history[-1] if self.history else None
         planned = newest.planned_epochs if newest else self.history.plan.planned_epochs

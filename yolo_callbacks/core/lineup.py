@@ -1,4 +1,4 @@
-"""The callbacks of a run: their labels, and whether they go together."""
+"""The callbacks of a run: labels, conflicts, and configuration."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from yolo_callbacks.support.numbers import plain
 R = TypeVar("R", bound=Rule)
 
 FUNCTION = "<function "
-"""How the value of a parameter begins in `run.json` where JSON cannot hold it."""
+"""Prefix in `run.json` of a parameter's value that JSON cannot hold."""
 
 
 def check_together(callbacks: Sequence[Rule]) -> None:
-    """Make sure that callbacks go together.
+    """Check that callbacks do not conflict.
 
     Raises:
-        ValueError: If they do not.
+        ValueError: If one is listed twice, two restore their best weights, or two write the same file.
     """
     if len({id(item) for item in callbacks}) < len(callbacks):
         raise ValueError("the same callback object is in the list twice")
@@ -30,7 +30,7 @@ def check_together(callbacks: Sequence[Rule]) -> None:
 
 
 def label(callbacks: Iterable[R]) -> dict[str, R]:
-    """Name callbacks by their class; a second one of a class is `Name-2`, and so on."""
+    """Return the callbacks by label: the name of the class, `Name-2` for a second one of it, and so on."""
     labelled: dict[str, R] = {}
     for callback in callbacks:
         name, number = type(callback).__name__, 1
@@ -41,10 +41,14 @@ def label(callbacks: Iterable[R]) -> dict[str, R]:
 
 
 def check_outputs(callbacks: Mapping[str, Rule], save_period: int = 0) -> None:
-    """Make sure that no two callbacks write the same file, nor one that Ultralytics writes.
+    """Check that no two callbacks write the same file, and none a file of Ultralytics.
+
+    Args:
+        callbacks: The callbacks by label.
+        save_period: Ultralytics' `save_period`, in epochs; 0 for none.
 
     Raises:
-        ValueError: If they do.
+        ValueError: If two writers share a file.
     """
     writers: dict[str, str] = {}
     for name, callback in callbacks.items():
@@ -55,7 +59,10 @@ def check_outputs(callbacks: Mapping[str, Rule], save_period: int = 0) -> None:
             writers[one] = name
             number = file.removeprefix("weights/epoch").removesuffix(".pt")
             if save_period > 0 and number.isdigit():
-                raise SettingError(f"{name} would write {file}, and so does Ultralytics with save_period={save_period}")
+                raise SettingError(
+                    f"{name} would write {file}, and so does Ultralytics with save_period={save_period}: give it "
+                    "another name"
+                )
 
 
 def check_metrics(
@@ -66,17 +73,17 @@ def check_metrics(
     *,
     measures_more: bool = False,
 ) -> None:
-    """Make sure that the run has every metric that a callback asks for.
+    """Check that the run will have every metric that a callback needs.
 
     Args:
         callbacks: The callbacks by label.
-        metrics: Names of all metrics that the run will have.
-        losses_known: Whether the names of the losses are among them.
-        problem: Returns why there will not be a metric, None where it knows of nothing.
-        measures_more: Whether a validation may measure more.
+        metrics: The metrics that the run will have.
+        losses_known: Whether they include the losses.
+        problem: Returns why the run will not have a metric; None if it knows of no reason.
+        measures_more: Whether a validation may measure more metrics.
 
     Raises:
-        UnknownMetricError: If it has not; the message names the callback.
+        UnknownMetricError: If a metric is missing; the message names the callback.
     """
     for name, callback in callbacks.items():
         try:
@@ -89,7 +96,7 @@ def check_metrics(
 
 
 def configuration(callbacks: Mapping[str, Rule]) -> dict[str, Any]:
-    """Return how the callbacks are set, as JSON can hold it."""
+    """Return class and parameters of each callback, as JSON can hold them."""
     return {
         name: {"class": type(callback).__name__, **_jsonable(callback.get_config())}
         for name, callback in callbacks.items()
@@ -97,7 +104,7 @@ def configuration(callbacks: Mapping[str, Rule]) -> dict[str, Any]:
 
 
 def _jsonable(value: Any) -> Any:
-    """Return a callback's configuration as JSON can hold it; of a function, only its name."""
+    """Return a value as JSON can hold it; a function becomes its name."""
     if isinstance(value, Mapping):
         return {str(key): _jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Names of metrics: how a short name finds its key, which direction is better, and the error for an unknown one."""
+"""Names of metrics: from short names to keys, which direction is better, and the error for an unknown name."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SHORT = {name: name for name in _HIGHER_IS_BETTER + _LOWER_IS_BETTER} | {
 }
 _LOSS_SUMS = {"train_loss": "train/", "val_loss": "val/"}
 _OF_THE_TRAINER = ("metrics/", "train/", "val/", "lr/")
-# A bare name on a run with two heads means the head that the task is named after, as in ultralytics.cfg.TASK2METRIC.
+# In a run with two heads, a name without its head means the task's own, as in ultralytics.cfg.TASK2METRIC.
 _HEADS = ("(M)", "(P)", "(B)")
 
 CLASS_METRICS = ("mAP50-95", "mAP50", "precision", "recall", "mIoU", "pixel_acc", "top1", "top5")
@@ -43,17 +43,26 @@ CLASS_SUMMARIES: dict[str, str] = {
     "classes/median": "max",
     "classes/at_zero": "min",
 }
-"""The metrics of all classes together, and which direction is better."""
+"""The metrics of all classes together, and their better direction."""
 
 SHORT_NAMES: tuple[str, ...] = ("fitness", *_SHORT, *_LOSS_SUMS, "lr", WORST_CLASS)
 
 
 class UnknownMetricError(SettingError):
-    """A callback asks for a metric that the run does not have."""
+    """A callback needs a metric that the run does not have. The message has the nearest match.
+
+    Example:
+        ```python
+        try:
+            model.train(data="coco8.yaml", epochs=3)
+        except ycb.UnknownMetricError as error:
+            print(error)  # EarlyStopping: 'recal' is not a metric of this run (did you mean 'recall'?); available: ...
+        ```
+    """
 
 
 class UnmeasuredError(UnknownMetricError):
-    """The same for a name that is not the trainer's: see `is_measured`."""
+    """The same for a metric that callbacks measure: see `is_measured`."""
 
 
 def keys_of(name: str, available: Iterable[str]) -> tuple[str, ...]:
@@ -61,11 +70,11 @@ def keys_of(name: str, available: Iterable[str]) -> tuple[str, ...]:
 
     Args:
         name: A key of the trainer (`metrics/mAP50-95(B)`), a short name (`mAP50-95`, `val_loss`), a short name with
-            its head (`mAP50-95(M)`), or that of one class (`mAP50-95/person`, `mAP50-95(M)/person`).
-        available: The keys that there are.
+            its head (`mAP50-95(M)`), or one class's metric (`mAP50-95/person`, `mAP50-95(M)/person`).
+        available: The keys of the run.
 
     Raises:
-        UnknownMetricError: If there is no such metric; the message names the nearest.
+        UnknownMetricError: If there is no such metric; the message has the nearest match.
 
     Example:
         >>> keys_of("mAP50", ["metrics/mAP50(B)", "metrics/mAP50(M)"])
@@ -81,7 +90,7 @@ def keys_of(name: str, available: Iterable[str]) -> tuple[str, ...]:
 
 
 def _find(name: str, keys: Collection[str]) -> tuple[str, ...]:
-    """Return the keys of a metric, none if it is unknown."""
+    """Return the keys of a metric; empty if it is unknown."""
     if name in keys:
         return (name,)
     if name in _LOSS_SUMS:
@@ -95,7 +104,7 @@ def _find(name: str, keys: Collection[str]) -> tuple[str, ...]:
 
 
 def class_metric(name: str) -> tuple[str, str] | None:
-    """Return the metric and the class of a name such as `mAP50-95(M)/person`, None if it is no such name.
+    """Return metric and class of a name such as `mAP50-95(M)/person`; None for any other name.
 
     Example:
         >>> class_metric("mAP50-95(M)/person"), class_metric("recall/salt/pepper"), class_metric("val/box_loss")
@@ -106,14 +115,14 @@ def class_metric(name: str) -> tuple[str, str] | None:
 
 
 def is_of_classes(name: str) -> bool:
-    """Return whether `name` is a metric of one class, or says something of all classes together."""
+    """Return whether `name` is a metric of one class or of all classes together."""
     return name in CLASS_SUMMARIES or class_metric(name) is not None
 
 
 def class_keys(name: str) -> tuple[str, ...]:
-    """Return the keys that one class's metric may stand under, in order.
+    """Return the possible keys of one class's metric, in order of preference.
 
-    Without its head it means the head that the task is named after, as everywhere; a run with one head names none.
+    A name without its head means the task's own. The keys of a run with one head have none.
     """
     metric, _, label = name.partition("/")
     stem = _headless(metric)
@@ -122,10 +131,9 @@ def class_keys(name: str) -> tuple[str, ...]:
 
 
 def is_measured(name: str) -> bool:
-    """Return whether `name` is not one of the trainer's: callbacks measure it, or it is of a single class.
+    """Return whether callbacks measure this metric, rather than the trainer.
 
-    An epoch may lack it although it was validated: one that was rebuilt from Ultralytics' own log, which has no such
-    thing.
+    A validated epoch may lack it if it was rebuilt from Ultralytics' own log, which has only the trainer's metrics.
     """
     return name in CLASS_SUMMARIES or ("/" in name and not name.startswith(_OF_THE_TRAINER))
 
@@ -138,17 +146,17 @@ def unknown_metric(name: str, available: Iterable[str]) -> str:
     wanted = class_metric(name)
     if wanted is not None:
         hint = nearest(wanted[1], dict.fromkeys(label for _, label in of_classes if label != wanted[1]))
-        hint = hint or f" (PerClassMetrics(classes=['{wanted[1]}']) measures it for a function as a monitor)"
+        hint = hint or f" (for a function as monitor, add PerClassMetrics(classes=['{wanted[1]}']))"
     else:
         hint = nearest(name, [*others, *(_stem(key) for key in others)])
-    counted = Counter(metric for metric, _ in of_classes)  # not one by one: there may be a thousand classes
+    counted = Counter(metric for metric, _ in of_classes)  # there may be a thousand classes
     grouped = (f"{metric}/<class> of {number} classes" for metric, number in counted.items())
     known = ", ".join(sorted([*others, *grouped]))
-    return f"'{name}' is not a metric of this run{hint}; known here: {known or 'none'}"
+    return f"'{name}' is not a metric of this run{hint}; available: {known or 'none'}"
 
 
 def direction(name: str) -> str | None:
-    """Return `"max"` or `"min"`, whichever is better for this metric, or None when it cannot be known.
+    """Return the better direction of a metric, `"max"` or `"min"`; None if the name does not tell.
 
     Example:
         >>> direction("val/box_loss"), direction("mAP50-95"), direction("metrics/rmse"), direction("lr/pg0")
@@ -169,30 +177,30 @@ def direction(name: str) -> str | None:
 
 
 def could_be_metric(name: str) -> bool:
-    """Return whether `name` has the form of a metric's name, before it is known what the run measures."""
+    """Return whether `name` has the form of a metric's name; the metrics of the run may not be known yet."""
     return "/" in name.strip("/") or _stem(name) in SHORT_NAMES
 
 
 def check_known(name: str, available: Iterable[str], losses_known: bool = True, measures_more: bool = False) -> None:
-    """Make sure that a run has a metric.
+    """Check that a run has a metric.
 
     Args:
-        name: What is asked for.
-        available: Names of the metrics that it has.
-        losses_known: False where the names of the losses are not among them yet: any loss is let through.
-        measures_more: Whether a validation may measure more, since it is not Ultralytics' own: any name that begins
-            with `metrics/` is let through.
+        name: The metric.
+        available: The metrics of the run.
+        losses_known: Whether they include the losses; if not, the name of any loss passes.
+        measures_more: Whether a custom validation may measure more; if so, any name that begins with `metrics/`
+            passes.
 
     Raises:
-        UnknownMetricError: If it has not; the message names the nearest.
+        UnknownMetricError: If the run does not have it; the message has the nearest match.
     """
     if (is_loss(name) and not losses_known) or (name.startswith("metrics/") and measures_more):
-        return  # the first epoch will tell
+        return  # checked in the first epoch
     keys_of(name, available)
 
 
 def fitness_of(metrics: Mapping[str, float]) -> float | None:
-    """Return the fitness that belongs to these metrics, None if it cannot be told.
+    """Return the fitness of these metrics, as Ultralytics computes it; None if they do not determine it.
 
     Source: the `fitness` properties of `ultralytics.utils.metrics`: the sum of the heads' mAP50-95 for detection,
     segmentation, pose and oriented boxes; the mean of top-1 and top-5 accuracy; mIoU; delta1.
@@ -216,7 +224,7 @@ def is_loss(name: str) -> bool:
 
 
 class MetricView(Mapping[str, float]):
-    """The metrics of one epoch under their short names as well as under the trainer's keys.
+    """The metrics of one epoch, by the trainer's keys and by short names.
 
     Example:
         >>> view = MetricView(EpochRecord(1, {"metrics/precision(B)": 0.5, "fitness": 0.25}))

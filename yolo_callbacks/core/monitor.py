@@ -1,4 +1,4 @@
-"""What is monitored, what counts as an improvement, and how long there was none."""
+"""Monitors: a metric, what counts as its improvement, and how long there has been none."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Union
 
-from yolo_callbacks.core.epochs import Epochs, check_epochs
+from yolo_callbacks.core.epochs import Epochs, check_epochs, epochs_in_words
 from yolo_callbacks.core.metrics import (
     SHORT_NAMES,
     MetricView,
@@ -22,18 +22,18 @@ from yolo_callbacks.support.checks import check_choice, check_number, nearest
 from yolo_callbacks.support.numbers import plain
 
 Metric = Union[str, Callable[[Mapping[str, float]], float]]
-"""A metric's name, or a function of the epoch's metrics (short names work as keys)."""
+"""A metric's name, or a function of the epoch's metrics by their keys or short names."""
 
 
 @dataclass(frozen=True)
 class Monitor:
-    """A metric, its direction, and the least change that counts. Build it with `Monitor.of`.
+    """A metric, its direction, and the least change that counts. Create it with `Monitor.of`.
 
     Attributes:
         metric: Name or function.
         mode: `"max"` or `"min"`.
         min_delta: Least change that counts as an improvement, >= 0.
-        min_delta_mode: `"abs"`, or `"rel"`: a share of the best value's size, right for negative values too.
+        min_delta_mode: `"abs"`, or `"rel"` for a share of the best value's absolute value.
     """
 
     metric: Metric
@@ -42,16 +42,16 @@ class Monitor:
     min_delta_mode: str = "abs"
 
     def __hash__(self) -> int:
-        """Hash the name in place of the function: one that is an object may have no hash of its own."""
+        """Hash the name instead of the function, since a callable object may not be hashable."""
         return hash((self.name, self.mode, self.min_delta, self.min_delta_mode))
 
     @classmethod
     def of(cls, metric: Metric, mode: str = "auto", *, min_delta: float = 0.0, min_delta_mode: str = "abs") -> Monitor:
-        """Check the arguments and find the direction of `mode="auto"`.
+        """Check the arguments, and look up the direction for `mode="auto"`.
 
         Raises:
             TypeError: If `metric` is neither a name nor a function.
-            ValueError: If the name cannot be a metric's, or `"auto"` cannot know the direction.
+            ValueError: If the name is not that of a metric, or `mode="auto"` cannot know the direction.
 
         Example:
             >>> Monitor.of("val_loss").mode
@@ -76,13 +76,13 @@ class Monitor:
         if mode == "auto" and isinstance(metric, str) and is_loss(metric) and known is None:
             raise ValueError(
                 f"monitor='{metric}' is not the name of a loss{nearest(metric, _LOSSES)}; "
-                "if a trainer of your own has it, say mode='max' or 'min'"
+                "if your own trainer has it, set mode='max' or mode='min'"
             )
         if mode == "auto" and known is None:
             name = metric if isinstance(metric, str) else _name_of(metric)
             hint = nearest(name.split("/")[-1], SHORT_NAMES) if isinstance(metric, str) else ""
             raise ValueError(
-                f"mode='auto' cannot know which direction is better for '{name}'{hint}: say mode='max' or 'min'"
+                f"mode='auto' cannot know which direction is better for '{name}'{hint}: set mode='max' or mode='min'"
             )
         return cls(metric, mode if known is None or mode != "auto" else known, delta, min_delta_mode)
 
@@ -93,25 +93,24 @@ class Monitor:
 
     @property
     def margin(self) -> str:
-        """What an improvement has to be, for a sentence: `""`, `" by 0.01"` or `" by 1 %"`."""
-        if not self.min_delta:
-            return ""
-        return f" by {100 * self.min_delta:g} %" if self.min_delta_mode == "rel" else f" by {self.min_delta:g}"
+        """The least improvement, to follow that word: `""`, `" of more than 0.01"` or `" of more than 1 %"`."""
+        delta = f"{100 * self.min_delta:g} %" if self.min_delta_mode == "rel" else f"{self.min_delta:g}"
+        return f" of more than {delta}" if self.min_delta else ""
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The names of the metrics that a run must have; none are known of a function."""
+        """The names of the metrics that a run must have; empty for a function, of which they are unknown."""
         return (self.metric,) if isinstance(self.metric, str) else ()
 
     def value(self, record: EpochRecord) -> float | None:
-        """Return what was measured in this epoch, None if it was not measured in it.
+        """Return the metric's value in this epoch; None if it was not measured.
 
-        An epoch that was rebuilt from Ultralytics' own log has nothing but the trainer's metrics: whatever else is
-        watched was not measured in it.
+        An epoch that was rebuilt from Ultralytics' own log has only the trainer's metrics; no other metric counts as
+        measured in it.
 
         Raises:
             UnknownMetricError: If a validated epoch has no such metric.
-            TypeError: If a function returned something that is no number.
+            TypeError: If a function returned something other than a number.
         """
         view = MetricView(record)
         if isinstance(self.metric, str):
@@ -123,7 +122,7 @@ class Monitor:
         try:
             value = self.metric(view)
         except UnmeasuredError:
-            if record.measures:  # a mistake, such as a class that does not exist, and not a rebuilt epoch
+            if record.measures:  # not a rebuilt epoch, so it is a mistake, such as a class that does not exist
                 raise
             return None
         try:
@@ -132,15 +131,15 @@ class Monitor:
             raise TypeError(f"monitor function '{self.name}' returned {value!r}, it must return a number") from None
 
     def is_worst(self, value: float) -> bool:
-        """Return whether nothing could be worse, as with a score of 0: such a value is not reported as the best."""
+        """Return whether this is the worst possible value, a score of 0; it is not reported as the best."""
         return value == 0 and self.mode == "max" and isinstance(self.metric, str) and direction(self.metric) == "max"
 
     def is_better(self, value: float, than: float) -> bool:
-        """Return whether `value` beats `than` at all. NaN beats nothing."""
+        """Return whether `value` is better than `than`, by however little. NaN never is."""
         return value > than if self.mode == "max" else value < than
 
     def delta(self, reference: float) -> float:
-        """Return by how much `reference` has to be beaten."""
+        """Return by how much a value has to beat `reference` to be an improvement."""
         return self.min_delta * (abs(reference) if self.min_delta_mode == "rel" else 1.0)
 
     def improves(self, value: float, reference: float) -> bool:
@@ -153,17 +152,18 @@ class Monitor:
 
 @dataclass(frozen=True)
 class Progress:
-    """How a monitored metric has done so far.
+    """The progress of a monitored metric so far.
 
     Attributes:
         value: Newest value; None before the first.
-        epoch: The epoch it was measured in.
-        best: Best finite value, however small its lead; None before the first.
-        best_epoch: The epoch it was measured in.
+        epoch: Epoch of the newest value.
+        best: Best finite value, even if it is no improvement by `min_delta`; None before the first.
+        best_epoch: Epoch of the best value.
         reference: The value that an improvement has to beat by `min_delta`.
-        wait: Validated epochs since the last improvement, as far as they count.
-        improved: Whether the newest value is an improvement; one below the baseline is, but ends no wait.
-        plan: What the run set out to do.
+        wait: Number of counted epochs since the last improvement.
+        improved: Whether the newest value is an improvement. One that does not beat the baseline is, but does not
+            end the wait.
+        plan: The plan of the run.
     """
 
     value: float | None = None
@@ -178,15 +178,15 @@ class Progress:
 
 @dataclass(frozen=True)
 class ProgressFold:
-    """Follows a monitor over the epochs. Epochs without a validation, and the first ones where asked, do not count.
+    """Follows a monitor over the epochs. Unvalidated epochs and the first `start_from_epoch` epochs are ignored.
 
-    An improvement is one in any epoch, but no epoch of the warm-up adds to the wait, and none after mosaic has closed:
-    what the metric does there says nothing about the epochs before or after.
+    Epochs of the warm-up, and those after mosaic has closed, can bring an improvement but do not add to the wait:
+    there, the metric says nothing about the epochs before or after.
 
     Attributes:
-        monitor: What is followed.
-        start_from_epoch: Number of epochs at the start that do not count.
-        baseline: A value that must be beaten before an improvement ends a wait.
+        monitor: The monitor.
+        start_from_epoch: Number of epochs at the start to ignore, >= 0.
+        baseline: A value that an improvement must beat to end the wait; None for none.
     """
 
     monitor: Monitor
@@ -219,12 +219,12 @@ class ProgressFold:
         )
 
     def out_of_reach(self, patience: int, plan: Plan, last: int) -> str | None:
-        """Return why no wait gets as long as a patience; None if one may, or if it is not known how long the run is.
+        """Return why the patience can never run out; None if it can, or if the run's length is unknown.
 
         Args:
             patience: The patience in epochs.
-            plan: What the run sets out to do.
-            last: The last epoch in which the end of a wait still changes anything.
+            plan: The plan of the run.
+            last: The last epoch in which the end of the patience makes a difference.
 
         Example:
             >>> fold = ProgressFold(Monitor.of("fitness"))
@@ -248,13 +248,14 @@ class ProgressFold:
         }
         lower = " or ".join(name for name, matters in causes.items() if matters)
         return (
-            f"patience={patience} cannot run out: {f'at most {count}' if count else 'none'} of the {planned} epochs "
-            f"count{'' if count > 1 else 's'}; train longer{f', or lower {lower}' if lower else ''}"
+            f"patience={patience} cannot run out: {f'at most {count}' if count else 'none'} of the "
+            f"{epochs_in_words(planned)} count{'' if count > 1 else 's'}; train longer"
+            f"{f', or lower {lower}' if lower else ''}"
         )
 
 
 def _counts(record: EpochRecord, plan: Plan) -> bool:
-    """Return whether an epoch can add to a wait."""
+    """Return whether an epoch can add to the wait."""
     return not plan.warms_up(record.epoch) and not plan.mosaic_closed(record)
 
 
@@ -262,23 +263,24 @@ def check_patience(value: object, words: tuple[str, ...] = ()) -> Epochs:
     """Return `value` if it is a number of epochs >= 1 or a share of the planned epochs in (0, 1).
 
     Args:
-        value: What was given.
-        words: The words that the caller takes besides.
+        value: The patience.
+        words: Words that the caller accepts as well; only the message names them.
 
     Raises:
-        TypeError: If it is neither an int nor a float, nor one of the words.
-        ValueError: If it is out of range; 0 is refused because Keras stops at once on it and Ultralytics never.
+        TypeError: If it is not a number.
+        ValueError: If it is out of range. 0 is refused because it means "stop at once" to Keras and "never" to
+            Ultralytics.
     """
     if isinstance(value, str):
-        spelt = "".join(f", or '{word}'" for word in words)
+        others = "".join(f", or '{word}'" for word in words)
         raise TypeError(
-            f"patience='{value}' must be a whole number of epochs >= 1, or a share of the planned ones in (0, 1){spelt}"
+            f"patience='{value}' must be a whole number of epochs >= 1, a share of the planned epochs in (0, 1){others}"
         )
     value = plain(value)
     if value == 0 and not isinstance(value, (bool, float)):
         raise ValueError(
-            "patience=0 means 'stop at once' to Keras and 'never stop' to Ultralytics: use patience=1, or leave the "
-            "callback out"
+            "patience=0 means 'stop at once' to Keras and 'never stop' to Ultralytics: set patience=1, or leave out "
+            "the callback"
         )
     return check_epochs("patience", value)
 

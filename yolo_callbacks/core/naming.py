@@ -1,4 +1,4 @@
-"""Names of checkpoint files: templates such as `{epoch:03d}-{mAP50-95:.4f}`, checked before they are used."""
+"""Names of checkpoint files, and templates for them such as `{epoch:03d}-{mAP50-95:.4f}`."""
 
 from __future__ import annotations
 
@@ -18,29 +18,31 @@ BACKUP, PREEMPTED = f"{WEIGHTS}/backup.pt", f"{WEIGHTS}/preempted.pt"
 LAST_KEPT, BEST_KEPT = f"{WEIGHTS}/last.kept.pt", f"{WEIGHTS}/best.kept.pt"
 LATEST, EXCEPTION = "latest.pt", "exception.pt"
 TO_RESUME = (PREEMPTED, BACKUP, f"{WEIGHTS}/{LATEST}", LAST_KEPT, BEST_KEPT)
-"""What a run leaves to be resumed, beside `last.pt`."""
+"""Checkpoints that can be resumed, besides `last.pt`."""
 MID_EPOCH = (PREEMPTED.removeprefix(f"{WEIGHTS}/"), EXCEPTION)
-"""Names of checkpoints that were saved in the middle of an epoch."""
+"""Names of checkpoints saved in the middle of an epoch."""
 EXAMPLE_EPOCH = 12345
-"""The epoch of example names: longer than any padding, so that names which may be the same one day are the same."""
+"""The epoch in example names: longer than any padding, so that templates which may clash have the same example."""
 _OWNED_BY_ULTRALYTICS = ("last", "best")
 
 
 class FileTemplate:
-    """The name of a checkpoint, with the epoch's number and metrics filled in.
+    """A template for the names of checkpoint files.
 
     Args:
-        template: A path with `{epoch}` (counted from 1), `{monitor}` (what the callback watches) or any metric's name
-            in braces, each with an optional format as in `str.format`. Relative to the run's `weights` folder unless
-            absolute; a backslash separates folders as `/` does. The suffix is `.pt`; any other one that models have
-            elsewhere (`.h5`, `.keras`, `.ckpt`) is replaced by it.
+        template: A path with `{epoch}` (counted from 1), `{monitor}` (the monitored value) or any metric's name in
+            braces, each with an optional format as in `str.format`. Relative to the run's `weights` folder, or
+            absolute; a backslash separates folders like `/`. The suffix is `.pt`; those of other frameworks (`.h5`,
+            `.keras`, `.ckpt`, ...) are replaced by it.
 
     Attributes:
-        replaced_suffix: Whether the template had the suffix of other models.
+        keys: The keys in the template.
+        replaced_suffix: Whether the template had the suffix of another framework.
 
     Raises:
-        TypeError: If it is no string.
-        ValueError: If a key is unknown, a format does not fit, or the path leaves the run directory.
+        TypeError: If the template is not a string.
+        ValueError: If a key is unknown, a format does not fit, the path leaves the run directory, or Ultralytics
+            writes this file.
 
     Example:
         >>> FileTemplate("{epoch:03d}-{mAP50-95:.4f}").render(7, {"mAP50-95": 0.51234}, None)
@@ -56,13 +58,13 @@ class FileTemplate:
         path = PurePosixPath(self._template.replace("\\", "/"))
         self._absolute = path.is_absolute() or PureWindowsPath(self._template).is_absolute()
         if ".." in path.parts:
-            raise ValueError(f"filepath={template!r} leaves the run directory: use an absolute path if you mean to")
-        owned = path.stem.casefold() in _OWNED_BY_ULTRALYTICS  # Windows and macOS take Best.pt for best.pt
+            raise ValueError(f"filepath={template!r} leaves the run directory: use an absolute path for that")
+        owned = path.stem.casefold() in _OWNED_BY_ULTRALYTICS  # to Windows and macOS, Best.pt is best.pt
         if owned and not self._absolute and len(path.parts) == 1:
             raise ValueError(f"filepath={template!r} is a file that Ultralytics itself writes: choose another name")
 
     def render(self, epoch: int, metrics: Mapping[str, float], monitored: float | None) -> str:
-        """Return the path for an epoch, with `/`: relative to the run directory, or absolute as asked for."""
+        """Return the path for an epoch, with `/`: relative to the run directory, or absolute."""
         values = {key: _value(key, metrics) for key in self.keys if key not in ("epoch", "monitor")}
         if monitored is not None:
             values["monitor"] = monitored
@@ -74,7 +76,7 @@ class FileTemplate:
         return self.render(record.epoch, MetricView(record), monitored)
 
     def example(self) -> str:
-        """Return a path such as it may write; two templates with the same example write the same files."""
+        """Return an example path; templates with the same example may write the same files."""
         return self.render(EXAMPLE_EPOCH, dict.fromkeys(self.keys, 0.5), 0.5)
 
     def __eq__(self, other: object) -> bool:
@@ -85,19 +87,19 @@ class FileTemplate:
 
 
 class _ByName(Formatter):
-    """Takes a key as it stands: a class may be called `St. Bernard`, which is no attribute ` Bernard` of an `St`."""
+    """Takes each key literally: a class may be called `St. Bernard`, where `str.format` sees an attribute of `St`."""
 
     def get_field(self, field_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, str]:
         return kwargs[field_name], field_name
 
 
 def _value(key: str, metrics: Mapping[str, float]) -> float:
-    """Return a metric; NaN for one that is not the trainer's in an epoch that was rebuilt from the trainer's log."""
+    """Return a metric; NaN for one that callbacks measure, in an epoch that was rebuilt from the trainer's log."""
     return float(metrics.get(key, math.nan)) if is_measured(key) else metrics[key]
 
 
 def slug(name: str) -> str:
-    """Return a metric's name as a part of a file name: `metrics/mAP50-95(B)` -> `metrics-mAP50-95-B`.
+    """Return a metric's name as part of a file name.
 
     Example:
         >>> slug("metrics/mAP50-95(B)"), slug("mAP50-95/salt & pepper")
@@ -114,15 +116,15 @@ def _with_suffix(template: str) -> str:
 
 
 def _keys(template: str) -> list[str]:
-    """Return the keys of a template, each of which may be a metric.
+    """Return the unique keys of a template.
 
     Raises:
-        ValueError: If one may not, or its format does not fit a number.
+        ValueError: If a key is not `epoch`, `monitor` or the name of a metric, or its format does not fit a number.
     """
     try:
         fields = [(name, spec) for _, name, spec, _ in Formatter().parse(template) if name is not None]
     except ValueError as error:
-        raise ValueError(f"filepath={template!r} is not a valid format: {error}") from None
+        raise ValueError(f"filepath={template!r} is not a valid template: {error}") from None
     for name, spec in fields:
         if name not in ("epoch", "monitor") and not could_be_metric(name):
             allowed = ("epoch", "monitor", *SHORT_NAMES)

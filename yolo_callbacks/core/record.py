@@ -1,7 +1,4 @@
-"""What is known of a run: its plan, a record per epoch, and the history that holds the records.
-
-Everything here is plain data and pure functions: no trainer, no torch, no files.
-"""
+"""The records of a run: its plan, one record per epoch, and the history of these records. Plain data."""
 
 from __future__ import annotations
 
@@ -18,23 +15,28 @@ MIXING = ("mosaic", "mixup", "cutmix", "copy_paste")
 
 
 def warm_up(asked: float, planned_epochs: int) -> float:
-    """Return how many epochs the learning rate is warmed up; as Ultralytics has it, never in all of them."""
+    """Return the number of warm-up epochs; as in Ultralytics, at least one epoch is not part of it."""
     return float(max(0, min(asked, planned_epochs - 1)))
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run sets out to do, known before its first epoch.
+    """The plan of a run, known before its first epoch.
 
     Attributes:
-        planned_epochs: Number of epochs asked for.
-        base_lr: Learning rate that the trainer's own schedule gives the first epoch, in the parameter group with the
-            lowest one; None where it is not known (a replay).
-        final_lr: Learning rate that the trainer's own schedule ends with, same group.
-        trainer_patience: The trainer's own `patience` argument, in epochs; 0 means that it never stops a run.
-        warmup_epochs: Number of epochs at the start in which the learning rate is warmed up; may be a fraction.
-        close_mosaic: Number of epochs at the end that go without mosaic and the other mixing augmentations; 0 where
-            that never changes.
+        planned_epochs: Number of planned epochs; 0 if unknown.
+        base_lr: Learning rate of the first epoch in the trainer's own schedule, in the parameter group with the
+            lowest one; None if unknown, as in a replay.
+        final_lr: Learning rate at the end of the trainer's own schedule, in the same group; None if unknown.
+        trainer_patience: The trainer's own `patience`, in epochs; 0 means that it never stops a run.
+        warmup_epochs: Number of warm-up epochs at the start, not always whole.
+        close_mosaic: Number of epochs at the end without mosaic and the other mixing augmentations; 0 if these do not
+            change during the run.
+
+    Example:
+        >>> plan = Plan(planned_epochs=100, warmup_epochs=3.0)
+        >>> plan.warms_up(3), plan.warms_up(4)
+        (True, False)
     """
 
     planned_epochs: int = 0
@@ -45,31 +47,36 @@ class Plan:
     close_mosaic: int = 0
 
     def warms_up(self, epoch: int) -> bool:
-        """Return whether the learning rate is still warmed up in an epoch, counted from 1."""
+        """Return whether an epoch, counted from 1, is part of the warm-up."""
         return epoch - 1 < self.warmup_epochs
 
     def mosaic_closed(self, record: EpochRecord) -> bool:
-        """Return whether mosaic has been switched off by an epoch; not where a run goes without it from the start."""
+        """Return whether mosaic is closed in this epoch; False in a run that never uses it."""
         return 0 < self.close_mosaic < record.planned_epochs < record.epoch + self.close_mosaic
 
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What is known of one finished epoch.
+    """One finished epoch.
 
     Attributes:
         epoch: Number of the epoch, counted from 1 as in `results.csv` and in the progress bar.
-        metrics: The trainer's keys (`train/box_loss`, `metrics/mAP50-95(B)`, `val/cls_loss`, `lr/pg0`) and `fitness`.
-            Keys of an epoch that was not validated hold only what that epoch measured.
-        validated: Whether validation really ran in this epoch.
-        planned_epochs: Number of epochs planned when this one ended (it moves with the trainer's `time` argument).
-        last: Whether the run ended with it because all that was planned is done.
-        base_lr: Learning rate that the trainer's own schedule gave this epoch (lowest group, end of warm-up).
+        metrics: Values by the trainer's keys (`train/box_loss`, `metrics/mAP50-95(B)`, `val/cls_loss`, `lr/pg0`), and
+            `fitness`. An epoch without validation has only what was measured in it.
+        validated: Whether validation ran in this epoch.
+        planned_epochs: Number of planned epochs when this one ended; the trainer's `time` argument changes it.
+        last: Whether this was the last planned epoch.
+        base_lr: Learning rate of this epoch in the trainer's own schedule (group with the lowest one, after warm-up);
+            None if unknown.
         next_base_lr: The same for the next epoch.
-        lr_factor: What the learning rate was multiplied with in this epoch, 1.0 where nobody changed it.
-        elapsed: Seconds of training up to here, summed over resumes.
-        measures: Seconds, images a second, memory: see `CSVLogger` for the keys.
-        planned_before_finish: Number of epochs planned before a finish brought the end forward; 0 where none did.
+        lr_factor: Factor of the callbacks on the learning rate of this epoch; 1.0 for none.
+        elapsed: Seconds of training so far, summed over resumes.
+        measures: Duration, speed and memory, and what callbacks measured; `CSVLogger` lists the keys.
+        planned_before_finish: Number of planned epochs before a `Finish` shortened the run; 0 if none did.
+
+    Example:
+        >>> EpochRecord(epoch=1, metrics={"fitness": 0.5, "val/box_loss": 1.25}).metrics["fitness"]
+        0.5
     """
 
     epoch: int
@@ -86,12 +93,12 @@ class EpochRecord:
 
     @property
     def whole_epochs(self) -> int:
-        """The planned epochs that a share refers to: without a `Finish`, which does not shorten a patience."""
+        """The number of planned epochs without a `Finish`; shares such as `patience=0.3` refer to it."""
         return self.planned_before_finish or self.planned_epochs
 
 
 def record_to_json(record: EpochRecord) -> dict[str, Any]:
-    """Return plain data that `record_from_json` reads back without loss."""
+    """Return a record as JSON can hold it; `record_from_json` reads it back without loss."""
     return {key: encode_number(value) for key, value in asdict(record).items()}
 
 
@@ -116,10 +123,10 @@ class Fold(Protocol[S]):
 
 
 class History(Sequence[EpochRecord]):
-    """The epochs of a run so far, oldest first, and the plan they belong to.
+    """The epochs of a run so far, oldest first, and its plan.
 
-    It only ever grows at its end, so a fold can go on from where it stood: `fold` costs the same at epoch 10 and at
-    epoch 10,000, and still is a pure function of the records.
+    Epochs are only appended, so `fold` continues from its last state: it costs the same at epoch 10 and at epoch
+    10,000, and is still a pure function of the records.
 
     Example:
         >>> history = History(Plan(planned_epochs=3), [EpochRecord(1, {"fitness": 0.5})])
@@ -138,7 +145,7 @@ class History(Sequence[EpochRecord]):
         """Add the next epoch.
 
         Raises:
-            ValueError: If its number does not follow the last one.
+            ValueError: If its number is not higher than that of the last one.
         """
         if self._records and record.epoch <= self._records[-1].epoch:
             raise ValueError(f"epoch {record.epoch} cannot follow epoch {self._records[-1].epoch}")
@@ -175,4 +182,4 @@ class History(Sequence[EpochRecord]):
         return iter(self._records)
 
     def __repr__(self) -> str:
-        return f"History({len(self)} epochs of {self.plan.planned_epochs})"
+        return f"History({len(self)} of {self.plan.planned_epochs} epochs)"

@@ -1,4 +1,4 @@
-"""Rule: the pure half of a callback. A ledger and a replay know rules only."""
+"""Rule: the pure half of a callback, and all that a ledger or a replay needs of it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Priority(IntEnum):
 
 
 class Rule:
-    """What decides: a pure function of the history, and what there is to know of it before the first epoch.
+    """Decides after each epoch, as a pure function of the history.
 
     Every parameter of `__init__` must be kept in an attribute of the same name: `get_config` and `repr` read it there.
     """
@@ -34,31 +34,31 @@ class Rule:
     priority: ClassVar[Priority] = Priority.REPORT
 
     def needs(self) -> Iterable[str]:
-        """Return the names of the metrics that it looks at; a run that lacks one fails before its first epoch."""
+        """Return the names of the metrics that it needs; a run without one of them fails before its first epoch."""
         return ()
 
     def decide(self, history: History) -> Decisions:
-        """Return what should happen after the newest epoch, or None.
+        """Return what should happen after the newest epoch: a decision, several, or None.
 
-        It is called once before the first epoch, with an empty history, and then after each. It must depend on
-        nothing but the history (use `history.fold` for anything that runs over all epochs) and change nothing.
+        It is called once before the first epoch, with an empty history, and then after each epoch. It must depend only
+        on the history and change nothing. Use `history.fold` for anything that accumulates over the epochs.
         """
         return None
 
     def counters(self, history: History) -> Mapping[str, float]:
-        """Return the numbers worth a column in `epochs.csv`, such as how long there was no improvement."""
+        """Return numbers that get a column in `epochs.csv`, such as the epochs without improvement."""
         return {}
 
     def impossible(self, plan: Plan) -> Iterable[str]:
-        """Return what it can never do in a run that goes as planned: a sentence each, which is told at the start."""
+        """Return one sentence for each thing that it can never do under this plan; they are logged at the start."""
         return ()
 
     def outputs(self) -> Iterable[str]:
-        """Return the files that this callback writes, as paths in the run directory, so that no two write the same."""
+        """Return the files that it writes, relative to the run directory; no two callbacks may write the same."""
         return ()
 
     def get_config(self) -> dict[str, Any]:
-        """Return the parameters that it was built with."""
+        """Return the parameters of its `__init__`."""
         names = list(inspect.signature(type(self).__init__).parameters)[1:]
         return {name: getattr(self, name) for name in names if hasattr(self, name)}
 

@@ -1,10 +1,11 @@
-"""Which epochs are worth keeping: the N best, and one after each time interval."""
+"""Which epochs to keep: the N best, and one after each time interval."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 
+from yolo_callbacks.core.epochs import epochs_in_words
 from yolo_callbacks.core.monitor import Monitor
 from yolo_callbacks.core.naming import FileTemplate
 from yolo_callbacks.core.record import EpochRecord, Plan
@@ -19,9 +20,9 @@ class Top:
 
     Attributes:
         kept: (value, epoch, file), best first; of equal values the earlier first.
-        newest: The one that came last.
-        dropped: Files that it pushed out.
-        changed_in: The epoch it came in, 0 before the first.
+        newest: The one that was added last.
+        dropped: Files that it replaced.
+        changed_in: The epoch in which it was added; 0 before the first.
     """
 
     kept: tuple[tuple[float, int, str], ...] = ()
@@ -32,7 +33,7 @@ class Top:
 
 @dataclass(frozen=True)
 class TopFold:
-    """Decides which epochs are among the best `size`; `ALL` keeps each one that was validated."""
+    """Finds the best `size` epochs; `ALL` keeps every validated epoch."""
 
     monitor: Monitor
     size: int
@@ -56,28 +57,28 @@ class TopFold:
         kept = tuple(ranked if self.size == ALL else ranked[: self.size])
         files = {file for _, _, file in kept}
         dropped = tuple(file for _, _, file in state.kept if file not in files)
-        # keeping all of 10,000 epochs needs no list of them: only the best is ever asked for
+        # with ALL, only the best is ever used; a list of all would grow to thousands
         return Top(kept[:1] if self.size == ALL else kept, newest, () if self.size == ALL else dropped, record.epoch)
 
 
 def never_due(every_n_epochs: int | None, plan: Plan) -> tuple[str, ...]:
-    """Return a sentence if every n-th epoch is never due, else nothing.
+    """Return a sentence if `every_n_epochs` is longer than the run.
 
     Example:
         >>> never_due(50, Plan(planned_epochs=12)), never_due(12, Plan(planned_epochs=12))
         (('every_n_epochs=50 is never due in 12 epochs',), ())
     """
     late = every_n_epochs is not None and 0 < plan.planned_epochs < every_n_epochs
-    return (f"every_n_epochs={every_n_epochs} is never due in {plan.planned_epochs} epochs",) * late
+    return (f"every_n_epochs={every_n_epochs} is never due in {epochs_in_words(plan.planned_epochs)}",) * late
 
 
 @dataclass(frozen=True)
 class Due:
-    """When something was due last.
+    """When a checkpoint was last due.
 
     Attributes:
         elapsed: Seconds of training until then.
-        epoch: The epoch that ended then, 0 before the first time.
+        epoch: The epoch that ended then; 0 before the first time.
     """
 
     elapsed: float = 0.0
@@ -86,7 +87,7 @@ class Due:
 
 @dataclass(frozen=True)
 class ClockFold:
-    """Is due in the first epoch that ends at least so many seconds of training after it was due last."""
+    """Is due after the first epoch that ends at least `seconds` of training after the last time."""
 
     seconds: float
 
