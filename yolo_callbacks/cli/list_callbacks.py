@@ -14,7 +14,7 @@ from yolo_callbacks.reporting.summary import plainly
 
 
 def print_callbacks() -> None:
-    """Print a table a callback."""
+    """Print one table per callback."""
     console = Console()
     for name, cls in public_callbacks().items():
         console.print(plainly(_summary(cls), "bold", f"\n{name} "))
@@ -27,14 +27,14 @@ def _summary(cls: type[Callback]) -> str:
 
 
 def _parameters(cls: type[Callback]) -> Table:
-    """Return the parameters with their defaults and what the docstring says of them."""
+    """Return the parameters with their defaults and their meanings from the docstring."""
     table = Table(show_header=True, header_style="dim", box=None, padding=(0, 2, 0, 2))
     table.add_column("parameter", no_wrap=True)
     table.add_column("default", no_wrap=True)
     table.add_column("meaning")
     meanings = _meanings(cls)
     for parameter in inspect.signature(cls).parameters.values():
-        default = "(needed)" if parameter.default is parameter.empty else repr(parameter.default)
+        default = "(required)" if parameter.default is parameter.empty else repr(parameter.default)
         table.add_row(*map(plainly, (parameter.name, default, meanings.get(parameter.name, ""))))
     return table
 

@@ -40,7 +40,7 @@ def replay_command(request: ReplayRequest) -> int:
     except (ConfigError, ValueError) as error:
         return _fail(errors, error, USAGE)
     console, folder = Console(), None
-    if request.out is not None:  # before anything is shown, of which a pager may want only the beginning
+    if request.out is not None:  # before anything is printed: a pager may close the pipe early
         try:
             folder = report.save(request.out)
         except OSError as error:
@@ -52,11 +52,11 @@ def replay_command(request: ReplayRequest) -> int:
 
 
 def _rules(request: ReplayRequest) -> dict[str, list[Callback]]:
-    """Return the rules that were asked for.
+    """Return the requested rules.
 
     Raises:
         ConfigError: If a file has a mistake.
-        ValueError: If a patience has, or two files have the same name.
+        ValueError: If a patience is invalid.
     """
     asked = request.patience if request.patience or request.configs else PATIENCES
     rules = patience_rules(asked or "")
