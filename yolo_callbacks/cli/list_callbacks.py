@@ -10,14 +10,14 @@ from rich.table import Table
 
 from yolo_callbacks.callback import Callback
 from yolo_callbacks.callbacks.registry import public_callbacks
-from yolo_callbacks.reporting.summary import plainly
+from yolo_callbacks.reporting.summary import literal
 
 
 def print_callbacks() -> None:
     """Print one table per callback."""
     console = Console()
     for name, cls in public_callbacks().items():
-        console.print(plainly(_summary(cls), "bold", f"\n{name} "))
+        console.print(literal(_summary(cls), "bold", f"\n{name} "))
         console.print(_parameters(cls))
     console.print("\nIn a configuration file: a list of names, each with its parameters indented below it.")
 
@@ -35,7 +35,7 @@ def _parameters(cls: type[Callback]) -> Table:
     meanings = _meanings(cls)
     for parameter in inspect.signature(cls).parameters.values():
         default = "(required)" if parameter.default is parameter.empty else repr(parameter.default)
-        table.add_row(*map(plainly, (parameter.name, default, meanings.get(parameter.name, ""))))
+        table.add_row(*map(literal, (parameter.name, default, meanings.get(parameter.name, ""))))
     return table
 
 

@@ -19,7 +19,7 @@ from yolo_callbacks.cli.sources import SUITABLE_ARGUMENTS, SourceError, find_dat
 from yolo_callbacks.config import ConfigError, load_config
 from yolo_callbacks.core.decision import StopReason
 from yolo_callbacks.defaults import default_callbacks, protecting_callbacks
-from yolo_callbacks.reporting.summary import plainly
+from yolo_callbacks.reporting.summary import literal
 from yolo_callbacks.run_dir.manifest import manifest_of
 from yolo_callbacks.support.checks import SettingError
 
@@ -96,7 +96,7 @@ def _say_how_to_resume(attachment: Attachment, console: Console) -> None:
 
 def _say(console: Console, word: str, what: object) -> None:
     """Print a line that begins with a word for its kind."""
-    console.print(plainly(what, _STYLES[word], word), soft_wrap=True)
+    console.print(literal(what, _STYLES[word], word), soft_wrap=True)
 
 
 def _arguments(request: TrainRequest) -> dict[str, Any]:
@@ -160,7 +160,7 @@ def _train(
     if note:
         _say(console, "Note:", note)
     if warning:
-        console.print(Panel(plainly(warning), title="[bold]WARNING[/bold]", border_style="bold red"))
+        console.print(Panel(literal(warning), title="[bold]WARNING[/bold]", border_style="bold red"))
     attachment = attach(model, callbacks)
     attachment.facts.update(facts)
     attachment.remark = remark
@@ -178,7 +178,7 @@ def _train(
     for item in rejected:
         _say(console, "Error:", f"the export of {item['from']} to {item['format']} was rejected: {item['error']}.")
     if rejected:
-        console.print(plainly(f"The training itself succeeded: {attachment.save_dir}"), soft_wrap=True)
+        console.print(literal(f"The training itself succeeded: {attachment.save_dir}"), soft_wrap=True)
     if attachment.stop_reason is StopReason.INTERRUPTED:
         _say_how_to_resume(attachment, console)
         return INTERRUPTED
