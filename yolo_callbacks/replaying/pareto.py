@@ -51,7 +51,7 @@ def draw(report: ReplaySummary) -> Figure:
     line = [place for name, place, _ in points if name.removesuffix("*") in best]
     line.sort()
     axis.plot(*zip(*line), color=_BLUE, linewidth=1.2, alpha=0.5, zorder=2)
-    axis.set_xlabel("lost: how much lower the best score is, mean over the runs")
+    axis.set_xlabel("lost: how much worse the best model is, mean over the runs")
     axis.set_ylabel("saved: share of the logged epochs, mean over the runs")
     axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axis.margins(x=0.15, y=0.1)
