@@ -1,4 +1,4 @@
-"""The default callbacks in one training, and what you can read from it afterwards."""
+"""The default callbacks in one training, and what the run tells you afterwards."""
 
 from ultralytics import YOLO
 
