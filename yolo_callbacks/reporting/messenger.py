@@ -42,7 +42,7 @@ def send(url: Secret, message: Message, attempt: Attempt) -> None:
     with quiet("apprise", "urllib3.connectionpool") as said:
         sender = apprise.Apprise(asset=_in_this_thread())
         sender.add(str(url))
-        # a service that rejected the message may have rejected the picture
+        # a service that rejected the message may have rejected its image
         picture = message.picture if not attempt.answers and sender[0].attachment_support else None
         attached = str(picture) if picture is not None and picture.exists() else None
         taken = sender.notify(
