@@ -74,7 +74,8 @@ def train(
     standin: Annotated[
         bool,
         typer.Option(
-            "--standin/--no-standin", help="Replace coco8 by generated images if it cannot be downloaded; else fail."
+            "--standin/--no-standin",
+            help="If coco8 cannot be downloaded: use generated images, or fail.",
         ),
     ] = True,
 ) -> None:

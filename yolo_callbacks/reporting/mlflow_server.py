@@ -38,7 +38,7 @@ class MLflowServer:
 
     @property
     def client(self) -> Any:
-        """MLflow's client. Importing it takes a second or more, so a worker thread does.
+        """MLflow's client. Importing it takes a second or more, so a worker thread does it.
 
         Raises:
             NotDelivered: If there is none for this address.
