@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 
 .PHONY: help install train test quick test-coco8 test-oldest test-gpu soak lint format bench survival clean
 
-# The oldest Ultralytics that is supported, as pyproject.toml has it, in an environment that shares all the rest.
+# The oldest supported Ultralytics, from pyproject.toml, in an environment that shares everything else.
 OLDEST := $(shell sed -n 's/.*"ultralytics>=\([0-9.]*\)".*/\1/p' pyproject.toml)
 OLDEST_VENV := $(VENV)-ultralytics-$(OLDEST)
 OLDEST_TESTS := tests/conformance tests/e2e/test_main_path.py tests/e2e/test_each_callback.py \
@@ -17,18 +17,19 @@ OLDEST_TESTS := tests/conformance tests/e2e/test_main_path.py tests/e2e/test_eac
 SOAK := /tmp/yolo-callbacks-soak
 
 help:
-	@echo "make train   set up, then train with the default callbacks: on coco8, or without a network on built-in shapes"
-	@echo "make test    set up, then run all tests"
-	@echo "make quick   set up, then pure logic and one real training: under a minute, for the everyday loop"
-	@echo "make test-coco8   the tests that train on coco8, with the real one: YOLO_CB_COCO8=folder make test-coco8"
-	@echo "make test-oldest   the tests that lean on the trainer, with the oldest Ultralytics that is supported"
-	@echo "make test-gpu   what only an NVIDIA GPU can show, and what the callbacks cost on it"
-	@echo "make soak    kill 50 trainings at random and at the worst moments, resume them, and compare"
-	@echo "make lint    set up, then ruff, mypy --strict, the import contracts, and the schemas of .github"
-	@echo "make format  set up, then let ruff format the code"
-	@echo "make bench   set up, then measure what the callbacks cost"
-	@echo "make survival   what survives what, against plain Ultralytics and a callback written by hand"
-	@echo "make clean   remove the environment, caches and runs"
+	@echo "Each command first sets up what it needs."
+	@echo "make train         train with the default callbacks: on coco8, or offline on built-in shapes"
+	@echo "make test          run all tests"
+	@echo "make quick         run the tests of pure logic and one real training, in under a minute"
+	@echo "make test-coco8    run the tests that train on coco8, with the real one: YOLO_CB_COCO8=folder make test-coco8"
+	@echo "make test-oldest   run the tests that depend on the trainer, with the oldest supported Ultralytics"
+	@echo "make test-gpu      run the tests that need an NVIDIA GPU, and measure what the callbacks cost on it"
+	@echo "make soak          kill 50 trainings at random and at the worst moments, resume them, and compare"
+	@echo "make lint          run ruff, mypy --strict, the import contracts, and the schemas of .github"
+	@echo "make format        format the code with ruff"
+	@echo "make bench         measure what the callbacks cost"
+	@echo "make survival      compare what survives what: plain Ultralytics, a callback by hand, and yolo-callbacks"
+	@echo "make clean         remove the environments, caches and runs"
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -38,8 +39,8 @@ $(READY): pyproject.toml
 
 install: $(READY)
 
-# Ultralytics' settings for `make train`, unless you name your own: all that it downloads and writes stays in this folder,
-# and its own MLflow logging does not start only because mlflow is installed for the tests.
+# Ultralytics' settings for `make train`, unless you name your own: all downloads and outputs stay in this folder, and
+# Ultralytics' own MLflow logging stays off, although mlflow is installed for the tests.
 $(VENV)/ultralytics/.ready: $(READY)
 	mkdir -p $(@D)
 	YOLO_CONFIG_DIR=$(abspath $(@D)) $(BIN)/yolo settings mlflow=False "datasets_dir=$(CURDIR)/datasets" \
@@ -52,7 +53,7 @@ train: $(VENV)/ultralytics/.ready
 test: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-# Everything without a training, and the smallest training that shows all of it.
+# Everything without a training, and the smallest training that covers all of it.
 QUICK_TESTS := tests/core tests/support tests/run_dir tests/callbacks tests/conformance tests/replaying tests/reporting tests/test_config.py \
 	tests/e2e/test_main_path.py
 

@@ -1,14 +1,14 @@
-"""What a finish is worth: stop on a plateau, finish within so many epochs, or go on to the end.
+"""What a finish is worth, compared with a stop on the plateau and with training to the end.
 
     python -m benchmarks.finish FOLDER [--settings easy hard tuned] [--seeds 0 1 2]
 
-For each setting and seed one whole training of the built-in shapes on the CPU, with a checkpoint every four epochs;
-from scratch, but for `tuned`, which goes on from weights that were trained on other pictures. Where a plain plateau
-rule would have ended it (`--patience`, `--min-delta`, or `--at` for a fixed share of the epochs), rounded up to the
-next checkpoint, trainings go on from that checkpoint and finish within various lengths: the same weights, optimizer
-and epoch for each. What a plain stop there would have left is in the whole training.
+For each setting and seed, one whole training on the built-in shapes on the CPU, with a checkpoint every four epochs:
+from scratch, except `tuned`, which starts from weights trained on other images. At the first checkpoint after a plain
+plateau rule would have stopped it (`--patience`, `--min-delta`, or `--at` for a fixed share of the epochs), trainings
+continue from that checkpoint and finish within various lengths, all with the same weights, optimizer and epoch. The
+result of a plain stop there is read from the whole training.
 
-Everything is in FOLDER: `results.csv` and `results.md` beside the trainings. What is there already is not done again.
+FOLDER holds `results.csv`, `results.md` and the trainings. Finished trainings are not repeated.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "from": ("easy", 100),
     },
 }
-"""`from`: setting and number of epochs of the training that the weights come from."""
-LEVEL = 5  # epochs at the end whose mean says more than a single one
+"""`from`: setting and number of epochs of the training whose weights are used."""
+LEVEL = 5  # last epochs to average
 MEASURES = ("best", "final", "level")
 COLUMNS = ("setting", "seed", "ends", "trigger", "epochs", "saved", *MEASURES, *(f"{name}_lost" for name in MEASURES))
 
 
 def main() -> None:
-    """Train what is not there yet, and write the table."""
+    """Run the missing trainings, and write the table."""
     chosen = parse()
     os.environ["YOLO_CONFIG_DIR"] = str(chosen.folder / "ultralytics")
     import torch
@@ -68,10 +68,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--lengths", nargs="+", type=float, default=[0.05, 0.1, 0.15, 0.2, 0.3], help="shares")
     parser.add_argument("--patience", type=int, default=15)
     parser.add_argument("--min-delta", type=float, default=0.01)
-    parser.add_argument("--at", type=float, help="a fixed share of the epochs in place of the rule")
+    parser.add_argument("--at", type=float, help="a fixed share of the epochs instead of the rule")
     parser.add_argument("--shorter", nargs="*", type=float, default=[0.6], help="shares planned from the start")
     parser.add_argument(
-        "--pass-loss", action="store_true", help="let the loss pass to its one-to-one head in time, too"
+        "--pass-loss", action="store_true", help="also move the loss to its one-to-one head by the new end"
     )
     parser.add_argument("--threads", type=int, default=1)
     chosen = parser.parse_args()
@@ -80,7 +80,7 @@ def parse() -> argparse.Namespace:
 
 
 def compare(chosen: argparse.Namespace, setting: str, seed: int) -> Iterator[dict[str, Any]]:
-    """Yield a row for each way to end one training."""
+    """Yield one row per way to end a training."""
     folder, epochs = chosen.folder / "runs" / f"{setting}{seed}", SETTINGS[setting]["train"]["epochs"]
     data = dataset(chosen.folder, setting)
     whole = train_whole(folder, data, setting, seed)
@@ -108,7 +108,7 @@ def measure(fitness: list[float]) -> tuple[float, float, float]:
 
 
 def dataset(folder: Path, setting: str) -> Path:
-    """Return the data set of a setting; it is generated, and the same each time."""
+    """Return the dataset of a setting, which is generated and the same each time."""
     from yolo_callbacks.datasets import build_shapes
 
     return Path(build_shapes(folder / f"data-{setting}", **SETTINGS[setting]["data"])) / "data.yaml"
@@ -134,7 +134,7 @@ def train_whole(folder: Path, data: Path, setting: str, seed: int, share: float 
 
 
 def weights(folder: Path, setting: str) -> Path | str:
-    """Return what a training begins with: the net from scratch, or weights that are trained first."""
+    """Return the initial model: from scratch, or with weights that are trained first."""
     if "from" not in SETTINGS[setting]:
         return "yolo26n.yaml"
     other, epochs = SETTINGS[setting]["from"]
@@ -144,7 +144,7 @@ def weights(folder: Path, setting: str) -> Path | str:
 
 
 def fitness_in(folder: Path) -> list[float]:
-    """Return mAP50-95 of each epoch of a training, as Ultralytics has logged it."""
+    """Return the mAP50-95 of each epoch, as logged by Ultralytics."""
     import pandas as pd
 
     file = folder / "results.csv"
@@ -152,7 +152,7 @@ def fitness_in(folder: Path) -> list[float]:
 
 
 def plateau(fitness: list[float], patience: int, min_delta: float) -> int | None:
-    """Return the epoch in which `EarlyStopping` ends a training with these values, None if in none."""
+    """Return the epoch in which `EarlyStopping` ends a training with these values, None if it never does."""
     from yolo_callbacks import EarlyStopping, EpochRecord, History, Plan, Stop
 
     rule = EarlyStopping(patience=patience, min_delta=min_delta, start_from_epoch=round(0.2 * len(fitness)))
@@ -165,7 +165,7 @@ def plateau(fitness: list[float], patience: int, min_delta: float) -> int | None
 
 
 def finish(whole: Path, data: Path, trigger: int, last: int, *, pass_loss: bool) -> list[float]:
-    """Go on from the checkpoint of the trigger and finish by an epoch; return the fitness of each epoch."""
+    """Continue from the checkpoint of the trigger and finish by an epoch; return the fitness of each epoch."""
     import pandas as pd
     from ultralytics import YOLO, settings
 
@@ -199,14 +199,14 @@ def finish(whole: Path, data: Path, trigger: int, last: int, *, pass_loss: bool)
 
 
 class PassLoss:
-    """Lets the loss of YOLO26 pass from its one-to-many to its one-to-one head by the last epoch."""
+    """Moves the loss of YOLO26 from its one-to-many to its one-to-one head by the last epoch."""
 
     def __init__(self, trigger: int, last: int) -> None:
         self.trigger = trigger
         self.last = last
 
     def __call__(self, trainer: Any) -> None:
-        """Set the weights of an epoch: those of a later one of the whole training."""
+        """Set the weights of the heads: those of a later epoch of the whole training."""
         criterion, final = trainer.model.criterion, trainer.args.epochs - 1
         done = (trainer.epoch - self.trigger) / (self.last - 1 - self.trigger)
         criterion.o2m = criterion.decay(self.trigger + (final - self.trigger) * done)

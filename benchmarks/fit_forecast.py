@@ -1,12 +1,12 @@
-"""Fits the constants of `patience="auto"` to real curves, and shows what the rule does on curves it was not fitted to.
+"""Fits the constants of `patience="auto"` to real curves, and tests the rule on curves it was not fitted to.
 
     python benchmarks/fit_forecast.py [FOLDER]
 
-FOLDER is a tree of runs, each with its results.csv (and args.yaml, if there is one); without it, the environment
-variable YOLO_CB_CURVES. The constants are those under which what the rest of each run brought is most likely, given
-what was known after each epoch (Student-t with 4 degrees of freedom, each run with the same weight). They are fitted
-five sixths of the time and tried on the rest, with all runs of a repository on the same side (SOURCES.csv says whose
-they are; without it, every run is its own). Nothing here looks at what a rule saves: that is only measured.
+FOLDER is a tree of runs, each with its results.csv (and args.yaml, if any). Default: the environment variable
+YOLO_CB_CURVES. The constants are maximum-likelihood estimates: they make what the rest of each run brought most likely,
+given what was known after each epoch (Student-t with 4 degrees of freedom, the same weight for each run). They are
+fitted to five sixths of the runs and tested on the rest, with all runs of a repository on the same side (SOURCES.csv
+names the repositories; without it, each run is its own). What a rule saves is measured, but never fitted.
 
 For comparison, the same rule with another forecast: a parametric learning curve through all epochs so far, the better
 of a power law and an exponential (two of the families of Domhan et al., 2015), extrapolated to the last epoch.
@@ -37,7 +37,7 @@ TOLERANCES = (0.005, 0.01, 0.015, 0.0175, 0.02, 0.03, 0.05)
 
 @dataclass(frozen=True)
 class Curve:
-    """A run: its owner, fitness and mean mAP50-95 of each epoch, and the forecast's signals."""
+    """A run: its owner, the fitness and mean mAP50-95 of each epoch, and the forecast's signals."""
 
     owner: str
     fitness: np.ndarray
@@ -67,9 +67,9 @@ def read_curves(folder: Path) -> list[Curve]:
 
 
 def matrix(curves: list[Curve]) -> np.ndarray:
-    """Return a row an epoch with a forecast: trend, records, noise, surprise, what came of it above the level, weight.
+    """Return one row per epoch with a forecast: trend, records, noise, surprise, actual gain over the level, weight.
 
-    All as shares of the progress, so that a run at 0.9 counts like one at 0.2.
+    All but the weight are shares of the progress, so that a run at 0.9 counts like one at 0.2.
     """
     rows = []
     for curve in curves:
@@ -96,7 +96,7 @@ def fit(curves: list[Curve]) -> Constants:
 
 
 def stop_epoch(curve: Curve, constants: Constants, tolerance: float) -> int:
-    """Return the epoch that the rule stops after, the last one where it never does."""
+    """Return the epoch that the rule stops after, the last one if it never does."""
     fold = ForecastFold(FITNESS, constants=constants)
     for epoch, (signals, record) in enumerate(zip(curve.signals, curve.record), start=1):
         if signals and not record and max(map(fold.gain, signals)) < tolerance:
@@ -113,11 +113,11 @@ def exponential(x: np.ndarray, end: float, gap: float, rate: float) -> np.ndarra
 
 
 FAMILIES = {power_law: ((0.7, 0.7, 0.5), (0.01, 3.0)), exponential: ((0.7, 0.7, 0.05), (1e-4, 1.0))}
-"""Where the fit of each begins, and the bounds of its rate."""
+"""The initial parameters of each fit, and the bounds of its rate."""
 
 
 def gains_by_family(curve: Curve, every: int = 3) -> dict[int, float]:
-    """Return the expected gain by a parametric learning curve, after every third epoch: each is a fit of its own."""
+    """Return the expected gain by a parametric learning curve, fitted anew after every third epoch."""
     gains: dict[int, float] = {}
     start = {family: begin for family, (begin, _) in FAMILIES.items()}
     for epoch in range(every, len(curve.signals) + 1, every):
@@ -137,13 +137,13 @@ def gains_by_family(curve: Curve, every: int = 3) -> dict[int, float]:
             signals = curve.signals[epoch - 1][0]
             noise = max(1e-6, float(np.sqrt((best[2][-max(6, len(y) // 4) :] ** 2).mean())))
             end = float(best[1](np.array(float(signals.planned)), *start[best[1]]))
-            centre = end + Constants.records * noise * math.sqrt(2 * math.log(signals.remaining))
-            gains[epoch] = expected_excess(centre, noise, signals.best) / signals.progress
+            center = end + Constants.records * noise * math.sqrt(2 * math.log(signals.remaining))
+            gains[epoch] = expected_excess(center, noise, signals.best) / signals.progress
     return gains
 
 
 def by_family(curves: list[Curve]) -> dict[float, np.ndarray]:
-    """Return saved and lost of each run, as parametric learning curves would have it, by tolerance."""
+    """Return what parametric learning curves save and lose in each run, by tolerance."""
     known = [gains_by_family(curve) for curve in curves]
     results = {}
     for tolerance in TOLERANCES:
@@ -156,7 +156,7 @@ def by_family(curves: list[Curve]) -> dict[float, np.ndarray]:
 
 
 def cost(curve: Curve, epoch: int) -> tuple[float, float]:
-    """Return which share of a run is saved by a stop after an epoch, and what is lost."""
+    """Return the share of a run that a stop after an epoch saves, and what it loses."""
     return 1 - epoch / len(curve.scores), float(curve.scores.max() - curve.scores[:epoch].max())
 
 
@@ -165,7 +165,7 @@ def outcome(curve: Curve, constants: Constants, tolerance: float) -> tuple[float
 
 
 def unseen(curves: list[Curve]) -> dict[float, np.ndarray]:
-    """Return saved and lost of each run, by constants that were fitted without its repository, by tolerance."""
+    """Return saved and lost of each run, with constants fitted without its repository, by tolerance."""
     results: dict[float, list[tuple[float, float]]] = {tolerance: [] for tolerance in TOLERANCES}
     owners = sorted({curve.owner for curve in curves})
     for partition in range(PARTITIONS):
@@ -195,7 +195,7 @@ def main() -> None:
     parser.add_argument("folder", nargs="?", type=Path, default=os.environ.get("YOLO_CB_CURVES"))
     folder = parser.parse_args().folder
     if folder is None:
-        parser.error("which runs? Give a folder, or set YOLO_CB_CURVES")
+        parser.error("name a FOLDER of runs, or set YOLO_CB_CURVES")
     curves = read_curves(Path(folder))
     print(f"{len(curves)} runs of {len({curve.owner for curve in curves})} repositories")
     print("fitted to all: ", fit(curves))
@@ -214,7 +214,7 @@ def main() -> None:
         means.append(values[chosen].mean(axis=0))
     low, high = np.percentile(means, [5, 95], axis=0)
     print(
-        f"\nDrawing repositories anew 2,000 times, tolerance 0.015: saved {low[0]:.1%} to {high[0]:.1%}, "
+        f"\nRepositories resampled 2,000 times, tolerance 0.015: saved {low[0]:.1%} to {high[0]:.1%}, "
         f"lost {low[1]:.4f} to {high[1]:.4f} (5 % to 95 %)"
     )
 

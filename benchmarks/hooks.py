@@ -1,10 +1,10 @@
-"""What GradientMonitor and ActivationMonitor cost a batch: one training, in which they look in every other epoch.
+"""What GradientMonitor and ActivationMonitor cost per batch: one training, in which they are on in every other epoch.
 
     python -m benchmarks.hooks [--epochs 40] [--imgsz 96] [--batch 16] [--device cpu]
 
-The training is the built-in shapes from scratch. Epochs with and without them alternate, so that both see
-the same machine; the ratio is of the medians of all batches. What is spent in our own code is measured around it. All
-times are CPU time, so that other processes count little; on a GPU a batch's is the time until the GPU is done with it.
+Trains on the built-in shapes from scratch. Epochs with and without a monitor alternate, so that both see the same
+machine; the ratio is of the medians of all batches. The time in our own code is measured directly. All times are CPU
+time, so that other processes count little; on a GPU, the time of a batch is the time until the GPU has completed it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WARM_UP = 2
 
 
 class Stopwatch:
-    """Adds up what a batch spends in our code; thread time, so that a busy machine does not count."""
+    """Adds up the time that a batch spends in our code: thread time, which a busy machine does not change."""
 
     def __init__(self) -> None:
         self.spent = 0.0
@@ -47,7 +47,7 @@ class Stopwatch:
         return timed
 
     def without(self, function):
-        """Return the function with the stopwatch halted in it."""
+        """Return the function, not timed."""
 
         def halted(*args, **kwargs):
             start = time.thread_time()
@@ -60,7 +60,7 @@ class Stopwatch:
 
 
 def stopwatch_microseconds() -> float:
-    """Return what the stopwatch itself adds to a batch."""
+    """Return what the stopwatch itself adds per batch."""
     watch, spent = Stopwatch(), []
     nothing = watch.around(watch.without(list))
     for _ in range(1000):
@@ -71,7 +71,7 @@ def stopwatch_microseconds() -> float:
 
 
 def batch_clock(device) -> float:
-    """Return the seconds that are taken for those of a batch."""
+    """Return a time in seconds for measuring batches."""
     if device.type == "cpu":
         return time.process_time()
     import torch
@@ -81,7 +81,7 @@ def batch_clock(device) -> float:
 
 
 class Alternating(ycb.Callback):
-    """Lets a monitor look in every other epoch, and notes how long each batch takes."""
+    """Switches a monitor on in every other epoch, and records how long each batch takes."""
 
     def __init__(self, monitor, watch) -> None:
         self.monitor, self.watch = monitor, watch
@@ -121,7 +121,7 @@ class Alternating(ycb.Callback):
 
 
 def train(monitor, options) -> Alternating:
-    """Train once with a monitor that looks in every other epoch."""
+    """Train once with a monitor that is on in every other epoch."""
     from ultralytics import YOLO
 
     watch = Stopwatch()
@@ -179,9 +179,9 @@ def report(monitor, options) -> None:
     print(
         f"ratio {medians[True] / medians[False]:.3f}, {len(seen.batches[True])} and {len(seen.batches[False])} batches"
     )
-    print(f"  own code, looked at      {sampled:.0f} us a batch (median)")
-    print(f"  own code, not looked at  {other:.1f} us a batch (median)")
-    print(f"  own code, all            {mean:.0f} us a batch (mean, {share:.0%} looked at)", end=", ")
+    print(f"  own code, sampled        {sampled:.0f} us per batch (median)")
+    print(f"  own code, not sampled    {other:.1f} us per batch (median)")
+    print(f"  own code, all            {mean:.0f} us per batch (mean, {share:.0%} sampled)", end=", ")
     print(f"{mean / 1e6 / medians[False]:.2%} of a batch")
     print(f"  at the end of an epoch   {1e3 * statistics.median(seen.fetch):.2f} ms")
 

@@ -1,9 +1,9 @@
-"""What attach(model) costs: trains with and without it in alternation and prints the ratio; then 10,000 epochs alone.
+"""What attach(model) costs: trains with and without it in alternation, and drives 10,000 epochs without a trainer.
 
     python -m benchmarks.overhead [--epochs 30] [--rounds 3] [--device cpu]
 
-The trainings are the built-in shapes from scratch. The time on the training thread is measured around our
-registered functions themselves; the ratio is of the medians of all epochs.
+Trains on the built-in shapes from scratch. The time on the training thread is measured around our registered
+functions; the ratio is of the medians of all epochs.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ EPOCH_EVENTS = (
 
 
 def import_milliseconds(statement: str) -> float:
-    """Return the least of five times of a statement in a new process, without the interpreter's own start."""
+    """Return the minimum of five timings of a statement in a new process, without the start of the interpreter."""
     code = f"import time; start = time.perf_counter(); {statement}; print(1e3 * (time.perf_counter() - start))"
     return min(float(subprocess.check_output([sys.executable, "-c", code])) for _ in range(5))
 
 
 def help_milliseconds() -> float:
-    """Return the least of five times of `yolo-cb --help`, whole process."""
+    """Return the minimum of five timings of `yolo-cb --help`, whole process."""
     times = []
     for _ in range(5):
         start = time.perf_counter()
@@ -53,7 +53,7 @@ class Stopwatch:
         self.seconds: dict[str, list[float]] = {}
 
     def wrap(self, model) -> None:
-        """Put a watch around each of our functions on a model."""
+        """Time each of our functions on a model."""
         from yolo_callbacks.session.hook import Hook
 
         for event, functions in model.callbacks.items():
@@ -69,7 +69,7 @@ class Stopwatch:
 
 
 def train(folder: Path, attached: bool, epochs: int, device: str) -> tuple[list[float], Stopwatch, int]:
-    """Train once; return the seconds of each epoch, what our functions took, and the number of batch functions."""
+    """Train once; return the seconds of each epoch, the time in our functions, and the number of batch functions."""
     from ultralytics import YOLO
 
     import yolo_callbacks as ycb
@@ -89,7 +89,7 @@ def train(folder: Path, attached: bool, epochs: int, device: str) -> tuple[list[
 
 
 def compare(epochs: int, rounds: int, device: str) -> None:
-    """Train without, with and without again, and print the ratio, how much of it is noise, and the cost."""
+    """Train without, with, and without again; print the ratio, its noise, and the cost."""
     seconds: dict[str, list[float]] = {"without": [], "with": [], "without again": []}
     cost, batch_functions = [], 0
     for _ in range(rounds):
@@ -107,12 +107,12 @@ def compare(epochs: int, rounds: int, device: str) -> None:
         print(f"median epoch, {name:<14}{1e3 * median:.1f} ms ({len(seconds[name])} epochs)")
     print(f"ratio with / without       {medians['with'] / plain:.3f}")
     print(f"ratio without / without    {medians['without again'] / medians['without']:.3f} (noise)")
-    print(f"on the training thread     {statistics.median(cost):.2f} ms an epoch (median), {max(cost):.2f} ms (worst)")
-    print(f"functions called a batch   {batch_functions} (0 us a batch)")
+    print(f"on the training thread     {statistics.median(cost):.2f} ms per epoch (median), {max(cost):.2f} ms (worst)")
+    print(f"functions per batch        {batch_functions} (0 us per batch)")
 
 
 def grow(epochs: int) -> None:
-    """Drive ledger, journal and CSV without a trainer and print the cost of an epoch at several lengths."""
+    """Drive ledger, journal and CSV without a trainer; print the cost per epoch at several lengths."""
     import yolo_callbacks as ycb
     from yolo_callbacks.core.ledger import Ledger
     from yolo_callbacks.core.lineup import label
@@ -150,7 +150,7 @@ def grow(epochs: int) -> None:
     windows = [e for e in (10, 100, 1_000, 10_000) if e <= epochs]
     for end in windows:
         window = took[max(0, end - 50) : end] if end > 10 else took[1:10]
-        print(f"epochs up to {end:>6,}        {statistics.median(window):.3f} ms an epoch (median)")
+        print(f"epochs up to {end:>6,}        {statistics.median(window):.3f} ms per epoch (median)")
 
 
 def main() -> None:

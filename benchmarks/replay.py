@@ -1,11 +1,11 @@
-"""What stopping rules save and lose over logged runs, beside plain patience as Ultralytics counts it, and two oracles.
+"""What stopping rules save and lose on logged runs, plus Ultralytics' own patience and two hindsight baselines.
 
     python benchmarks/replay.py [FOLDER] [--png FILE]
     python benchmarks/replay.py --speed
 
-FOLDER is a tree of runs, each with its results.csv (and args.yaml, if there is one); without it, the environment
-variable YOLO_CB_CURVES. Where it has a SOURCES.csv with the columns `run` and `repository`, the figures are also given
-with each repository counting once: runs of one project are much alike. `--speed` measures 1,000 made-up runs of 300
+FOLDER is a tree of runs, each with its results.csv (and args.yaml, if any). Default: the environment variable
+YOLO_CB_CURVES. If it has a SOURCES.csv with the columns `run` and `repository`, the figures are also given with each
+repository counting once, because the runs of one project are much alike. `--speed` times 1,000 synthetic runs of 300
 epochs instead.
 """
 
@@ -30,14 +30,14 @@ from yolo_callbacks.replaying.report import ReplayReport
 PATIENCES = (10, 20, 30, 50, 75, 100)
 SHARES = (0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)
 AUTO = [{"tolerance": tolerance} for tolerance in (0.005, 0.01, 0.015, 0.02, 0.03, 0.05)]
-"""Arguments of `EarlyStopping(patience="auto", ...)`: a row each."""
+"""Arguments of `EarlyStopping(patience="auto", ...)`, one row each."""
 
 RUNS, EPOCHS = 1_000, 300  # of --speed
 
 
 @dataclass(frozen=True)
 class BestSoFar:
-    """Ultralytics' own counter: the best fitness, and since when; as long as it is 0, every epoch is the best."""
+    """Ultralytics' own counter: the best fitness and its epoch. While the fitness is 0, every epoch is the best."""
 
     fitness: float = 0.0
     epoch: int = 0
@@ -58,7 +58,7 @@ class PlainFold:
 
 
 class PlainPatience(ycb.Callback):
-    """Stops as Ultralytics' own `patience` does: epochs since the best, warm-up and closed mosaic among them."""
+    """Stops as Ultralytics' own `patience` does: epochs since the best, including warm-up and closed mosaic."""
 
     priority = ycb.Priority.DECIDE
 
@@ -93,7 +93,7 @@ def auto_rules() -> dict[str, list[ycb.Callback]]:
 
 
 def repositories(folder: Path) -> dict[str, str]:
-    """Return the repository of each run, by its name; none where that is not on record."""
+    """Return the repository of each run by name; empty without a SOURCES.csv."""
     file = folder / "SOURCES.csv"
     if not file.exists():
         return {}
@@ -106,7 +106,7 @@ def row(cells) -> str:
 
 
 def print_rules(report: ReplayReport) -> None:
-    """Print a line a rule, every run counting once."""
+    """Print one line per rule, each run counting once."""
     head = [
         "rule",
         "saved",
@@ -129,7 +129,7 @@ def print_rules(report: ReplayReport) -> None:
 
 
 def print_by_repository(report: ReplayReport, repository: dict[str, str]) -> None:
-    """Print a line a rule, every repository counting once."""
+    """Print one line per rule, each repository counting once."""
     head = ["rule", "saved", "lost", "lost, median", "> 0.01", "worst repository"]
     print(row(head), row(["---"] + ["--:"] * (len(head) - 2) + ["---"]), sep="\n")
     for rule in report.rules:
@@ -148,7 +148,7 @@ FAMILIES = {"plain epochs": "#7f7f7f", "plain share": "#ff7f0e", "auto": "#1f77b
 
 
 def family_of(rule: str) -> tuple[str, str] | None:
-    """Return the family of a rule and what tells it from the others; None for those that are not drawn."""
+    """Return the family of a rule and its value in it; None for rules that are not drawn."""
     kind, _, value = rule.partition(" ")
     if kind == "plain":
         return ("plain share" if "." in value else "plain epochs"), value
@@ -156,17 +156,17 @@ def family_of(rule: str) -> tuple[str, str] | None:
 
 
 def draw(report: ReplayReport, png: Path) -> None:
-    """Draw a line a family of rules. `patience` is left out: it lies on `plain`."""
+    """Draw one line per family of rules. `patience` is omitted, because it coincides with `plain`."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import PercentFormatter
 
     figure = Figure(figsize=(9.0, 5.8), dpi=120, layout="constrained")
     axis = figure.subplots()
     rows = report.rule_rows()
-    for family, colour in FAMILIES.items():
+    for family, color in FAMILIES.items():
         points = [(line["lost_mean"], line["saved_mean"], family_of(line["rule"])) for line in rows]
         points = sorted(point for point in points if point[2] and point[2][0] == family)
-        axis.plot(*[[point[i] for point in points] for i in (0, 1)], "o-", color=colour, label=family, markersize=5)
+        axis.plot(*[[point[i] for point in points] for i in (0, 1)], "o-", color=color, label=family, markersize=5)
         for lost, saved, (_, value) in points:
             side = -1 if family == "auto" else 1
             axis.annotate(
@@ -175,7 +175,7 @@ def draw(report: ReplayReport, png: Path) -> None:
                 textcoords="offset points",
                 xytext=(7 * side, -3 - 4 * side),
                 ha="right" if side < 0 else "left",
-                color=colour,
+                color=color,
                 fontsize=9,
             )
     for line in rows:
@@ -218,7 +218,7 @@ def compare(folder: Path, png: Path) -> None:
 
 
 def make_runs(folder: Path) -> None:
-    """Write runs that rise, level off and jitter, each with an args.yaml as long as Ultralytics' own."""
+    """Write synthetic runs that rise, level off and jitter, each with an args.yaml as long as Ultralytics' own."""
     names = ["train/box_loss", "train/cls_loss", "train/dfl_loss", "metrics/precision(B)", "metrics/recall(B)"]
     names += ["metrics/mAP50(B)", "metrics/mAP50-95(B)", "val/box_loss", "val/cls_loss", "val/dfl_loss"]
     header = ",".join(["epoch", "time", *names, "lr/pg0", "lr/pg1", "lr/pg2"]) + "\n"
@@ -250,13 +250,13 @@ def measure_speed() -> None:
         took, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     print("\n".join(shown.splitlines()[:9]))
-    print(f"\n{RUNS:,} runs of {EPOCHS} epochs, patience {patience}: {took:.1f} s, {cpu:.1f} s of processor time")
+    print(f"\n{RUNS:,} runs of {EPOCHS} epochs, patience {patience}: {took:.1f} s, {cpu:.1f} s of CPU time")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", type=Path, default=os.environ.get("YOLO_CB_CURVES"))
-    parser.add_argument("--png", type=Path, default=Path("replay.png"), help="where the picture goes")
+    parser.add_argument("--png", type=Path, default=Path("replay.png"), help="where to save the plot")
     parser.add_argument("--speed", action="store_true")
     options = parser.parse_args()
     if options.speed:

@@ -1,14 +1,14 @@
-"""What each reporter costs the training thread, with servers that answer and with servers that are gone.
+"""What each reporter costs the training thread, with live servers and with dead ones.
 
     python -m benchmarks.reporters [--epochs 12] [--rounds 1]
 
-The training is the built-in shapes from scratch on the CPU with all reporters together; each training is a process of
-its own. Measured are the reporters' own steps and events on the training thread, by the clock, so other processes on
-the machine count. The first epoch is left out: it opens files and starts threads. TensorBoard writes the losses of each
-batch, which it does not by default; PlotLogger draws in the first epoch and at the end, every 30 s in between. What
-GradientMonitor and ActivationMonitor do within the batches is in hooks.py. The servers are on the loopback: `mlflow
-server` with SQLite, and one that takes whatever RemoteMonitor, Notify and Ultralytics' Platform integration send; a
-server that is gone is a port that nobody listens on.
+Trains on the built-in shapes from scratch, on the CPU, with all reporters together, each training in its own process.
+Measures the reporters' steps and events on the training thread in wall time, so other processes count. The first epoch,
+which opens files and starts threads, is excluded. TensorBoard writes the losses of each batch, which it does not do by
+default; PlotLogger draws in the first epoch, at the end, and every 30 s in between. hooks.py measures what
+GradientMonitor and ActivationMonitor do within batches. The servers are on the loopback: `mlflow server` with SQLite,
+and one that accepts whatever RemoteMonitor, Notify and Ultralytics' Platform integration send. A dead server is a port
+that nobody listens on.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 BUDGET = 10.0
-"""Milliseconds an epoch that all together may take, without histograms."""
+"""Milliseconds per epoch that all of them may take together, without histograms."""
 
 ALL = "all together"
 ONCE = ("setup", "close", "deliver")
@@ -39,12 +39,12 @@ STARTS = 120  # seconds that a server has to start
 
 
 class Sink(BaseHTTPRequestHandler):
-    """Takes whatever it is sent."""
+    """Accepts whatever it is sent."""
 
     taken: Counter[str] = Counter()
 
     def do_POST(self) -> None:
-        """Answer as the Platform would; the others look at the status alone."""
+        """Answer as the Platform would; the others only read the status."""
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.taken[{"/": "RemoteMonitor", "/token/": "Notify", "/token": "Notify"}.get(self.path, "Platform")] += 1
         name = f"http://127.0.0.1:{self.server.server_port}"
@@ -61,7 +61,7 @@ class Sink(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST
 
     def log_message(self, *args) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def free_port() -> int:
@@ -73,7 +73,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def servers(folder: Path):
-    """Start the servers and give their addresses: the sink's, and MLflow's or None where it does not come up."""
+    """Start the servers and yield their addresses: the sink's, and MLflow's, None if it does not start."""
     sink = ThreadingHTTPServer(("127.0.0.1", 0), Sink)
     sink.daemon_threads = True
     threading.Thread(target=sink.serve_forever, daemon=True).start()
@@ -104,7 +104,7 @@ def _comes_up(address: str, process: subprocess.Popen) -> bool:
 
 
 class Stopwatch:
-    """Adds up what callbacks take on the training thread: by epoch, by batch, and once a run."""
+    """Adds up the time of callbacks on the training thread: by epoch, by batch, and once per run."""
 
     def __init__(self) -> None:
         self.epoch = 0
@@ -112,7 +112,7 @@ class Stopwatch:
         self.once: dict[str, dict[str, float]] = {}
 
     def wrap(self, callback) -> None:
-        """Put a watch around each step and each event of a callback that is its own."""
+        """Time each step and event that a callback overrides."""
         from yolo_callbacks import Callback
         from yolo_callbacks.core.events import TRAIN_EVENTS
 
@@ -160,7 +160,7 @@ def reporters(address: str, mlflow: str, histogram_freq: int) -> list:
 
 
 def train(options) -> None:
-    """Train once, and write what was measured as JSON."""
+    """Train once, and write the measurements as JSON."""
     from ultralytics import YOLO
 
     import yolo_callbacks as ycb
@@ -191,7 +191,7 @@ def train(options) -> None:
 
 
 def measure(folder: Path, address: str, mlflow: str, options, histograms: int = 0) -> dict:
-    """Train in a process of its own and return what was measured."""
+    """Train in a separate process and return the measurements."""
     from benchmarks.surroundings import private
 
     out = folder / "measured.json"
@@ -213,7 +213,7 @@ def measure(folder: Path, address: str, mlflow: str, options, histograms: int = 
 
 
 def milliseconds(runs: list[dict], name: str, kind: str) -> list[float]:
-    """Return what a callback took in each epoch but the first of each training, or all together."""
+    """Return the time of a callback, or of all, in each epoch but the first of each training."""
     found = []
     for run in runs:
         names = list(run["epochs"]) if name == ALL else [name]
@@ -224,15 +224,15 @@ def milliseconds(runs: list[dict], name: str, kind: str) -> list[float]:
 
 
 def table(runs: dict[str, list[dict]]) -> None:
-    """Print what each callback took, live and gone."""
-    print(f"{'':<18}{'ms an epoch':>26}{'':>8}{'ratio of':>10}{'us a batch':>16}{'once: setup, the end (ms)':>32}")
+    """Print the time of each callback, with live and with dead servers."""
+    print(f"{'':<18}{'ms per epoch':>26}{'':>8}{'ratio of':>10}{'us per batch':>16}{'once: setup, the end (ms)':>32}")
     print(
-        f"{'':<18}{'live':>8}{'worst':>8}{'gone':>10}{'worst':>8}{'medians':>10}{'live':>9}{'gone':>7}{'live':>18}{'gone':>14}"
+        f"{'':<18}{'live':>8}{'worst':>8}{'dead':>10}{'worst':>8}{'medians':>10}{'live':>9}{'dead':>7}{'live':>18}{'dead':>14}"
     )
     for name in (*runs["live"][0]["epochs"], ALL):
         line, medians = f"{name:<18}", {}
         batch, once = {}, {}
-        for how in ("live", "gone"):
+        for how in ("live", "dead"):
             taken = milliseconds(runs[how], name, "epoch")
             medians[how] = statistics.median(taken)
             line += f"{medians[how]:>8.2f}{max(taken):>8.2f}" + ("  " if how == "live" else "")
@@ -242,8 +242,8 @@ def table(runs: dict[str, list[dict]]) -> None:
             setup = 1e3 * sum(part["setup"] for part in parts)
             end = 1e3 * sum(part["close"] + part["deliver"] for part in parts)
             once[how] = f"{setup:.0f}, {end:.0f}"
-        ratio = medians["gone"] / medians["live"] if medians["live"] else float("nan")
-        print(f"{line}{ratio:>10.2f}{batch['live']:>9.1f}{batch['gone']:>7.1f}{once['live']:>18}{once['gone']:>14}")
+        ratio = medians["dead"] / medians["live"] if medians["live"] else float("nan")
+        print(f"{line}{ratio:>10.2f}{batch['live']:>9.1f}{batch['dead']:>7.1f}{once['live']:>18}{once['dead']:>14}")
 
 
 def main() -> None:
@@ -258,27 +258,27 @@ def main() -> None:
     if options.out:
         train(options)
         return
-    runs: dict[str, list[dict]] = {"live": [], "gone": []}
+    runs: dict[str, list[dict]] = {"live": [], "dead": []}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         with servers(folder) as (address, mlflow):
             store = mlflow or f"sqlite:///{folder / 'local.db'}"
             if mlflow is None:
-                print("mlflow server did not come up: MLflow writes to a local SQLite file instead")
+                print("mlflow server did not start: MLflow writes to a local SQLite file instead")
             for _ in range(options.rounds):
                 runs["live"].append(measure(folder, address, store, options))
-                gone = f"127.0.0.1:{free_port()}"
-                runs["gone"].append(measure(folder, gone, f"http://{gone}", options))
+                dead = f"127.0.0.1:{free_port()}"
+                runs["dead"].append(measure(folder, dead, f"http://{dead}", options))
             histograms = [measure(folder, address, store, options, histograms=1)]
     table(runs)
-    print(f"messages that the live server took: {', '.join(f'{n} of {who}' for who, n in sorted(Sink.taken.items()))}")
+    print(f"the live server accepted: {', '.join(f'{n} of {who}' for who, n in sorted(Sink.taken.items()))}")
     worst = max(statistics.median(milliseconds(run, ALL, "epoch")) for run in runs.values())
-    print(f"{ALL}, median: {worst:.2f} ms an epoch, {'within' if worst <= BUDGET else 'MORE THAN'} {BUDGET:g} ms")
+    print(f"{ALL}, median: {worst:.2f} ms per epoch, {'within' if worst <= BUDGET else 'MORE THAN'} {BUDGET:g} ms")
     taken = milliseconds(histograms, "TensorBoard", "epoch")
     print(
-        f"TensorBoard(histogram_freq=1): {statistics.median(taken):.2f} ms an epoch (median), {max(taken):.2f} (worst)"
+        f"TensorBoard(histogram_freq=1): {statistics.median(taken):.2f} ms per epoch (median), {max(taken):.2f} (worst)"
     )
-    print("what GradientMonitor and ActivationMonitor do within a batch is measured by benchmarks.hooks")
+    print("benchmarks.hooks measures what GradientMonitor and ActivationMonitor do within a batch")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Settings, data and runs of Ultralytics in a folder of their own, so that a benchmark leaves nothing behind."""
+"""Ultralytics' settings, data and runs in a separate folder, so that a benchmark leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 SMALL = {"imgsz": 96, "batch": 16, "fraction": 0.25, "device": "cpu", "plots": False, "verbose": False}
-"""Arguments of the training that is measured: short epochs, so that what callbacks cost shows."""
+"""Arguments of the measured training: short epochs, in which the cost of callbacks shows."""
 
 _INTEGRATIONS = ("tensorboard", "mlflow", "wandb", "comet", "clearml", "dvc", "neptune", "raytune", "hub", "sync")
 _SETTINGS = """
@@ -23,17 +23,17 @@ settings.update(places | {name: False for name in integrations if name in settin
 
 
 def private(folder: Path) -> dict[str, str]:
-    """Make settings with all integrations switched off.
+    """Create settings with all integrations switched off.
 
     Args:
-        folder: Where they are, and where data and runs will be.
+        folder: For the settings, data and runs.
 
     Returns:
-        The environment that a process needs before it imports ultralytics.
+        The environment for a process that imports ultralytics.
     """
     environment = {name: value for name, value in os.environ.items() if name != "ULTRALYTICS_API_KEY"}
     environment["YOLO_CONFIG_DIR"] = str(folder)
-    # Ultralytics takes the data's place from its settings when it is imported, so a process of its own writes them
+    # Ultralytics reads the dataset folder from its settings on import, so a separate process writes them
     subprocess.run(
         [sys.executable, "-c", _SETTINGS, str(folder), *_INTEGRATIONS],
         env=environment,

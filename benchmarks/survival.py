@@ -1,6 +1,6 @@
-"""What survives what: plain Ultralytics, a callback written by hand, and yolo-callbacks, each cell a real training.
+"""What survives what: plain Ultralytics, a callback written by hand, and yolo-callbacks. Each cell is a real training.
 
-`python -m benchmarks.survival` prints the table of the README.
+`python -m benchmarks.survival` prints the table of docs/survival.md.
 """
 
 import csv
@@ -36,7 +36,7 @@ def schedule(epoch):
 
 
 class Trainer(DetectionTrainer):
-    """Ultralytics' own, but for the fitness: it rises for three epochs and then stays, so that all count alike."""
+    """Ultralytics' own, except for the fitness, which rises for three epochs and then stays: all contestants see it."""
 
     def validate(self):
         metrics, _ = super().validate()
@@ -46,7 +46,7 @@ class Trainer(DetectionTrainer):
 
 
 class ByHand:
-    """What people write: patience, half the learning rate on the way, a row an epoch, the best checkpoint."""
+    """What people write: patience, half the learning rate, one row per epoch, the best checkpoint."""
 
     def __init__(self, file):
         self.file, self.best, self.wait = Path(file), 0, 0
@@ -70,7 +70,7 @@ class Contestant:
     arguments: dict = {}
 
     def prepare(self, model, folder):
-        """Make it take part in the trainings of a model."""
+        """Add its callbacks to a model."""
 
     def checkpoint(self, folder):
         return folder / "run" / "weights" / "last.pt"
@@ -144,7 +144,7 @@ def begin(who, data, folder, *, before=None, times=1, **arguments):
         model.train(trainer=Trainer, data=str(data), project=str(folder), exist_ok=True, **settings)
 
 
-def go_on(who, folder):
+def resume(who, folder):
     model = YOLO(who.checkpoint(folder))
     who.prepare(model, folder)
     rates = []
@@ -176,7 +176,7 @@ def after_saving(number):
 
 
 def before_saving(number):
-    """Die when `last.pt` is written for the n-th time, in its middle; whole=True: before it."""
+    """Die in the middle of the Nth write of `last.pt`; whole=True: before it."""
 
     def arm(who, model, whole=False):
         write, seen = pathlib.Path.write_bytes, []
@@ -222,7 +222,7 @@ class Trial:
         """Kill once and resume; return the place, or None if it cannot be resumed."""
         place = self.place()
         assert self.run(who, place, before=before) == -signal.SIGKILL
-        return place if self.run(who, place, go_on) == 0 else None
+        return place if self.run(who, place, resume) == 0 else None
 
     def decides_as_before(self, who):
         place = self.killed(who, in_epoch(5, lambda t: die()))
@@ -231,7 +231,7 @@ class Trial:
     def rows_of(self, place):
         return pd.read_csv(place / "run" / "results.csv")["epoch"].tolist()
 
-    def one_row_an_epoch(self, who):
+    def one_row_per_epoch(self, who):
         for before in (after_saving(4), lambda w, m: before_saving(4)(w, m, whole=True)):
             place = self.killed(who, before)
             found = [] if place is None else who.rows(place)
@@ -287,7 +287,7 @@ class Trial:
         code = self.run(who, place, before=in_epoch(4, lambda t: os.kill(os.getpid(), signal.SIGTERM)))
         saved = list((place / "run" / "weights").glob("*.pt"))
         newest = max(torch_load(path, "cpu").get("updates") or 0 for path in saved)
-        return code in (143, -signal.SIGTERM) and newest == 4  # one optimizer step an epoch: the fourth is in it
+        return code in (143, -signal.SIGTERM) and newest == 4  # one optimizer step per epoch: the fourth is saved
 
     def full_disk(self, who):
         def limit(size):
@@ -308,34 +308,34 @@ class Trial:
         return self.run(who, place, times=2) == 0 and max(self.rows_of(place)) == STOPS_IN
 
     def removes_itself(self, who):
-        """A neighbour that removes itself makes Ultralytics skip the callback after it."""
+        """A callback that removes itself makes Ultralytics skip the one after it."""
         if type(who) is Contestant:
             return None
         place = self.place()
 
-        def neighbour(trainer):
-            trainer.callbacks["on_fit_epoch_end"].remove(neighbour)
+        def neighbor(trainer):
+            trainer.callbacks["on_fit_epoch_end"].remove(neighbor)
 
         def before(who, model):
-            model.callbacks["on_fit_epoch_end"].insert(-1, neighbour)
+            model.callbacks["on_fit_epoch_end"].insert(-1, neighbor)
 
         return self.run(who, place, before=before) == 0 and who.rows(place)[:2] == [1, 2]
 
 
 ROWS = {
-    "killed in an epoch and resumed: stops when it would have stopped": "decides_as_before",
-    "killed around a checkpoint and resumed: one row for each epoch in every log": "one_row_an_epoch",
+    "killed mid-epoch and resumed: stops in the same epoch": "decides_as_before",
+    "killed around a checkpoint and resumed: one row per epoch in every log": "one_row_per_epoch",
     "killed while `last.pt` is written: can be resumed": "torn_checkpoint",
-    "killed in the final evaluation: resumed, it ends as it would have ended": "killed_at_the_end",
+    "killed in the final evaluation and resumed: trains no extra epoch": "killed_at_the_end",
     "SIGTERM: the batches since the last checkpoint are saved": "terminated",
-    "NaN in the loss, the epoch is repeated: counted once": "nan",
+    "NaN in the loss: the repeated epoch counts once": "nan",
     "a reduced learning rate stays reduced": "lasting_learning_rate",
-    "and after a kill and a resume": "learning_rate_after_resume",
-    "`val=False`: an epoch without validation is no epoch without improvement": "without_validation",
+    "a reduced learning rate stays reduced after a kill and a resume": "learning_rate_after_resume",
+    "`val=False`: epochs without validation do not count against patience": "without_validation",
     "the final evaluation adds no row": "final_evaluation",
-    "`train()` again: starts afresh": "train_again",
-    "a disk that is full for two epochs: training goes on": "full_disk",
-    "a logger that raises: training goes on": "broken_logger",
+    "`train()` again: starts with fresh state": "train_again",
+    "the disk is full for two epochs: training continues": "full_disk",
+    "a logger raises: training continues": "broken_logger",
     "another callback removes itself: no epoch is missed": "removes_itself",
 }
 

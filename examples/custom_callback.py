@@ -1,4 +1,4 @@
-"""Callbacks of your own: a decision, as a pure function of the history, and an effect after each epoch."""
+"""Your own callbacks: a decision, as a pure function of the history, and an effect after each epoch."""
 
 from ultralytics import YOLO
 
@@ -31,7 +31,7 @@ class StopWhenGoodEnough(ycb.Callback):
 
 
 class PrintProgress(ycb.Callback):
-    """Print one line per epoch. An error in it would be logged once, and training would continue."""
+    """Print one line per epoch. An error in it would be logged once; training would continue."""
 
     def act(self, session):
         """Print the newest epoch."""

@@ -1,4 +1,4 @@
-"""Stop on a metric of your own, and keep the best by it: F2, which weighs recall above precision."""
+"""Stop on your own metric, and keep the best checkpoints by it: F2, which weighs recall higher than precision."""
 
 from ultralytics import YOLO
 

@@ -1,4 +1,4 @@
-"""Fine-tuning in two steps: the head learns first, then the backbone too, at first slowly."""
+"""Fine-tuning in steps: the head learns first, then the backbone, part by part, slowly at first."""
 
 from ultralytics import YOLO
 
@@ -7,8 +7,8 @@ from yolo_callbacks.datasets import SHAPES, SHAPES_ARGUMENTS
 
 
 def main(data=str(SHAPES["detect"]), **arguments):
-    """Train, and print the factor on the learning rate of the layers in each epoch, 0 while they were frozen."""
-    model = YOLO("yolo26n.yaml")  # with a network, "yolo26n.pt": freeze only layers that have learned something
+    """Train, and print the factor on the learning rate of the layers in each epoch, 0 while they are frozen."""
+    model = YOLO("yolo26n.yaml")  # better "yolo26n.pt": freezing makes sense only for pretrained layers
     run = ycb.attach(
         model,
         [

@@ -1,4 +1,4 @@
-"""What no event can see: gradients before clipping, activations, and a measurement of your own."""
+"""What no event sees: gradients before clipping, activations, and your own measurement."""
 
 from ultralytics import YOLO
 
@@ -7,17 +7,17 @@ from yolo_callbacks.datasets import SHAPES, SHAPES_ARGUMENTS
 
 
 class LargestGradient(ycb.Callback):
-    """Measure the largest single gradient of the first layer, the same way as GradientMonitor."""
+    """Measure the largest single gradient of the first layer, as GradientMonitor does it."""
 
     priority = ycb.Priority.MEASURE
 
     def setup(self, session):
-        """Start watching; the run stops it when it ends, also after an exception."""
+        """Start watching. The run stops it at its end, even after an exception."""
         self.largest = []
         session.run.model.watch_gradients("LargestGradient", self.look, every_n_steps=10, begin=self.largest.clear)
 
     def look(self, step):
-        """Keep the number on its device: fetching it here would hold up training."""
+        """Keep the number on its device: fetching it here would delay training."""
         self.largest.append((step.gradients["model.0.conv.weight"] / step.scale).abs().max())
 
     def measures(self, session):

@@ -1,4 +1,4 @@
-"""Two controllers on top of the trainer's own schedule: a step of your own, and a reduction on a plateau."""
+"""Two controllers on top of the trainer's own schedule: your own step, and a reduction on a plateau."""
 
 from ultralytics import YOLO
 

@@ -1,7 +1,7 @@
 """Your own numbers on the Ultralytics Platform, and on W&B, MLflow, TensorBoard: wherever Ultralytics reports.
 
-With a key from https://platform.ultralytics.com: `ULTRALYTICS_API_KEY=... python examples/platform_hook.py`. Without a
-key it trains all the same.
+With a key from https://platform.ultralytics.com: `ULTRALYTICS_API_KEY=... python examples/platform_hook.py`. It also
+trains without a key.
 """
 
 from ultralytics import YOLO
@@ -22,7 +22,7 @@ def overfitting(numbers):
 
 
 def main(data=str(SHAPES["detect"]), **arguments):
-    """Train with five numbers beside Ultralytics' own; if the Platform cancels the run, the stop reason says so."""
+    """Train with five numbers added to Ultralytics' own. If the Platform cancels the run, the stop reason says so."""
     model = YOLO("yolo26n.yaml")
     run = ycb.attach(
         model,

@@ -1,4 +1,4 @@
-"""The default callbacks in one training, and what you can read from it afterwards."""
+"""The default callbacks in one training, and what the run tells you afterwards."""
 
 from ultralytics import YOLO
 
@@ -13,7 +13,7 @@ def main(data=str(SHAPES["detect"]), **arguments):
     model.train(data=data, **{**SHAPES_ARGUMENTS, **arguments})
 
     print(run.history[["fitness", "val/box_loss", "lr/pg0"]].tail())
-    print("stopped:", run.stop_message or "no, all epochs are done")
+    print("stopped:", run.stop_message or "no, completed all epochs")
     print("files:", run.save_dir)
     return run
 

@@ -286,8 +286,8 @@ def test_what_may_be_taken_later_is_tried_again(status, tries, monkeypatch, capl
         session.end()
         assert len(server.requests) == tries
     lines = [item.getMessage() for item in caplog.records if item.name.endswith("yolo_callbacks")]  # apprise talks too
-    outcome = "it will be sent again" if tries == 2 else "the message is dropped"
-    assert lines[0].endswith(f"Notify (json): the service answered {status}; {outcome}, training goes on")
+    outcome = "it will be retried" if tries == 2 else "the message is dropped"
+    assert lines[0].endswith(f"Notify (json): the service answered {status}; {outcome}, training continues")
     assert "t0ken" not in caplog.text
 
 
@@ -329,10 +329,10 @@ def test_several_urls_in_one_text(text):
     ("arguments", "error", "sentence"),
     [
         ({"urls": None}, ValueError, "Notify needs urls, or the environment variable YOLO_CB_NOTIFY_URLS"),
-        ({"urls": []}, ValueError, "urls must have at least one URL"),
-        ({"urls": " "}, ValueError, "urls must have at least one URL"),
-        ({"urls": 5}, TypeError, "urls must be a URL of apprise"),
-        ({"urls": [5]}, TypeError, "urls must be a URL of apprise"),
+        ({"urls": []}, ValueError, "urls must have at least one apprise URL"),
+        ({"urls": " "}, ValueError, "urls must have at least one apprise URL"),
+        ({"urls": 5}, TypeError, "urls must be an apprise URL"),
+        ({"urls": [5]}, TypeError, "urls must be an apprise URL"),
         ({"urls": "slack://pa55word"}, ValueError, r"urls: apprise cannot use this slack:// URL"),
         (
             {"urls": ["ntfy://x", "nonsense://pa55word"]},

@@ -334,7 +334,7 @@ def test_the_text_of_an_error_is_sent_without_secrets(monkeypatch):
             "RemoteMonitor needs a url, or the environment variable YOLO_CB_REMOTE_URL",
         ),
         ({"url": 5}, TypeError, "url must be a URL"),
-        ({"url": "http://example.org"}, ValueError, "use https, or say allow_http=True"),
+        ({"url": "http://example.org"}, ValueError, "use https, or pass allow_http=True"),
         ({"secret": ""}, TypeError, "secret must be a string"),
         ({"secret": 5}, TypeError, "secret must be a string"),
         ({"secret": "whsec_?"}, ValueError, "not base64"),

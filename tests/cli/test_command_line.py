@@ -46,7 +46,7 @@ def test_callbacks_lists_every_parameter_with_its_default(command):
     for name, cls in public_callbacks().items():
         assert name in shown
         for parameter in inspect.signature(cls).parameters.values():
-            default = "(needed)" if parameter.default is parameter.empty else repr(parameter.default)
+            default = "(required)" if parameter.default is parameter.empty else repr(parameter.default)
             assert re.search(rf"^\s+{parameter.name}\s+{re.escape(default)}\s", shown, re.MULTILINE), parameter
 
 
@@ -129,7 +129,7 @@ def test_a_model_that_cannot_be_had_is_an_error(command, coco8, model):
 def test_a_data_set_that_cannot_be_had_is_an_error(command, tmp_path):
     result = command("train", "--data", "nope.yaml", *SMALL)
     assert result.returncode == 1
-    assert "data set nope.yaml is not available" in plain(result.stderr)
+    assert "dataset nope.yaml is not available" in plain(result.stderr)
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "runs").exists()
 
@@ -150,7 +150,7 @@ def test_a_class_that_is_misspelt_is_a_mistake_of_one_line(tmp_path, coco8, capf
     assert code == 2
     assert "Error: EarlyStopping: 'mAP50-95/persn': this run has no class 'persn' (did you mean 'person'?)" in errors
     assert "Traceback" not in errors
-    assert "To go on" not in errors
+    assert "Resume with" not in errors
     assert "Callbacks:" not in output  # it was told to be quiet
 
 
@@ -198,9 +198,9 @@ def test_one_ctrl_c_stops_after_the_epoch_with_everything_saved(tmp_path, coco8)
     assert len(rows) - 1 == data["epochs"] >= 2
     assert (folder / "weights" / "best.pt").exists()
     assert (folder / "callbacks" / "curves.png").exists()
-    assert "Ctrl-C was pressed" in plain(output)  # in the summary
+    assert "interrupted (Ctrl-C)" in plain(output)  # in the summary
     assert re.search(rf"Resume +yolo-cb train --resume {folder}\b", plain(output))
-    assert plain(output).rstrip().endswith(f"To go on: yolo-cb train --resume {folder}")
+    assert plain(output).rstrip().endswith(f"Resume with: yolo-cb train --resume {folder}")
 
 
 def test_a_second_ctrl_c_stops_at_once(tmp_path, coco8):

@@ -43,7 +43,7 @@ def test_a_killed_run_goes_on_from_the_newest_checkpoint_that_loads(interrupted,
     result = command("train", "--resume", "elsewhere/old", "patience=30")
     assert result.returncode == 0, result.stderr
     said = plain(result.stderr)
-    assert "Going on from elsewhere/old/weights/backup.pt, after epoch" in said
+    assert "Resuming from elsewhere/old/weights/backup.pt, after epoch" in said
     assert "last.pt does not load (RuntimeError)" in said
     assert epochs_in(moved) == [list(range(1, 26))] * 2 or "patience=30" in run_in(moved)["stop"]["message"]
     assert {c["class"] for c in run_in(moved)["callbacks"].values()} == {
@@ -72,8 +72,8 @@ def test_a_signal_leaves_with_its_code_and_a_state_to_go_on_from(tmp_path, shape
     run = tmp_path / "runs" / "detect" / "train"
     assert len(pd.read_csv(run / "callbacks" / "epochs.csv")) == data["epochs"]
     assert find_run(run).model == str(run / "weights" / "preempted.pt")
-    assert plain(output).rstrip().endswith(f"To go on: yolo-cb train --resume {run}")
-    assert "PreemptionHandler (the last 2 added by yolo-cb, --no-protect leaves them out)" in plain(output)
+    assert plain(output).rstrip().endswith(f"Resume with: yolo-cb train --resume {run}")
+    assert "PreemptionHandler (the last 2 added by yolo-cb; --no-protect leaves them out)" in plain(output)
 
 
 def test_a_run_that_died_in_its_first_epoch_begins_anew(tmp_path, shapes, command):
@@ -83,7 +83,7 @@ def test_a_run_that_died_in_its_first_epoch_begins_anew(tmp_path, shapes, comman
     (run / "args.yaml").write_text(yaml.safe_dump({**arguments, "name": "first", "save_dir": "/gone", "cfg": None}))
     result = command("train", "--resume", str(run))
     assert result.returncode == 0, result.stderr
-    assert "has not finished its first epoch: it begins anew" in plain(result.stderr)
+    assert "was interrupted in its first epoch: starting over" in plain(result.stderr)
     assert epochs_in(run) == [[1, 2], [1, 2]]
 
 
@@ -102,7 +102,7 @@ def test_what_cannot_be_resumed_is_one_sentence(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--resume", "x", "--model", "yolo26n.pt"], "leave --model out"),
+        (["--resume", "x", "--model", "yolo26n.pt"], "leave out --model"),
         (["--resume", "x", "resume=True"], "'resume' is given twice"),
         (["--resume", "nowhere"], "nowhere does not exist"),
     ],

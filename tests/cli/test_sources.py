@@ -21,7 +21,7 @@ def test_the_demo_is_coco8_where_it_and_weights_are_found(coco8_is):
     ("problem", "pretrained", "reason"),
     [
         ("ConnectionError: no network", True, "cannot be downloaded (ConnectionError: no network)"),
-        (None, False, "without weights to start from, nothing is learned from its 4 pictures"),
+        (None, False, "without pretrained weights, nothing is learned from its 4 images"),
     ],
 )
 def test_else_the_demo_is_the_shapes_and_says_so(coco8_is, problem, pretrained, reason):

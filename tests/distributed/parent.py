@@ -9,7 +9,7 @@ from pathlib import Path
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from yolo_callbacks.cli.interrupts import pass_signals_on
+from yolo_callbacks.cli.interrupts import forward_signals
 
 
 def main(task_file, answer_file):
@@ -25,7 +25,7 @@ def train(task, answers):
     run = ycb.attach(model, task["callbacks"]())
     for event, function in task["functions"]:
         model.add_callback(event, function)
-    with pass_signals_on(model) if task["pass_on"] else contextlib.nullcontext():
+    with forward_signals(model) if task["pass_on"] else contextlib.nullcontext():
         for arguments in task["trainings"]:
             model.train(trainer=task["trainer"], **arguments)
             answers.append({**look(run), "checkpoint": str(model.ckpt_path or model.overrides["model"])})

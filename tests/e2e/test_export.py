@@ -196,8 +196,8 @@ def test_a_file_of_another_run_is_not_taken_for_this_ones(rejected):
 
 def test_the_command_line_ends_with_an_error_where_an_export_is_rejected(rejected):
     assert rejected.code == FAILURE
-    assert "Error: the export of weights/best-fitness.pt to onnx is rejected: its fitness is" in rejected.said
-    assert f"The training itself is safe: {rejected.folder}" in rejected.said
+    assert "Error: the export of weights/best-fitness.pt to onnx was rejected: its fitness is" in rejected.said
+    assert f"The training itself succeeded: {rejected.folder}" in rejected.said
 
 
 @pytest.mark.parametrize(

@@ -487,7 +487,7 @@ def test_a_deleted_run_is_followed_by_a_new_one_with_all_epochs(server, client, 
     second = run_at(server, "deleted", 1, 2, remembered=first.run_id)
     assert second.run_id != first.run_id
     assert [step for step, _ in points(client, client.get_run(second.run_id))] == [1, 2]
-    assert said(f"{first.run_id}, the run of this training, is not at {server.uri} any more")
+    assert said(f"the run of this training, {first.run_id}, no longer exists at {server.uri}")
 
 
 def test_a_given_run_is_taken_unless_it_holds_another_training(server, client, said):
@@ -495,9 +495,9 @@ def test_a_given_run_is_taken_unless_it_holds_another_training(server, client, s
     assert run_at(server, "given", 1, given=mine).run_id == mine
     assert client.get_run(mine).info.run_name == "mine"
     assert run_at(server, "another", 1, given=mine).run_id != mine
-    assert said(f"the run {mine} holds another training")
+    assert said(f"the run {mine} belongs to another training")
     assert run_at(server, "third", 1, given="f" * 32).run_id != mine
-    assert said("is not at")
+    assert said("does not exist at")
 
 
 def test_the_users_active_run_is_not_ended(server, client):
@@ -565,7 +565,7 @@ def test_the_small_package_is_enough_for_a_server(server, client, tmp_path):
     assert run.info.status == "FINISHED"
     assert [step for step, _ in points(client, run)] == [1, 2]
     assert list(files_at(client, run)) == ["logs/file.txt"]
-    assert "SAID a store without a server needs the whole of mlflow, pip install mlflow" in done.stdout
+    assert "SAID a local store needs the full mlflow package: pip install mlflow" in done.stdout
 
 
 def test_deliverables_are_no_scratch_files(tmp_path):

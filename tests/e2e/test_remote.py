@@ -175,7 +175,7 @@ def test_people_are_told_with_the_last_picture(story):
 
 
 def test_servers_that_are_gone_cost_the_end_so_long_and_no_longer(story):
-    outcomes = re.findall(r"(\S+) \(\S+\): (\d+ of \d+) messages were delivered", story.log)
+    outcomes = re.findall(r"(\S+) \(\S+\): delivered (\d+ of \d+) messages", story.log)
     assert outcomes == [
         ("RemoteMonitor", "4 of 4"),
         ("Notify", outcomes[1][1]),

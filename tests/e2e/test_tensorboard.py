@@ -148,7 +148,7 @@ def test_decisions_and_the_run_are_there_as_text(whole):
     assert f"| model | {TINY_MODEL} |" in found["run/arguments"][0]
     assert "| ultralytics | 8." in found["run/about"][0]
     assert "| TensorBoard | {'class': 'TensorBoard'" in found["run/callbacks"][0]
-    assert found["run/end"] == {3: "all epochs are done"}
+    assert found["run/end"] == {3: "completed all 3 epochs"}
 
 
 def test_histograms_of_weights_and_gradients(whole):
@@ -538,11 +538,11 @@ def test_pictures_and_histograms_that_wait_are_bounded(caplog):
     assert waiting == {"histograms": 4, "an epoch": 10}
     (said,) = [line.getMessage() for line in caplog.records]
     assert "TensorBoard: histograms failed; training continues" in said
-    assert said.endswith("the disk is slower than the training")
+    assert said.endswith("the disk is slower than training")
 
 
 def test_numbers_that_wait_are_bounded_and_what_later_ones_need_is_kept(caplog, monkeypatch):
-    monkeypatch.setattr(event_log, "_MOST_WAITING", 5)
+    monkeypatch.setattr(event_log, "_MAX_WAITING", 5)
     done, worker = [], Stuck()
     log = event_log.EventLog(worker, "TensorBoard")
     log.add("opening", lambda writer: setattr(log, "_writer", Mock(file_writer=None)), lasting=True)
@@ -552,7 +552,7 @@ def test_numbers_that_wait_are_bounded_and_what_later_ones_need_is_kept(caplog, 
     log.add("how it ended", lambda writer: done.append("end"), lasting=True)
     (said,) = [line.getMessage() for line in caplog.records]
     assert said.endswith(
-        "TensorBoard: 5 entries wait, as the disk is slower than the training: the oldest are left out"
+        "TensorBoard: 5 entries are waiting because the disk is slower than training: the oldest are dropped"
     )
     log._write()
     assert done == [97, 98, 99, "end"]

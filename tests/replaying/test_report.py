@@ -92,9 +92,9 @@ def test_what_is_printed(report, monkeypatch):
     assert re.fullmatch(r"patience 4 +36.7% +0.0333 +0.0000 +33% +33% +0.1000 +2 +22 +1.1 +comes back *", lines[2])
     assert lines[4].startswith("reduce* ")
     text = " ".join(" ".join(lines).split())
-    assert "make another curve than the logged one, which cannot be replayed" in text
-    assert "1 of 3 runs have no arguments on record (args.yaml)" in text
-    assert "hours: of the 2 runs that log the time." in text
+    assert "lead to a different curve, which cannot be replayed" in text
+    assert "runs without an args.yaml: 1 of 3." in text
+    assert "hours: from the runs that log the time, 2 of 3." in text
     assert "Not replayed: 1" in text
     assert "broken/results.csv is empty" in text
 
@@ -170,7 +170,7 @@ def test_rules_that_are_none(tmp_path, rules, error, message):
 def test_a_callback_is_a_rule(tmp_path):
     folder = write_csv(tmp_path, rise_and_fall(5, 20))
     report = ycb.replay(folder, ycb.EarlyStopping(patience=4))
-    assert repr(report) == "ReplayReport(1 runs, callbacks, oracle: best, oracle: -0.005)"
+    assert repr(report) == "ReplayReport(1 run, callbacks, oracle: best, oracle: -0.005)"
 
 
 def test_a_file_is_a_rule_and_nothing_is_several_patiences(tmp_path):
@@ -183,5 +183,5 @@ def test_a_file_is_a_rule_and_nothing_is_several_patiences(tmp_path):
 def test_nothing_to_replay(tmp_path):
     with pytest.raises(ValueError, match=r"nothing could be replayed: .*none does not exist"):
         ycb.replay(tmp_path / "none")
-    with pytest.raises(ValueError, match="nothing could be replayed: no run is given"):
+    with pytest.raises(ValueError, match="nothing could be replayed: no run was given"):
         ycb.replay([])

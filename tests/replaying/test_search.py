@@ -66,7 +66,7 @@ def test_what_means_no_run_is_named(tree):
     given = [str(tree / "nope"), str(tree / "x*"), str(tree / "detect" / "empty"), str(tree)]
     found, missing = find_logs(given)
     assert len(found) == 4
-    assert [item.reason for item in missing] == ["does not exist", "matches no run", "has no results.csv in it"]
+    assert [item.reason for item in missing] == ["does not exist", "matches no run", "contains no results.csv"]
     assert [item.path for item in missing] == given[:3]
 
 

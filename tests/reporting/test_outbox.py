@@ -51,7 +51,7 @@ def test_messages_arrive_once_and_in_order(said):
             outbox.put(number, droppable=True)
         assert close(outbox)
         assert numbers(server.requests) == list(range(20))
-    assert said.lines == [("INFO", "Test: 20 of 20 messages were delivered")]
+    assert said.lines == [("INFO", "Test: delivered 20 of 20 messages")]
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503])
@@ -64,9 +64,9 @@ def test_what_may_be_taken_later_is_sent_again_to_the_byte(status, said):
         assert len({request.body for request in server.requests}) == 1
         assert {request.headers["webhook-id"] for request in server.requests} == {"msg-1"}
     assert said.lines == [
-        ("WARNING", f"Test: the server answered {status}; it will be sent again, training goes on"),
-        ("INFO", "Test: messages get through again"),
-        ("INFO", "Test: 1 of 1 messages were delivered"),
+        ("WARNING", f"Test: the server answered {status}; it will be retried, training continues"),
+        ("INFO", "Test: messages are delivered again"),
+        ("INFO", "Test: delivered 1 of 1 message"),
     ]
 
 
@@ -79,8 +79,11 @@ def test_what_will_never_be_taken_is_not_sent_again(status, said):
         assert not close(outbox)
         assert numbers(server.requests) == [1, 2]
         assert server.requests[1].json["lost"] == 1
-    assert said.lines[0] == ("WARNING", f"Test: the server answered {status}; the message is dropped, training goes on")
-    assert said.lines[-1] == ("WARNING", "Test: 1 of 2 messages were delivered")
+    assert said.lines[0] == (
+        "WARNING",
+        f"Test: the server answered {status}; the message is dropped, training continues",
+    )
+    assert said.lines[-1] == ("WARNING", "Test: delivered 1 of 2 messages")
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -91,7 +94,7 @@ def test_a_redirect_is_not_followed(status, said):
         assert not close(outbox)
         assert numbers(server.requests) == [1]
         assert other.requests == []
-    assert "redirects are not followed, give the final URL" in said.lines[0][1]
+    assert "redirects are not followed: use the final URL" in said.lines[0][1]
 
 
 def test_a_message_that_a_server_never_takes_does_not_block_those_behind_it():
@@ -122,7 +125,7 @@ def test_an_answer_that_takes_too_long_is_not_waited_for(said):
         assert close(outbox)
         assert numbers(server.requests) == [1, 1]
         gate.set()
-    assert said.lines[0][1].startswith("Test: there was no answer in 0.1 s; it will be sent again")
+    assert said.lines[0][1].startswith("Test: no answer within 0.1 s; it will be retried")
 
 
 def test_a_server_that_comes_back_gets_what_is_left(said):
@@ -132,7 +135,7 @@ def test_a_server_that_comes_back_gets_what_is_left(said):
         outbox.put(number, droppable=True)
     wait_for(lambda: said.lines)
     assert said.lines == [
-        ("WARNING", "Test: the server cannot be reached (Connection refused); it will be sent again, training goes on")
+        ("WARNING", "Test: the server cannot be reached (Connection refused); it will be retried, training continues")
     ]
     with Receiver(port=port) as server:
         server.wait(5)
@@ -153,15 +156,15 @@ def test_a_full_queue_drops_the_oldest_epochs_and_says_how_many(said):
             outbox.put(number, droppable=True)
         assert time.monotonic() - began < 2
         outbox.put("stop")
-        assert len(outbox._letters) == 6  # the one on its way, and five that wait: memory does not grow
+        assert len(outbox._queue) == 6  # the one on its way, and five that wait: memory does not grow
         hold.gate.set()
         assert not close(outbox)
         assert numbers(server.requests[:2]) == ["start", "important"]
         assert set(numbers(server.requests[2:])) == {997, 998, 999, "stop"}
         assert [request.json["lost"] for request in server.requests] == [0, 997, 997, 997, 997, 997]
     assert said.lines == [
-        ("WARNING", "Test: its queue of 5 messages is full, the oldest of epochs are dropped"),
-        ("WARNING", "Test: 6 of 1003 messages were delivered"),
+        ("WARNING", "Test: the queue is full (5 messages): the oldest epoch messages are dropped"),
+        ("WARNING", "Test: delivered 6 of 1003 messages"),
     ]
 
 
@@ -219,7 +222,7 @@ def test_a_dead_server_does_not_hold_up_the_end(kind, said):
         assert not close(outbox, grace=0.5)
         assert time.monotonic() - start < 0.5 + 2
         gate.set()
-    assert said.lines[-1] == ("WARNING", "Test: 0 of 50 messages were delivered")
+    assert said.lines[-1] == ("WARNING", "Test: delivered 0 of 50 messages")
     outbox.put("too late")
     assert outbox.accepted == 50
 
@@ -283,9 +286,9 @@ def pauses(monkeypatch, errors, **options):
     outbox._change = Change()
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(module._RANDOM, "uniform", lambda low, high: high)
-    letter = module._Letter("message", False, None)
+    letter = module._Queued("message", False, None)
     for error in errors:
-        outbox._letters = [letter]
+        outbox._queue = [letter]
         outbox._failed(letter, error)
     return waited
 
@@ -322,7 +325,7 @@ def test_a_bug_in_a_sender_costs_its_message_only(said):
         outbox.put(number)
     assert not close(outbox)
     assert said.lines == [
-        ("WARNING", "Test: KeyError; the message is dropped, training goes on"),
-        ("INFO", "Test: messages get through again"),
-        ("WARNING", "Test: 2 of 3 messages were delivered"),
+        ("WARNING", "Test: KeyError; the message is dropped, training continues"),
+        ("INFO", "Test: messages are delivered again"),
+        ("WARNING", "Test: delivered 2 of 3 messages"),
     ]

@@ -15,7 +15,7 @@ from rich.console import Console
 from tests.helpers import record
 from yolo_callbacks import Finish, Stop, StopReason
 from yolo_callbacks.core.entry import Entry
-from yolo_callbacks.reporting.summary import Report, as_html, as_panel, as_text, plainly
+from yolo_callbacks.reporting.summary import Report, as_html, as_panel, as_text, literal
 
 BEST = {"file": "weights/best-fitness.pt", "role": "best", "monitor": "fitness", "value": 0.5, "epoch": 2}
 
@@ -59,7 +59,7 @@ def test_a_best_of_0_is_none(tmp_path):
         (None, {"status": "interrupted", "error": "SystemExit: 143"}, "interrupted (SIGTERM)"),
         (None, {"status": "interrupted", "error": "SystemExit: 3"}, "interrupted (exit code 3)"),
         (None, {"status": "failed", "error": "ValueError: no\nnever"}, "failed: ValueError: no never"),
-        (None, {"status": "running"}, "the process is gone or still running"),
+        (None, {"status": "running"}, "unknown: the process was killed, or is still running"),
         (None, {}, "completed all 2 epochs"),
     ],
 )
@@ -69,7 +69,7 @@ def test_why_it_ended(tmp_path, stop, manifest, said):
 
 def test_an_end_that_was_brought_forward_and_one_that_has_not_come(tmp_path):
     finish = Finish("finish by epoch 2 instead of 10, a plateau", 1, end_epoch=2)
-    assert rows(tmp_path, 0.1, decisions=[finish])["Ended"].startswith("early, as decided: finish by epoch 2")
+    assert rows(tmp_path, 0.1, decisions=[finish])["Ended"].startswith("early: finish by epoch 2")
     assert rows(tmp_path, 0.1, ended=False)["Ended"] == "not yet"
 
 
@@ -102,7 +102,7 @@ def test_a_run_without_an_epoch_begins_anew(tmp_path):
     assert "Resume" not in rows(tmp_path, status="interrupted")
     (tmp_path / "args.yaml").touch()
     shown = rows(tmp_path, status="interrupted", error="KeyboardInterrupt")
-    assert (shown["Epochs"], shown["Resume"]) == ("none finished", f"yolo-cb train --resume {tmp_path}")
+    assert (shown["Epochs"], shown["Resume"]) == ("none completed", f"yolo-cb train --resume {tmp_path}")
     assert "Best" not in shown
 
 
@@ -171,7 +171,7 @@ def test_whatever_things_are_called_it_is_shown_and_never_obeyed(
 def test_a_line_of_the_command_line_is_shown_as_it_is(text):
     console = Console(width=1000, color_system=None, force_terminal=False)
     with console.capture() as captured:
-        console.print(plainly(text, "bold red", "Error:"), soft_wrap=True)
+        console.print(literal(text, "bold red", "Error:"), soft_wrap=True)
     assert captured.get() == f"Error: {harmless(text)}\n"
 
 

@@ -1,4 +1,4 @@
-"""Ultralytics' own arguments on our command line: `key=value` or `--key value`, checked before anything is loaded."""
+"""Ultralytics' arguments on the command line: `key=value` or `--key value`, checked before anything is loaded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from yolo_callbacks.support.checks import nearest
 
-_EXTRA_KEYS = ("save_dir", "augmentations")  # which Ultralytics takes, though they have no default
+_EXTRA_KEYS = ("save_dir", "augmentations")  # Ultralytics accepts these, although they have no default
 
 
 class UsageError(Exception):
@@ -17,10 +17,10 @@ class UsageError(Exception):
 def parse_arguments(words: Sequence[str]) -> dict[str, Any]:
     """Read `key=value`, `--key value`, `--key=value` and bare `--key` (which means True).
 
-    Values are read as Ultralytics reads them: numbers, True, False, None and lists become what they look like.
+    Values are converted as Ultralytics converts them: numbers, True, False, None and lists.
 
     Raises:
-        UsageError: If a word is neither, or a key comes twice.
+        UsageError: If a word is none of these, or a key is given twice.
     """
     from ultralytics.cfg import smart_value
 
@@ -42,14 +42,14 @@ def parse_arguments(words: Sequence[str]) -> dict[str, Any]:
 
 
 def check_arguments(values: dict[str, Any], own: Sequence[str]) -> None:
-    """Make sure that Ultralytics knows every argument and accepts every value.
+    """Check that Ultralytics knows every argument and accepts every value.
 
     Args:
         values: The arguments.
-        own: Names of our own options, for the nearest match.
+        own: Names of our own options, for the suggestion of the nearest match.
 
     Raises:
-        UsageError: If it does not.
+        UsageError: If an argument is unknown, or a value is not accepted.
     """
     from ultralytics.cfg import DEFAULT_CFG_DICT, get_cfg
 

@@ -1,4 +1,4 @@
-"""What signals do to `yolo-cb train`."""
+"""How `yolo-cb train` handles signals."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from yolo_callbacks.trainer.ranks import launches_workers
 
 @contextmanager
 def stop_on_interrupt(attachment: Attachment, console: Console) -> Iterator[None]:
-    """Make the first Ctrl-C end the training after its epoch, and the second one at once."""
+    """Stop after the current epoch at the first Ctrl-C, and immediately at the second."""
 
     def react(number: int) -> None:
-        if not attachment.stop("Ctrl-C was pressed", StopReason.INTERRUPTED):
+        if not attachment.stop("interrupted (Ctrl-C)", StopReason.INTERRUPTED):
             raise KeyboardInterrupt
         console.print(
-            "\n[bold]Stopping after this epoch, with everything saved. Press Ctrl-C again to stop now.[/bold]",
+            "\n[bold]Stopping after this epoch, with everything saved. Press Ctrl-C again to stop immediately.[/bold]",
             soft_wrap=True,
         )
 
@@ -35,26 +35,26 @@ def stop_on_interrupt(attachment: Attachment, console: Console) -> Iterator[None
 
 
 @contextmanager
-def pass_signals_on(model: Any) -> Iterator[list[int]]:
-    """Pass SIGTERM and SIGUSR1 on to the launcher of several ranks, which would go on without this process.
+def forward_signals(model: Any) -> Iterator[list[int]]:
+    """Forward SIGTERM and SIGUSR1 to the DDP launcher, which would otherwise outlive this process.
 
-    Gives a list of the signals that were passed on. With one rank nothing changes: the signal ends the process, unless
-    a `PreemptionHandler` is there to deal with it.
+    Yields a list that collects the forwarded signals. With one rank, nothing changes: a signal ends the process, unless
+    a `PreemptionHandler` handles it.
     """
-    passed_on: list[int] = []
+    forwarded: list[int] = []
 
     def react(number: int) -> None:
         if not launches_workers(getattr(model, "trainer", None)):
             raise SystemExit(128 + number)
         import psutil
 
-        passed_on.append(number)
+        forwarded.append(number)
         for child in psutil.Process().children():
-            child.terminate()  # the launcher knows SIGTERM, passes it on to every rank, and waits for them
+            child.terminate()  # the launcher forwards SIGTERM to every rank, and waits for them
 
     watch = SignalWatch(["SIGTERM", "SIGUSR1"], react)
     watch.start()
     try:
-        yield passed_on
+        yield forwarded
     finally:
         watch.stop()

@@ -10,14 +10,14 @@ from rich.table import Table
 
 from yolo_callbacks.callback import Callback
 from yolo_callbacks.callbacks.registry import public_callbacks
-from yolo_callbacks.reporting.summary import plainly
+from yolo_callbacks.reporting.summary import literal
 
 
 def print_callbacks() -> None:
-    """Print a table a callback."""
+    """Print one table per callback."""
     console = Console()
     for name, cls in public_callbacks().items():
-        console.print(plainly(_summary(cls), "bold", f"\n{name} "))
+        console.print(literal(_summary(cls), "bold", f"\n{name} "))
         console.print(_parameters(cls))
     console.print("\nIn a configuration file: a list of names, each with its parameters indented below it.")
 
@@ -27,15 +27,15 @@ def _summary(cls: type[Callback]) -> str:
 
 
 def _parameters(cls: type[Callback]) -> Table:
-    """Return the parameters with their defaults and what the docstring says of them."""
+    """Return the parameters with their defaults and their meanings from the docstring."""
     table = Table(show_header=True, header_style="dim", box=None, padding=(0, 2, 0, 2))
     table.add_column("parameter", no_wrap=True)
     table.add_column("default", no_wrap=True)
     table.add_column("meaning")
     meanings = _meanings(cls)
     for parameter in inspect.signature(cls).parameters.values():
-        default = "(needed)" if parameter.default is parameter.empty else repr(parameter.default)
-        table.add_row(*map(plainly, (parameter.name, default, meanings.get(parameter.name, ""))))
+        default = "(required)" if parameter.default is parameter.empty else repr(parameter.default)
+        table.add_row(*map(literal, (parameter.name, default, meanings.get(parameter.name, ""))))
     return table
 
 

@@ -16,7 +16,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    rich_markup_mode=None,  # rich would take longer to import than all else that --help needs
+    rich_markup_mode=None,  # importing rich takes longer than everything else that --help needs
 )
 
 
@@ -44,8 +44,8 @@ def train(
     data: Annotated[
         str | None,
         typer.Option(
-            help="Data set: a YAML's name or path, as Ultralytics takes it. Without it, the built-in shapes; demo for "
-            "coco8 where it and yolo26n.pt are found or can be downloaded, else the shapes."
+            help="Dataset: name or path of a YAML, as for Ultralytics. Without it, the built-in shapes. 'demo': coco8 "
+            "if it and yolo26n.pt are found or can be downloaded, else the shapes."
         ),
     ] = None,
     model: Annotated[
@@ -54,13 +54,13 @@ def train(
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Number of epochs.")] = None,
     config: Annotated[
-        Path | None, typer.Option(help="YAML file that lists the callbacks. Without it, the default five.")
+        Path | None, typer.Option(help="YAML file that lists the callbacks. Without it, the five defaults.")
     ] = None,
     resume: Annotated[
         str | None,
         typer.Option(
             metavar="RUN",
-            help="Continue an interrupted run: its directory, or a checkpoint. The newest one that loads is used.",
+            help="Resume an interrupted run: its directory (from the newest checkpoint that loads), or a checkpoint.",
         ),
     ] = None,
     protect: Annotated[
@@ -74,7 +74,8 @@ def train(
     standin: Annotated[
         bool,
         typer.Option(
-            "--standin/--no-standin", help="Whether coco8.yaml may be replaced by generated pictures when offline."
+            "--standin/--no-standin",
+            help="If coco8 cannot be downloaded: use generated images, or fail.",
         ),
     ] = True,
 ) -> None:
@@ -83,7 +84,7 @@ def train(
     For example: yolo-cb train --data coco8.yaml --epochs 50 imgsz=640 cos_lr=True
 
     Ctrl-C finishes the epoch and saves everything; a second Ctrl-C stops immediately. SIGTERM and SIGUSR1 end the
-    training after the current batch, in a state from which --resume continues.
+    training after the current batch, with a checkpoint that --resume continues from.
 
     Exit codes: 0 success or early stop, 1 failure or a rejected export, 2 bad usage, 130 interrupted, 143 and 138 after
     SIGTERM and SIGUSR1.
@@ -109,39 +110,39 @@ def replay(
         list[str],
         typer.Argument(
             metavar="RUN...",
-            help="Run directories, directories of runs, results.csv files, globs. A file is replayed by itself; a run "
-            "directory from its journal where it has one.",
+            help="Run directories, directories of runs, results.csv files, globs. A run directory is replayed from its "
+            "journal if it has one; a file, from that file alone.",
             show_default=False,
         ),
     ],
     config: Annotated[
-        list[Path] | None, typer.Option(help="YAML file that lists callbacks: one more rule. May be repeated.")
+        list[Path] | None, typer.Option(help="YAML file that lists callbacks: one more rule. Can be repeated.")
     ] = None,
     patience: Annotated[
         str | None,
         typer.Option(
-            help="EarlyStopping with each of these: epochs, shares of the planned epochs, auto. For example "
-            "10,20,0.3,auto. Without this and --config, several."
+            help="EarlyStopping with each of these patiences: epochs, shares of the planned epochs, or auto. For "
+            "example 10,20,0.3,auto. Without this and --config, several are compared."
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Write summary.csv, runs.csv, decisions.csv, report.json and pareto.png here; a folder that is there "
-            "already stays as it is, and FOLDER-2 is made.",
+            help="Write summary.csv, runs.csv, decisions.csv, report.json and pareto.png here. An existing folder "
+            "is kept: the files go to FOLDER-2.",
         ),
     ] = None,
     details: Annotated[bool, typer.Option("--details", help="Show each run, and every file that was skipped.")] = False,
 ) -> None:
-    """Tell what stopping rules would have saved and lost in runs that are logged already. Nothing is trained.
+    """Show what stopping rules would have saved and lost on runs you already have. Nothing is trained.
 
     For example: yolo-cb replay runs/ --patience 10,50,0.3,auto --config callbacks.yaml --out replayed
 
-    Reads this package's journal, and results.csv of Ultralytics (any version) and YOLOv5. Next to the rules stand two
-    oracles, which know the whole run.
+    Reads this package's journal, and results.csv of Ultralytics (any version) and YOLOv5. The table ends with two
+    hindsight baselines (oracles), which know the whole run.
 
-    Exit codes: 0 if anything was replayed, 1 if FOLDER cannot be written, 2 if nothing was or the usage is bad.
+    Exit codes: 0 if anything was replayed, 1 if FOLDER cannot be written, 2 if nothing was replayed or bad usage.
     """
     from yolo_callbacks.cli.replay import ReplayRequest, replay_command
 

@@ -12,7 +12,7 @@ from yolo_callbacks.config import ConfigError, load_config
 from yolo_callbacks.replaying.replay import NothingReplayedError, replay
 from yolo_callbacks.replaying.rules import PATIENCES, patience_rules
 from yolo_callbacks.replaying.text import show
-from yolo_callbacks.reporting.summary import plainly
+from yolo_callbacks.reporting.summary import literal
 
 OK, FAILURE, USAGE = 0, 1, 2
 
@@ -35,28 +35,28 @@ def replay_command(request: ReplayRequest) -> int:
         report = replay(request.runs, _rules(request))
     except NothingReplayedError as error:
         for item in error.skipped if request.details else ():
-            errors.print(plainly(f"  {item}"), soft_wrap=True)
+            errors.print(literal(f"  {item}"), soft_wrap=True)
         return _fail(errors, error, USAGE)
     except (ConfigError, ValueError) as error:
         return _fail(errors, error, USAGE)
     console, folder = Console(), None
-    if request.out is not None:  # before anything is shown, of which a pager may want only the beginning
+    if request.out is not None:  # before anything is printed: a pager may close the pipe early
         try:
             folder = report.save(request.out)
         except OSError as error:
             return _fail(errors, f"{request.out} cannot be written: {error.strerror}", FAILURE)
     show(report, console, details=request.details)
     if folder is not None:
-        console.print(plainly(f"\nWritten to {folder}"), soft_wrap=True)
+        console.print(literal(f"\nWritten to {folder}"), soft_wrap=True)
     return OK
 
 
 def _rules(request: ReplayRequest) -> dict[str, list[Callback]]:
-    """Return the rules that were asked for.
+    """Return the requested rules.
 
     Raises:
         ConfigError: If a file has a mistake.
-        ValueError: If a patience has, or two files have the same name.
+        ValueError: If a patience is invalid.
     """
     asked = request.patience if request.patience or request.configs else PATIENCES
     rules = patience_rules(asked or "")
@@ -67,5 +67,5 @@ def _rules(request: ReplayRequest) -> dict[str, list[Callback]]:
 
 
 def _fail(console: Console, error: object, code: int) -> int:
-    console.print(plainly(error, "bold red", "Error:"), soft_wrap=True)
+    console.print(literal(error, "bold red", "Error:"), soft_wrap=True)
     return code

@@ -1,4 +1,4 @@
-"""`yolo-cb train --resume RUN`: what to go on from, with which callbacks."""
+"""`yolo-cb train --resume RUN`: which checkpoint to resume from, and with which callbacks."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from yolo_callbacks.config import ConfigError, restore_callbacks
 from yolo_callbacks.run_dir.manifest import manifest_of
 from yolo_callbacks.run_dir.recovery import NoCheckpointError, find_resumable, run_directory
 
-_NOT_TAKEN_OVER = ("mode", "task", "resume", "cfg")  # of a run that begins anew
+_NOT_REUSED = ("mode", "task", "resume", "cfg")  # when a run starts over
 
 
 class NothingToDo(Exception):
-    """The run has ended; the message says so. No failure: whoever starts a job again and again comes to this."""
+    """The run has ended; the message says so. Not a failure: a script that always resumes ends up here."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class Resumption:
     """How to continue a run.
 
     Attributes:
-        model: The checkpoint, or what the run began with where it begins anew.
+        model: The checkpoint, or the initial model if the run starts over.
         arguments: Further arguments for `model.train`.
         folder: The run directory.
-        note: What was chosen and why, for people.
+        note: What was chosen and why, for the log.
     """
 
     model: str
@@ -43,7 +43,7 @@ def find_run(run: Any) -> Resumption:
         run: A run directory, a checkpoint, or True for the newest run.
 
     Raises:
-        UsageError: If there is no such run, or nothing in it to go on from.
+        UsageError: If there is no such run, or nothing to resume in it.
         NothingToDo: If it has ended.
     """
     if run is True:
@@ -51,7 +51,7 @@ def find_run(run: Any) -> Resumption:
 
         newest = get_latest_run()
         if not newest:
-            raise UsageError("there is no run to resume: give its directory, --resume RUN")
+            raise UsageError("no run to resume was found: name its directory with --resume RUN")
         run = run_directory(Path(newest))
     path = Path(str(run))
     try:
@@ -63,26 +63,26 @@ def find_run(run: Any) -> Resumption:
             raise UsageError(str(error)) from error
         arguments = read_cfg(str(path / "args.yaml"))
         check_arguments(arguments, ())
-        given = {key: value for key, value in arguments.items() if value is not None and key not in _NOT_TAKEN_OVER}
+        given = {key: value for key, value in arguments.items() if value is not None and key not in _NOT_REUSED}
         if "model" not in given:
-            raise UsageError(f"{path / 'args.yaml'} does not say what model to begin with") from error
+            raise UsageError(f"{path / 'args.yaml'} does not name the model to start from") from error
         arguments, model = given, str(given.pop("model"))
-        note = f"{path} has not finished its first epoch: it begins anew, with the arguments of its args.yaml."
+        note = f"{path} was interrupted in its first epoch: starting over with the arguments in its args.yaml."
         return Resumption(model, {**arguments, "save_dir": str(path), "exist_ok": True}, path, note)
     moved = found.save_dir.resolve() != found.folder.resolve()
     return Resumption(
         str(found.path),
         {"resume": True, **({"save_dir": str(found.folder.absolute())} if moved else {})},
         found.folder,
-        f"Going on from {found}.",
+        f"Resuming from {found}.",
     )
 
 
 def callbacks_of(folder: Path) -> list[Callback] | None:
-    """Return callbacks as the run had them, by its `run.json`; None if it was not started with any.
+    """Return the callbacks that the run had, from its `run.json`; None if it records none.
 
     Raises:
-        UsageError: If the run cannot be resumed that way.
+        UsageError: If they cannot be restored.
     """
     configuration = manifest_of(folder).get("callbacks")
     if not configuration:
@@ -91,6 +91,6 @@ def callbacks_of(folder: Path) -> list[Callback] | None:
         return restore_callbacks(configuration)
     except ConfigError as error:
         raise UsageError(
-            f"the callbacks of {folder} cannot be set up again from its run.json ({error}): "
-            "give them with --config, or resume from Python"
+            f"the callbacks of {folder} cannot be restored from its run.json ({error}): "
+            "list them with --config, or resume from Python"
         ) from error

@@ -1,4 +1,4 @@
-"""Where data and model come from on a machine that may have no network; whatever is replaced is said aloud."""
+"""Where data and model come from on a machine that may be offline. Every replacement is announced."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SUITABLE_ARGUMENTS: dict[str, dict[str, Any]] = {
     SHAPES_SOURCE: SHAPES_ARGUMENTS,
     DEMO_SOURCE: {"imgsz": 320, "epochs": 5, "batch": 4},
 }
-"""Arguments that suit a source of data, where the user gives no others."""
+"""Default arguments for a source of data."""
 _MODEL = "yolo26n"
 _MODEL_SUFFIX = {
     "segment": "-seg",
@@ -34,17 +34,18 @@ def find_data(name: str | None, task: str, standin: bool, pretrained: bool = Fal
     """Return what to train on.
 
     Args:
-        name: What was asked for; None for the built-in shapes, `"demo"` for coco8 if that shows something, else them.
+        name: The requested dataset; None for the built-in shapes, `"demo"` for coco8 if a model can learn from it, else
+            the shapes.
         task: The model's task.
-        standin: Whether generated pictures may take coco8's place.
-        pretrained: Whether the model has learned something: from scratch, nothing is learned from coco8's 4 pictures.
+        standin: Whether generated images may replace coco8.
+        pretrained: Whether the model is pretrained: from scratch, nothing is learned from coco8's 4 images.
 
     Returns:
-        The value for Ultralytics' `data`, what `run.json` should say of it, and a warning ("" for none).
+        The value for Ultralytics' `data`, facts for `run.json`, and a warning ("" for none).
 
     Raises:
-        SourceError: If coco8 can be neither found nor downloaded, and nothing may take its place; or if there are no
-            built-in shapes for the task.
+        SourceError: If coco8 can be neither found nor downloaded, and may not be replaced; or if there are no built-in
+            shapes for the task.
     """
     if name is None:
         return _find_shapes(task)
@@ -65,9 +66,9 @@ def find_data(name: str | None, task: str, standin: bool, pretrained: bool = Fal
     file = build_coco8_standin(Path(DATASETS_DIR))
     warning = (
         "This is NOT coco8. It is not on this machine and cannot be downloaded, so the training uses 4 + 4 generated "
-        f"pictures with the same layout and class names: {file}\n"
-        "Its metrics say nothing about coco8, and from scratch nothing is learned from 4 pictures. `yolo-cb train` "
-        "with no --data shows a real curve; --no-standin fails instead."
+        f"images with the same layout and class names: {file}\n"
+        "The metrics say nothing about coco8, and from scratch nothing is learned from 4 images. `yolo-cb train` "
+        "without --data shows a real curve; --no-standin fails instead."
     )
     return str(file), {"data_source": "stand-in", "data_asked_for": name, "data_problem": problem}, warning
 
@@ -82,17 +83,17 @@ def _find_shapes(task: str) -> tuple[str, dict[str, Any], str]:
         SourceError: If there are none for the task.
     """
     if task not in SHAPES:
-        raise SourceError(f"there are no built-in shapes for task={task}: say what to train on with --data")
+        raise SourceError(f"there are no built-in shapes for task={task}: name a dataset with --data")
     return str(SHAPES[task]), {"data_source": SHAPES_SOURCE}, ""
 
 
 def _find_demo(task: str, standin: bool, pretrained: bool) -> tuple[str, dict[str, Any], str]:
-    """Return coco8 as `find_data` does, or the built-in shapes where coco8 is not found or would show nothing.
+    """Return coco8 as `find_data` does, or the built-in shapes if coco8 is not found or nothing would be learned.
 
     Raises:
-        SourceError: If the shapes may not take coco8's place, or if there are none for the task.
+        SourceError: If the shapes may not replace coco8, or if there are none for the task.
     """
-    problem = "without weights to start from, nothing is learned from its 4 pictures"
+    problem = "without pretrained weights, nothing is learned from its 4 images"
     if pretrained and task == "detect":
         failure = _try_coco8()
         if failure is None:
@@ -103,14 +104,14 @@ def _find_demo(task: str, standin: bool, pretrained: bool) -> tuple[str, dict[st
     data, facts, _ = _find_shapes(task)
     warning = (
         f"This is NOT coco8: {problem}.\n"
-        "The demo trains on the built-in shapes instead: 256 generated pictures, and 64 others to validate on. Its "
-        "curve is real, but its metrics say nothing about coco8. --no-standin fails instead."
+        "The demo trains on the built-in shapes instead: 256 generated images, and 64 more for validation. The "
+        "curve is real, but the metrics say nothing about coco8. --no-standin fails instead."
     )
     return data, {**facts, "data_asked_for": DEMO, "data_problem": problem}, warning
 
 
 def _check_exists(name: str) -> None:
-    """Make sure that Ultralytics finds a data set YAML by this name; anything else it may know how to get.
+    """Check that Ultralytics finds a dataset YAML of this name; it may be able to get anything else.
 
     Raises:
         SourceError: If it does not.
@@ -122,11 +123,11 @@ def _check_exists(name: str) -> None:
     try:
         check_yaml(name)
     except FileNotFoundError as error:
-        raise SourceError(f"data set {name} is not available: {error}") from error
+        raise SourceError(f"dataset {name} is not available: {error}") from error
 
 
 def _try_coco8() -> str | None:
-    """Let Ultralytics find or download coco8; return what went wrong, None if it is there."""
+    """Let Ultralytics find or download coco8; return the problem, None if there is none."""
     from ultralytics.data.utils import check_det_dataset
 
     try:
@@ -140,11 +141,11 @@ def load_model(name: str | None, task: str | None) -> tuple[Any, str]:
     """Return the model to train, and a note ("" for none).
 
     Args:
-        name: What was asked for; None for `yolo26n.pt`, or its counterpart for the task, if available, else the YAML.
-        task: The task, where the model's name does not tell.
+        name: The requested model; None for `yolo26n.pt`, or its counterpart for the task, if available, else the YAML.
+        task: The task, if the model's name does not say it.
 
     Raises:
-        SourceError: If the model that was asked for is not available.
+        SourceError: If the requested model is not available.
     """
     from ultralytics import YOLO
 
@@ -163,7 +164,7 @@ def load_model(name: str | None, task: str | None) -> tuple[Any, str]:
 
 
 def _try_weights(name: str) -> str | None:
-    """Let Ultralytics find or download weights; return what went wrong, None if they are there."""
+    """Let Ultralytics find or download weights; return the problem, None if there is none."""
     from ultralytics.utils.downloads import attempt_download_asset
 
     try:
@@ -171,7 +172,7 @@ def _try_weights(name: str) -> str | None:
             return None
     except OSError as error:
         return _in_one_line(error)
-    return "there is no such file, and Ultralytics has none of this name to download"
+    return "there is no such file, and Ultralytics offers none of this name for download"
 
 
 def _in_one_line(error: Exception) -> str:

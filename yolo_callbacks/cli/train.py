@@ -1,4 +1,4 @@
-"""`yolo-cb train`: one training with callbacks, and how to go on where it did not come to its end."""
+"""`yolo-cb train`: train with callbacks, and say how to resume a run that did not complete."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rich.panel import Panel
 from yolo_callbacks.attachment import Attachment, attach
 from yolo_callbacks.callback import Callback
 from yolo_callbacks.cli.arguments import UsageError, check_arguments, parse_arguments, read_cfg
-from yolo_callbacks.cli.interrupts import pass_signals_on, stop_on_interrupt
+from yolo_callbacks.cli.interrupts import forward_signals, stop_on_interrupt
 from yolo_callbacks.cli.resume import NothingToDo, Resumption, callbacks_of, find_run
 from yolo_callbacks.cli.sources import SUITABLE_ARGUMENTS, SourceError, find_data, load_model
 from yolo_callbacks.config import ConfigError, load_config
 from yolo_callbacks.core.decision import StopReason
 from yolo_callbacks.defaults import default_callbacks, protecting_callbacks
-from yolo_callbacks.reporting.summary import plainly
+from yolo_callbacks.reporting.summary import literal
 from yolo_callbacks.run_dir.manifest import manifest_of
 from yolo_callbacks.support.checks import SettingError
 
@@ -28,17 +28,17 @@ _STYLES = {
     "Note:": "bold yellow",
     "Error:": "bold red",
     "Training failed:": "bold red",
-    "To go on:": "bold",
+    "Resume with:": "bold",
 }
 _OWN_OPTIONS = ("data", "model", "epochs", "config", "resume", "protect", "standin")
 
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """What was typed: our own options, and the words that are left for Ultralytics.
+    """What was typed: our own options, and the remaining words, which are for Ultralytics.
 
     Attributes:
-        exports_count: Whether a rejected export makes the command fail; the training is done all the same.
+        exports_count: Whether a rejected export makes the command fail, although the training has completed.
     """
 
     data: str | None
@@ -59,7 +59,7 @@ def train_command(request: TrainRequest) -> int:
         arguments = _arguments(request)
         run = arguments.pop("resume", None)
         if run and "model" in arguments:
-            raise UsageError("--resume continues with the run's own model: leave --model out")
+            raise UsageError("--resume continues with the run's own model: leave out --model")
         resumed = find_run(run) if run else None
         callbacks, remark = _callbacks(request, resumed, console)
     except NothingToDo as done:
@@ -75,11 +75,11 @@ def train_command(request: TrainRequest) -> int:
 
 
 def _explain(error: BaseException, console: Console) -> int:
-    """Say why there was no training, or what ended it, and return the exit code."""
+    """Say why there was no training, or why it failed, and return the exit code."""
     if isinstance(error, KeyboardInterrupt):
         console.print("Interrupted.")
         return INTERRUPTED
-    if isinstance(error, (SettingError, SourceError)):  # mistakes and a missing network: a traceback says no more
+    if isinstance(error, (SettingError, SourceError)):  # mistakes, no network: a traceback would not help
         _say(console, "Error:", error)
         return USAGE if isinstance(error, SettingError) else FAILURE
     traceback.print_exception(error)
@@ -91,12 +91,12 @@ def _explain(error: BaseException, console: Console) -> int:
 def _say_how_to_resume(attachment: Attachment, console: Console) -> None:
     report = attachment.report()
     if report is not None and report.resume_command is not None:
-        _say(console, "To go on:", report.resume_command)
+        _say(console, "Resume with:", report.resume_command)
 
 
 def _say(console: Console, word: str, what: object) -> None:
-    """Print a line that begins with a word which says how serious it is."""
-    console.print(plainly(what, _STYLES[word], word), soft_wrap=True)
+    """Print a line that begins with a word for its kind."""
+    console.print(literal(what, _STYLES[word], word), soft_wrap=True)
 
 
 def _arguments(request: TrainRequest) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def _arguments(request: TrainRequest) -> dict[str, Any]:
 
 
 def _callbacks(request: TrainRequest, resumed: Resumption | None, console: Console) -> tuple[list[Callback], str]:
-    """Return the callbacks that were asked for, by the command line or the run that goes on, and a word on ours.
+    """Return the callbacks, from the command line or the resumed run, and a remark on where they come from.
 
     Raises:
         UsageError: If the run's callbacks cannot be restored.
@@ -128,14 +128,14 @@ def _callbacks(request: TrainRequest, resumed: Resumption | None, console: Conso
     """
     earlier = callbacks_of(resumed.folder) if resumed is not None and request.config is None else None
     if earlier is not None:
-        return earlier, " (as the run had them)"
+        return earlier, " (restored from the run)"
     if resumed is not None and request.config is None:
-        _say(console, "Note:", f"{resumed.folder} has no callbacks on record, it gets the default ones.")
+        _say(console, "Note:", f"{resumed.folder} does not record its callbacks: using the defaults.")
     chosen = default_callbacks() if request.config is None else load_config(request.config)
     listed = {type(callback) for callback in chosen}
     added = [item for item in protecting_callbacks() if request.protect and type(item) not in listed]
     which = "the last one" if len(added) == 1 else f"the last {len(added)}"
-    return chosen + added, f" ({which} added by yolo-cb, --no-protect leaves them out)" if added else ""
+    return chosen + added, f" ({which} added by yolo-cb; --no-protect leaves them out)" if added else ""
 
 
 def _train(
@@ -160,25 +160,25 @@ def _train(
     if note:
         _say(console, "Note:", note)
     if warning:
-        console.print(Panel(plainly(warning), title="[bold]WARNING[/bold]", border_style="bold red"))
+        console.print(Panel(literal(warning), title="[bold]WARNING[/bold]", border_style="bold red"))
     attachment = attach(model, callbacks)
     attachment.facts.update(facts)
     attachment.remark = remark
-    with stop_on_interrupt(attachment, console), pass_signals_on(model) as passed_on:
+    with stop_on_interrupt(attachment, console), forward_signals(model) as forwarded:
         try:
             model.train(**{key: value for key, value in arguments.items() if key not in ("mode", "task")})
         except SystemExit:
             _say_how_to_resume(attachment, console)
             raise
         except (Exception, KeyboardInterrupt) as error:
-            code = 128 + passed_on[0] if passed_on else _explain(error, console)  # the ranks were told to leave
+            code = 128 + forwarded[0] if forwarded else _explain(error, console)  # the signal ended the ranks
             _say_how_to_resume(attachment, console)
             return code
     rejected = _rejected_exports(attachment)
     for item in rejected:
-        _say(console, "Error:", f"the export of {item['from']} to {item['format']} is rejected: {item['error']}.")
+        _say(console, "Error:", f"the export of {item['from']} to {item['format']} was rejected: {item['error']}.")
     if rejected:
-        console.print(plainly(f"The training itself is safe: {attachment.save_dir}"), soft_wrap=True)
+        console.print(literal(f"The training itself succeeded: {attachment.save_dir}"), soft_wrap=True)
     if attachment.stop_reason is StopReason.INTERRUPTED:
         _say_how_to_resume(attachment, console)
         return INTERRUPTED
@@ -186,6 +186,6 @@ def _train(
 
 
 def _rejected_exports(attachment: Attachment) -> list[dict[str, Any]]:
-    """Return what `run.json` says of exports that are not what their checkpoint is."""
+    """Return the rejected exports from `run.json`."""
     exports = manifest_of(attachment.save_dir).get("exports", []) if attachment.save_dir else []
     return [item for item in exports if item.get("passed") is False]

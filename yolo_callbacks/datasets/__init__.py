@@ -1,7 +1,7 @@
-"""A data set that needs no network: seeded scenes of shapes, in Ultralytics' own form.
+"""A dataset that needs no network: seeded scenes of shapes, in Ultralytics' format.
 
-`SHAPES` holds a data set YAML for each task; its `download:` field builds the pictures on first use, so plain
-Ultralytics can train on it too.
+`SHAPES` holds a dataset YAML for each task; its `download:` field builds the images on first use, so plain Ultralytics
+can train on it, too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SHAPES: dict[str, Path] = {
     "semantic": _HERE / "shapes-sem.yaml",
     "depth": _HERE / "shapes-depth.yaml",
 }
-"""The data set YAML of each task. Classification has none: Ultralytics takes a folder, which `build_shapes` makes."""
+"""The dataset YAML of each task. Classification has none: Ultralytics takes a folder, which `build_shapes` creates."""
 
 SHAPES_ARGUMENTS: dict[str, Any] = {
     "imgsz": 96,
@@ -32,7 +32,7 @@ SHAPES_ARGUMENTS: dict[str, Any] = {
 }
 """Arguments of `train` with which a model learns the shapes from scratch in one to two minutes on two CPU cores.
 
-The pictures have 96 pixels. With Ultralytics' `nbs` of 64, a small data set would give four steps per epoch.
+The images are 96 pixels wide. Ultralytics' default `nbs=64` would give only four optimizer steps per epoch.
 """
 
 
@@ -47,17 +47,17 @@ def build_shapes(
     max_objects: int = 3,
     noise: float = 12.0,
 ) -> Path:
-    """Build the shapes data set in a folder, unless it is there already.
+    """Build the shapes dataset in a folder, unless it exists already.
 
     Args:
         root: The folder; it appears complete or not at all.
         task: `"detect"`, `"segment"`, `"pose"`, `"obb"`, `"semantic"`, `"depth"` or `"classify"`.
-        train: Number of training pictures, >= 1; for `"classify"` of scenes, each object of which becomes a picture.
-        val: Number of validation pictures, >= 1, likewise.
-        size: Side of the pictures in pixels, >= 32.
-        seed: The same seed builds the same data set.
-        max_objects: The most shapes in one picture, >= 1.
-        noise: Standard deviation of the pixel noise in grey levels, >= 0.
+        train: Number of training images, >= 1; for `"classify"`, of scenes, each object of which becomes an image.
+        val: Number of validation images, >= 1, likewise.
+        size: Side of the images in pixels, >= 32.
+        seed: The same seed builds the same dataset.
+        max_objects: The most shapes in one image, >= 1.
+        noise: Standard deviation of the pixel noise in gray levels, >= 0.
 
     Returns:
         The folder. For every task but `"classify"` it holds a `data.yaml` to train on.

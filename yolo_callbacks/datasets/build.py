@@ -1,4 +1,4 @@
-"""Writes scenes as a data set in Ultralytics' folder layout and label formats."""
+"""Writes scenes as a dataset in Ultralytics' folder layout and label formats."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from yolo_callbacks.support import storage
 from yolo_callbacks.support.checks import check_choice, check_int, check_number
 
 _SPLITS = ("train", "val")
-_MILLIMETRES = 1000  # in a metre: the unit of the depth maps
+_MILLIMETERS = 1000  # per meter: the unit of the depth maps
 
 
 def build(  # see yolo_callbacks.datasets.build_shapes for the arguments
@@ -31,7 +31,7 @@ def build(  # see yolo_callbacks.datasets.build_shapes for the arguments
     noise: float,
     class_names: tuple[str, ...] = CLASS_NAMES,
 ) -> Path:
-    """Build a data set in `root`, unless it is there already; in a folder beside it first, so it is never half there.
+    """Build a dataset in `root`, unless it exists already; in a temporary folder first, so `root` is always complete.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -52,7 +52,7 @@ def build(  # see yolo_callbacks.datasets.build_shapes for the arguments
                 rng = np.random.default_rng([seed, number, index])
                 scene = draw_scene(rng, size=size, max_objects=max_objects, noise=noise, class_names=class_names)
                 _write(scratch, split, index, scene, task, class_names)
-        if task != "classify":  # Ultralytics takes a folder there
+        if task != "classify":  # for which Ultralytics takes the folder
             (scratch / "data.yaml").write_text(_data_yaml(task, class_names), encoding="utf-8")
         _put_in_place(scratch, root)
     finally:
@@ -61,7 +61,7 @@ def build(  # see yolo_callbacks.datasets.build_shapes for the arguments
 
 
 def _data_yaml(task: str, class_names: tuple[str, ...]) -> str:
-    """Return the data set YAML; without a `path`, Ultralytics takes the folder that it lies in."""
+    """Return the dataset YAML; without a `path`, Ultralytics uses the folder of the YAML."""
     content: dict[str, object] = {"train": "images/train", "val": "images/val"}
     names = class_names
     if task == "pose":
@@ -70,7 +70,7 @@ def _data_yaml(task: str, class_names: tuple[str, ...]) -> str:
         content.update(masks_dir=_MAPS[task][0])
         names = (*class_names, "background")
     elif task == "depth":
-        content.update(depth_scale=_MILLIMETRES)
+        content.update(depth_scale=_MILLIMETERS)
         names = ("depth",)
     return yaml.safe_dump({**content, "names": dict(enumerate(names))}, sort_keys=False)
 
@@ -110,7 +110,7 @@ def _write_image(path: Path, image: np.ndarray) -> None:
     done, data = cv2.imencode(path.suffix, image)
     if not done:
         raise OSError(f"{path} could not be encoded")
-    path.write_bytes(data.tobytes())  # cv2.imwrite fails without a word, and on non-ASCII paths of some systems
+    path.write_bytes(data.tobytes())  # cv2.imwrite fails silently, and on non-ASCII paths of some systems
 
 
 def _crop(scene: Scene, shape: Shape) -> np.ndarray:
@@ -140,7 +140,7 @@ def _pose(shape: Shape, size: int) -> list[float]:
     return [*_box(shape, size), *keypoints]
 
 
-def _turned_box(shape: Shape, size: int) -> list[float]:
+def _rotated_box(shape: Shape, size: int) -> list[float]:
     return [float(value) / size for value in shape.corners.ravel()]
 
 
@@ -148,19 +148,19 @@ _LABELS: dict[str, Callable[[Shape, int], list[float]]] = {
     "detect": _box,
     "segment": _polygon,
     "pose": _pose,
-    "obb": _turned_box,
+    "obb": _rotated_box,
 }
 
 
 def _class_map(scene: Scene, classes: int) -> np.ndarray:
-    """Return the class of each pixel; the background comes after the shapes' classes, which stay what they are."""
+    """Return the class of each pixel; the background gets the index after those of the shapes."""
     return _fill(np.full(scene.backdrop.shape, classes, np.uint8), scene, lambda shape: shape.cls)
 
 
 def _depth_map(scene: Scene, classes: int) -> np.ndarray:
-    """Return the distance of each pixel in whole millimetres."""
-    backdrop = np.rint(_MILLIMETRES * scene.backdrop).astype(np.uint16)
-    return _fill(backdrop, scene, lambda shape: round(_MILLIMETRES * shape.distance))
+    """Return the distance of each pixel in whole millimeters."""
+    backdrop = np.rint(_MILLIMETERS * scene.backdrop).astype(np.uint16)
+    return _fill(backdrop, scene, lambda shape: round(_MILLIMETERS * shape.distance))
 
 
 def _fill(canvas: np.ndarray, scene: Scene, value: Callable[[Shape], int]) -> np.ndarray:
@@ -173,4 +173,4 @@ _MAPS: dict[str, tuple[str, Callable[[Scene, int], np.ndarray]]] = {
     "semantic": ("masks", _class_map),
     "depth": ("depth", _depth_map),
 }
-"""Tasks whose labels are pictures: the folder that Ultralytics looks for them in, and how they are drawn."""
+"""Tasks whose labels are images: the folder in which Ultralytics looks for them, and how they are drawn."""

@@ -1,4 +1,4 @@
-"""Seeded scenes of simple shapes, drawn with OpenCV: the picture and the exact geometry of everything in it."""
+"""Seeded scenes of simple shapes, drawn with OpenCV: an image and the exact geometry of everything in it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CLASS_NAMES = ("circle", "triangle", "square", "star")
-KEYPOINT_NAMES = ("centre", "tip", "left", "right")
+KEYPOINT_NAMES = ("center", "tip", "left", "right")
 
-_GREYS = (60, 190)  # the darkest and the lightest grey of a background
+_GRAYS = (60, 190)  # the darkest and the lightest gray of a background
 
 # Unit outlines, radius 1, tip pointing up (-y): the same four keypoints make sense on each of them.
 _TURN = 2 * np.pi
@@ -47,10 +47,10 @@ class Shape:
         cls: Index into the class names.
         outline: Corners of the visible outline, shape (N, 2), x and y, clipped to the image.
         box: Axis-aligned bounds (x1, y1, x2, y2).
-        corners: Corners of the turned box, shape (4, 2), clipped to the image.
+        corners: Corners of the rotated box, shape (4, 2), clipped to the image.
         keypoints: Shape (4, 3): x, y and visibility (2 visible, 0 outside of the image), in the order of
             `KEYPOINT_NAMES`.
-        distance: Metres to the camera, 1.25 to 3: the larger, the nearer.
+        distance: Meters to the camera, 1.25 to 3: the larger, the nearer.
     """
 
     cls: int
@@ -63,12 +63,12 @@ class Shape:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture and the geometry of everything in it.
+    """An image and the geometry of everything in it.
 
     Attributes:
-        image: The picture, shape (size, size, 3), BGR.
-        shapes: The shapes in it, in the order in which they were painted.
-        backdrop: Metres to the background, shape (size, size), 4 to 40: the lighter, the nearer. No shape is as far.
+        image: The image, shape (size, size, 3), BGR.
+        shapes: The shapes, in the order in which they were painted.
+        backdrop: Meters to the background, shape (size, size), 4 to 40: the lighter, the nearer. Shapes are nearer.
     """
 
     image: NDArray[np.uint8]
@@ -88,11 +88,10 @@ def draw_scene(
 
     Args:
         rng: Source of all randomness; the same state draws the same scene.
-        size: Side of the square picture in pixels, at least 32.
+        size: Side of the square image in pixels, at least 32.
         max_objects: The most shapes in one scene, at least 1.
-        noise: Standard deviation of the Gaussian pixel noise, in grey levels (0..255).
-        class_names: One name a class. Class i is drawn with outline `i % 4`, so that any number of classes can be
-            drawn.
+        noise: Standard deviation of the Gaussian pixel noise, in gray levels (0..255).
+        class_names: One name per class, any number of them. Class i is drawn with outline `i % 4`.
 
     Returns:
         The scene.
@@ -118,14 +117,14 @@ def draw_scene(
 
 
 def _background(rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
-    """Blow up a few random greys to a soft gradient, so that no shape can be found by brightness alone."""
-    seedling = rng.integers(*_GREYS, size=(3, 3, 3)).astype(np.uint8)
+    """Enlarge a few random grays to a soft gradient, so that brightness alone reveals no shape."""
+    seedling = rng.integers(*_GRAYS, size=(3, 3, 3)).astype(np.uint8)
     return np.asarray(cv2.resize(seedling, (size, size), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
 
 
 def _backdrop(background: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """Take the background for a relief with the lamp beside the camera: what is ten times as far is darkest."""
-    darkest, lightest = _GREYS
+    """Return the distances of a background lit from beside the camera: the darkest is ten times as far."""
+    darkest, lightest = _GRAYS
     darkness = (lightest - background.mean(axis=2)) / (lightest - darkest)
     return np.asarray(4.0 * 10.0 ** np.clip(darkness, 0.0, 1.0), dtype=np.float64)
 
@@ -133,7 +132,7 @@ def _backdrop(background: NDArray[np.uint8]) -> NDArray[np.float64]:
 def _place(
     rng: np.random.Generator, size: int, taken: list[tuple[float, float, float, float]]
 ) -> tuple[float, float, float] | None:
-    """Find a centre and a radius whose bounds touch no taken box; None when the picture is full."""
+    """Find a center and a radius whose bounds touch no taken box; None if the image is full."""
     for _ in range(20):
         radius = float(rng.uniform(0.10, 0.24)) * size
         x, y = (float(v) for v in rng.uniform(0.8 * radius, size - 0.8 * radius, size=2))
@@ -145,7 +144,7 @@ def _place(
 
 
 def _shape(rng: np.random.Generator, cls: int, size: int, x: float, y: float, radius: float) -> Shape:
-    """Turn, scale and place the outline of a class."""
+    """Rotate, scale and place the outline of a class."""
     unit = _OUTLINES[CLASS_NAMES[cls % len(CLASS_NAMES)]]
     angle = float(rng.uniform(-_TURN / 12, _TURN / 12))
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
@@ -170,10 +169,10 @@ def _shape(rng: np.random.Generator, cls: int, size: int, x: float, y: float, ra
 
 
 def _paint(rng: np.random.Generator, canvas: NDArray[np.uint8], shape: Shape) -> None:
-    """Fill a shape with a colour that stands out against what lies under it."""
+    """Fill a shape with a color that contrasts with the background."""
     x, y = shape.keypoints[0, :2].astype(int).clip(0, canvas.shape[0] - 1)
     under = canvas[y, x].astype(int)
-    colour = np.where(under > 125, rng.integers(0, 70, 3), rng.integers(185, 256, 3))
+    color = np.where(under > 125, rng.integers(0, 70, 3), rng.integers(185, 256, 3))
     points = np.rint(shape.outline).astype(np.int32)
-    cv2.fillPoly(canvas, [points], [int(c) for c in colour], lineType=cv2.LINE_AA)
-    cv2.polylines(canvas, [points], True, [int(c) for c in 255 - colour], 1, cv2.LINE_AA)
+    cv2.fillPoly(canvas, [points], [int(c) for c in color], lineType=cv2.LINE_AA)
+    cv2.polylines(canvas, [points], True, [int(c) for c in 255 - color], 1, cv2.LINE_AA)

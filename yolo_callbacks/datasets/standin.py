@@ -1,4 +1,4 @@
-"""A stand-in for coco8 where it can be neither found nor downloaded: 4 + 4 pictures, same layout, same 80 classes."""
+"""A stand-in for coco8 if it is neither found nor downloadable: 4 + 4 images, same layout, same 80 classes."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ NAME = "coco8-standin"
 
 
 def build_coco8_standin(datasets_dir: Path) -> Path:
-    """Build the stand-in below Ultralytics' folder of data sets, unless it is there already.
+    """Build the stand-in in Ultralytics' dataset folder, unless it exists already.
 
-    It has a folder of its own, so that the real coco8 can still be downloaded later.
+    It has its own folder, so that the real coco8 can still be downloaded later.
 
     Args:
-        datasets_dir: Ultralytics' folder of data sets.
+        datasets_dir: Ultralytics' dataset folder.
 
     Returns:
-        Its data set YAML.
+        Its dataset YAML.
     """
     import ultralytics
 

@@ -1,1 +1,1 @@
-"""Pictures of a run: curves and heat maps."""
+"""Plots of a run: curves and heat maps."""

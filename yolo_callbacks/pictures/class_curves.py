@@ -1,4 +1,4 @@
-"""One metric of each class over the epochs, read from `classes.csv` for a picture."""
+"""One metric of each class over the epochs, read from `classes.csv`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from yolo_callbacks.run_dir.class_log import CLASS, EPOCH, last_epoch, read_rows
 
-_MOST_COLUMNS = 600  # of a picture: more could not be told apart
+_MAX_COLUMNS = 600  # of a heat map: more could not be distinguished
 _PREFERRED = ("mAP50-95", "mIoU", "top1")
 _HEADS = ("(M)", "(P)", "", "(B)")
 
@@ -25,11 +25,10 @@ class ClassCurves:
     Attributes:
         metric: The metric.
         names: The classes that occur in the validation set, in order of their first row.
-        absent: Those that do not.
-        values: A row a class, a column for an epoch, or for a few in a row where there are many; NaN where nothing
-            was measured.
+        absent: The classes that do not.
+        values: One row per class, one column per epoch, or per several epochs of a long run; NaN if not measured.
         newest: The newest value of each class.
-        ends: The first and the last epoch of each column.
+        ends: The first and last epoch of each column.
     """
 
     metric: str
@@ -41,10 +40,10 @@ class ClassCurves:
 
 
 def read_curves(path: Path) -> ClassCurves:
-    """Read one metric of each class from `classes.csv`, in bounded memory however long the run.
+    """Read one metric of each class from `classes.csv`, in memory that does not grow with the run.
 
     Raises:
-        ValueError: If it has no value.
+        ValueError: If it has no values.
         OSError: If it cannot be read.
     """
     rows = read_rows(path)
@@ -54,7 +53,7 @@ def read_curves(path: Path) -> ClassCurves:
     if not metric or not epochs:
         raise ValueError(f"{path} has no class to draw")
     name_at, value_at, epoch_at = header.index(CLASS), header.index(metric), header.index(EPOCH)
-    width = math.ceil(epochs / _MOST_COLUMNS)
+    width = math.ceil(epochs / _MAX_COLUMNS)
     columns = math.ceil(epochs / width)
     sums: dict[str, Floats] = {}
     counts: dict[str, Floats] = {}

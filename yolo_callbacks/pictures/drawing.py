@@ -1,4 +1,4 @@
-"""Pictures of a run, each drawn by a process of its own: nothing of it takes time from the training thread."""
+"""Draws plots in processes of their own, so that they take no time from the training thread."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
     from yolo_callbacks.session.session import Session
 
-_TIMEOUT = 60.0  # seconds; far more than a picture of 10,000 epochs takes
-_SHARE = 0.1  # the most of the time that is spent on a picture which takes longer the longer a run gets
+_TIMEOUT = 60.0  # seconds; far more than a plot of 10,000 epochs takes
+_SHARE = 0.1  # the most of the time to spend on drawing: plots of long runs take longer
 
 
 class Drawing:
-    """One picture that is redrawn while the training runs.
+    """One plot that is redrawn during training.
 
     Args:
-        module: What draws it, run as `python -m yolo_callbacks.<module> SOURCE PICTURE [ARGUMENT ...]`.
-        refresh_seconds: Least number of seconds between two pictures; 0 for as many as there can be.
+        module: The module that draws it, run as `python -m yolo_callbacks.<module> SOURCE PICTURE [ARGUMENT ...]`.
+        refresh_seconds: Minimum seconds between two plots; 0 for no pause.
     """
 
     def __init__(self, module: str, refresh_seconds: float) -> None:
@@ -37,16 +37,16 @@ class Drawing:
         self.restart()
 
     def restart(self) -> None:
-        """A run begins: the next picture is due."""
+        """A run begins: the next plot is due."""
         self._due = 0.0
 
     @property
     def is_due(self) -> bool:
-        """Whether the last picture is old enough."""
+        """Whether the plot is to be redrawn."""
         return time.monotonic() >= self._due
 
     def draw(self, session: Session, source: Path, picture: Path, arguments: Sequence[str] = ()) -> None:
-        """Have the picture drawn; one that waits is replaced, and errors are logged once."""
+        """Draw the plot in the background. A waiting one is replaced; errors are logged once."""
         pause = self._refresh_seconds and max(self._refresh_seconds, self._took / _SHARE)
         self._due = time.monotonic() + pause
         session.files.background("plots").submit(picture.name, self._task(source, picture, arguments))
@@ -83,10 +83,10 @@ def draw_in_process(module: str, source: Path, picture: Path, arguments: Sequenc
         raise RuntimeError((done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
 
 
-def show_as_it_is(figure: Figure) -> None:
-    """Let names that come from outside stand as they are: `$` begins no formula, and what no font can write is marked.
+def show_text_literally(figure: Figure) -> None:
+    """Show texts literally: `$` begins no formula, and characters that cannot be encoded become `?`.
 
-    The labels of ticks are matplotlib's own, which does write formulas for logarithms.
+    Tick labels are left alone: matplotlib itself writes formulas for logarithms.
     """
     texts = list(figure.texts)
     for axes in figure.axes:
@@ -97,8 +97,8 @@ def show_as_it_is(figure: Figure) -> None:
         text.set_text(text.get_text().encode("utf-8", "replace").decode())
 
 
-def draw_for(render: Callable[..., None]) -> None:
-    """Do what `draw_in_process` has asked this process for, at low priority."""
+def render_from_command_line(render: Callable[..., None]) -> None:
+    """Render with the arguments that `draw_in_process` passed to this process, at low priority."""
     with contextlib.suppress(AttributeError, OSError):
         os.nice(10)
     source, picture, *arguments = sys.argv[1:]

@@ -1,4 +1,4 @@
-"""Classes over the epochs, from `classes.csv`: `python -m yolo_callbacks.pictures.heatmap CSV PICTURE [CLASS ...]`."""
+"""Heat map of classes over epochs: `python -m yolo_callbacks.pictures.heatmap CSV PICTURE [CLASS ...]`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from yolo_callbacks.pictures.class_curves import ClassCurves, Floats, read_curves
-from yolo_callbacks.pictures.drawing import draw_for, show_as_it_is
+from yolo_callbacks.pictures.drawing import render_from_command_line, show_text_literally
 from yolo_callbacks.support import storage
 
 if TYPE_CHECKING:
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from matplotlib.collections import QuadMesh
     from matplotlib.figure import Figure
 
-_MOST_ROWS = 100
-_BEST, _WORST = 20, 20  # shown of more classes than that
-_MOST_ABSENT = 5
+_MAX_ROWS = 100
+_BEST, _WORST = 20, 20  # classes shown if there are more rows than that
+_MAX_ABSENT = 5
 _DPI = 110
 _WIDTH, _ROW_HEIGHT, _BAND_HEIGHT, _MARGINS = 12.0, 0.17, 1.8, 1.6  # inches
-_NOTE = 1.6  # rows that a line of text takes
-_LABEL = 28  # characters
+_NOTE = 1.6  # height of a line of text, in rows
+_MAX_LABEL = 28  # characters
 _BLUE = "#1f77b4"
 _SCRIPTS = ("Noto Sans CJK", "Noto Sans", "Noto Emoji", "Microsoft YaHei", "PingFang", "Hiragino", "WenQuanYi", "Arial")
 
 
 @dataclass(frozen=True)
 class _Layout:
-    """What stands where: blocks of rows, and under each a line of text, empty for none."""
+    """The layout: blocks of rows, and a line of text below each, empty for none."""
 
     blocks: tuple[tuple[Sequence[int], str], ...]
     absent: tuple[str, ...]
@@ -42,57 +42,57 @@ class _Layout:
 
     @property
     def height(self) -> float:
-        """The height of all of it in rows."""
+        """The total height in rows."""
         notes = sum(bool(text) for _, text in self.blocks) + bool(self.absent_note)
         return sum(len(block) for block, _ in self.blocks) + len(self.absent) + _NOTE * notes
 
 
 def draw_heat_map(curves: ClassCurves, title: str = "", only: Collection[str] = ()) -> Figure:
-    """Draw a row for each class, coloured by its metric, the best one on top.
+    """Draw one row per class, colored by its metric, best on top.
 
-    Of more than 100 classes the best 20 and the worst 20 are shown, and above them how all of them are spread.
+    Of more than 100 classes, the best 20 and the worst 20 are shown, below the distribution of all of them.
 
     Args:
-        curves: What to draw, at least one epoch.
+        curves: The curves, at least one epoch.
         title: Name of the run.
-        only: The classes that are asked for; none for all.
+        only: The requested classes; empty for all.
 
     Returns:
-        A matplotlib Figure that belongs to no GUI.
+        A matplotlib Figure without a GUI.
     """
     from matplotlib.figure import Figure
 
     order = [int(place) for place in np.argsort(-curves.newest, kind="stable")]
-    asked = [place for place in order if not only or curves.names[place] in only]
+    requested = [place for place in order if not only or curves.names[place] in only]
     absent = [name for name in curves.absent if not only or name in only]
-    layout = _lay_out(curves, asked, absent)
+    layout = _lay_out(curves, requested, absent)
     height, band = _ROW_HEIGHT * max(6.0, layout.height), 0.0 if layout.complete else _BAND_HEIGHT
     figure = Figure(figsize=(_WIDTH, height + band + _MARGINS), dpi=_DPI, layout="constrained")
     if layout.complete:
         axis = figure.subplots()
     else:
         upper, axis = figure.subplots(2, 1, sharex=True, height_ratios=[band, height])
-        _draw_spread(upper, curves)
+        _draw_distribution(upper, curves)
     image = _draw_rows(axis, curves, layout)
     if image is not None:
         figure.colorbar(image, ax=[axis], label=curves.metric, shrink=min(1.0, 30 / layout.height), pad=0.05, aspect=25)
-    figure.suptitle(_headline(curves, title, asked, len(absent), bool(only)), fontsize=11)
-    show_as_it_is(figure)
+    figure.suptitle(_headline(curves, title, requested, len(absent), bool(only)), fontsize=11)
+    show_text_literally(figure)
     return figure
 
 
-def _lay_out(curves: ClassCurves, asked: Sequence[int], absent: Sequence[str]) -> _Layout:
-    """Choose the rows: all of them, or the best and the worst ones where there are too many."""
-    if len(absent) > _MOST_ABSENT:
+def _lay_out(curves: ClassCurves, requested: Sequence[int], absent: Sequence[str]) -> _Layout:
+    """Choose the rows: all of them, or the best and the worst if there are too many."""
+    if len(absent) > _MAX_ABSENT:
         absent, note = (), f"{len(absent)} classes do not occur in the validation set"
     else:
         note = ""
-    if len(asked) <= _MOST_ROWS:
-        return _Layout(((asked, ""),), tuple(absent), note, complete=True)
-    above = [place for place in asked if curves.newest[place] > 0]
-    shown, at_zero = asked, ""
-    if len(above) >= _BEST + _WORST and len(above) < len(asked):  # rows of nothing but 0 would tell nothing
-        shown, at_zero = above, f"{len(asked) - len(above)} classes at 0"
+    if len(requested) <= _MAX_ROWS:
+        return _Layout(((requested, ""),), tuple(absent), note, complete=True)
+    above = [place for place in requested if curves.newest[place] > 0]
+    shown, at_zero = requested, ""
+    if len(above) >= _BEST + _WORST and len(above) < len(requested):  # rows of only 0 would say nothing
+        shown, at_zero = above, f"{len(requested) - len(above)} classes at 0"
     between = f"{len(shown) - _BEST - _WORST} more classes in between"
     return _Layout(((shown[:_BEST], between), (shown[-_WORST:], at_zero)), tuple(absent), note, complete=False)
 
@@ -136,13 +136,13 @@ def _draw_rows(axis: Axes, curves: ClassCurves, layout: _Layout) -> QuadMesh | N
 
 
 def _highest(values: Floats) -> float:
-    """Return where the scale of colours ends: a little above the highest value, 1 while all are 0."""
+    """Return the upper end of the color scale: just above the highest value, 1 if all are 0."""
     highest = max((float(value) for value in values[np.isfinite(values)]), default=0.0)
     return min(1.0, math.ceil(highest * 20) / 20) or 1.0
 
 
 def _draw_note(axis: Axes, top: float, text: str) -> float:
-    """Write a line of text across the picture, and return where it ends."""
+    """Write a line of text across the plot, and return where it ends."""
     if not text:
         return top
     axis.text(
@@ -165,11 +165,11 @@ def _hatch(axis: Axes, top: float, bottom: float) -> None:
 def _label(axis: Axes, ticks: Sequence[float], labels: Sequence[str]) -> None:
     axis.set_yticks(ticks)
     for text in axis.set_yticklabels(labels, fontsize=8, fontfamily=_fonts()):
-        text.set_parse_math(False)  # a class may be called $100
+        text.set_parse_math(False)  # a class may be named $100
 
 
-def _draw_spread(axis: Axes, curves: ClassCurves) -> None:
-    """Draw how all classes are spread: what the rows leave out."""
+def _draw_distribution(axis: Axes, curves: ClassCurves) -> None:
+    """Draw the distribution of all classes, including those without a row."""
     epochs = [(first + last) / 2 for first, last in curves.ends]
     low, tenth, median, ninetieth, high = np.nanpercentile(curves.values, [0, 10, 50, 90, 100], axis=0)
     marker = "o" if len(epochs) == 1 else ""
@@ -184,26 +184,26 @@ def _draw_spread(axis: Axes, curves: ClassCurves) -> None:
 
 
 def _edges(ends: Sequence[tuple[int, int]]) -> Floats:
-    """Return where one column ends and the next begins: half way where epochs between them were not validated."""
+    """Return the edges of the columns, halfway between neighbors if epochs between them were not validated."""
     inner = [(before[1] + after[0]) / 2 for before, after in itertools.pairwise(ends)]
     return np.array([ends[0][0] - 0.5, *inner, ends[-1][1] + 0.5])
 
 
-def _headline(curves: ClassCurves, title: str, asked: Sequence[int], absent: int, chosen: bool) -> str:
-    zero = sum(curves.newest[place] == 0 for place in asked)
+def _headline(curves: ClassCurves, title: str, requested: Sequence[int], absent: int, chosen: bool) -> str:
+    zero = sum(curves.newest[place] == 0 for place in requested)
     parts = [f"{curves.metric} by class", f"epoch {curves.ends[-1][1]}"]
-    parts.append(f"{len(asked)} of {len(curves.names)} classes" if chosen else f"{len(asked)} classes")
+    parts.append(f"{len(requested)} of {len(curves.names)} classes" if chosen else f"{len(requested)} classes")
     parts += [f"{zero} at 0"] if zero else []
     parts += [f"{absent} not in the validation set (hatched)"] if absent else []
     return " · ".join(([title] if title else []) + parts)
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= _LABEL else f"{name[: _LABEL - 1]}…"
+    return name if len(name) <= _MAX_LABEL else f"{name[: _MAX_LABEL - 1]}…"
 
 
 def _fonts() -> list[str]:
-    """Return matplotlib's own font, and what is installed for scripts that it has no letters of."""
+    """Return matplotlib's own font, and installed ones for scripts that it lacks."""
     from matplotlib import font_manager
 
     installed = sorted({font.name for font in font_manager.fontManager.ttflist})
@@ -211,11 +211,11 @@ def _fonts() -> list[str]:
 
 
 def render(source: Path, picture: Path, *only: str) -> None:
-    """Draw `classes.csv` to a PNG, which is replaced at once.
+    """Draw `classes.csv` to a PNG, written atomically.
 
     Raises:
         ValueError: If it has no row.
-        OSError: If it cannot be read, or the picture not be written.
+        OSError: If it cannot be read, or the plot cannot be written.
     """
     figure = draw_heat_map(read_curves(source), source.parent.parent.name, only)
     with storage.replacing(picture) as temporary:
@@ -223,4 +223,4 @@ def render(source: Path, picture: Path, *only: str) -> None:
 
 
 if __name__ == "__main__":
-    draw_for(render)
+    render_from_command_line(render)

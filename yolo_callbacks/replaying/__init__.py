@@ -1,1 +1,1 @@
-"""Replay: what stopping rules would have done to runs that are logged already. Neither torch nor Ultralytics."""
+"""Replay: what stopping rules would have done to logged runs. Imports neither torch nor Ultralytics."""

@@ -1,4 +1,4 @@
-"""How a logged run was set: its `args.yaml`, as far as a stopping rule has to know of it."""
+"""The arguments of a logged run, from its `args.yaml`, as far as stopping rules need them."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @dataclass(frozen=True)
 class Arguments:
-    """The arguments of a run; Ultralytics' defaults for those that are not on record.
+    """The arguments of a run; Ultralytics' defaults for those that are not recorded.
 
     Attributes:
-        known: Whether there is a file of them.
-        epochs: Number of planned epochs; None if it is not on record.
-        patience: The trainer's own, in epochs; 0 for never.
-        warmup_epochs: Number of epochs in which the learning rate is warmed up.
-        close_mosaic: Number of epochs at the end without mosaic; 0 where that changes nothing.
-        lrf: The last learning rate as a share of the first.
-        cosine: Whether the learning rate follows a cosine, not a line.
+        known: Whether the run has a file of them.
+        epochs: Number of planned epochs; None if it is not recorded.
+        patience: The trainer's own patience in epochs; 0 for never.
+        warmup_epochs: Number of warm-up epochs.
+        close_mosaic: Number of epochs without mosaic at the end; 0 if the run has no mosaic to close.
+        lrf: Final learning rate as a share of the initial one.
+        cosine: Whether the schedule is a cosine, not linear.
     """
 
     known: bool = False
@@ -53,19 +53,19 @@ class Arguments:
     cosine: bool = False
 
     def schedule(self, planned_epochs: int) -> Callable[[int], float]:
-        """Return what the trainer multiplies the first learning rate with in an epoch, counted from 1."""
+        """Return the function from an epoch, counted from 1, to the trainer's factor on the initial learning rate."""
         if self.cosine:
             return lambda epoch: 1 + (self.lrf - 1) * max((1 - math.cos((epoch - 1) * math.pi / planned_epochs)) / 2, 0)
         return lambda epoch: max(1 - (epoch - 1) / planned_epochs, 0) * (1 - self.lrf) + self.lrf
 
 
 def read_arguments(folder: Path, *, classifies: bool, yolov5: bool) -> Arguments:
-    """Read what is known of a run's arguments; a file that cannot be read counts as none.
+    """Read a run's arguments; a file that cannot be read counts as missing.
 
     Args:
         folder: The run directory.
-        classifies: Whether the run classifies: it then has no mosaic.
-        yolov5: Whether it is one of YOLOv5, which never closes its mosaic.
+        classifies: Whether the run trains a classifier, which has no mosaic.
+        yolov5: Whether it is a YOLOv5 run, which never closes its mosaic.
     """
     given = next((given for name in _FILES if (given := _read(folder / name))), {})
     without_mosaic = yolov5 or classifies or given.get("task") == "classify"
@@ -81,12 +81,12 @@ def read_arguments(folder: Path, *, classifies: bool, yolov5: bool) -> Arguments
 
 
 def _mixes(given: Mapping[str, Any]) -> bool:
-    """Return whether any of the augmentations is on that `close_mosaic` switches off."""
+    """Return whether any augmentation that `close_mosaic` switches off is on."""
     return any(_number(given, name, 1.0 if name == "mosaic" else 0.0) for name in MIXING)
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return the arguments that are looked at; of 100 in a file, the others would take most of the time."""
+    """Return the wanted arguments; parsing all 100 of a file would take most of the time."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         data = yaml.load("\n".join(line for line in lines if line.startswith(_WANTED)), Loader=_LOADER)

@@ -1,4 +1,4 @@
-"""A run as its logs tell it: the records that a live training would have had."""
+"""A run read from its logs, as the records that the live training had."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from yolo_callbacks.replaying.search import JOURNAL, LogFiles
 from yolo_callbacks.run_dir.journal import read_journal
 from yolo_callbacks.run_dir.results_log import Row, UnusableError, read_results_log, score_keys
 
-_CLOSE = 0.02  # how far, as a share, a logged learning rate may be from what the schedule says
+_RATE_TOLERANCE = 0.02  # relative difference allowed between a logged learning rate and the schedule
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class LoggedRun:
     Attributes:
         name: What to call it.
         source: `journal.jsonl` or `results.csv`, or whatever the file is called.
-        plan: What it set out to do.
+        plan: What was planned.
         records: Its epochs, at least one of them validated.
-        scores: What the model of each epoch is judged by, see `ReplayReport`; NaN for an epoch without validation.
-        timed: Whether its log says how long the epochs took.
-        arguments_known: Whether its arguments are on record, or Ultralytics' defaults stand for them.
-        decisions: What its callbacks have decided, where that is on record.
+        scores: The score of each epoch, see `ReplayReport`; NaN for an epoch without validation.
+        timed: Whether its log has the time of each epoch.
+        arguments_known: Whether its arguments are recorded; if not, Ultralytics' defaults are used.
+        decisions: What its callbacks decided, if recorded.
     """
 
     name: str
@@ -45,19 +45,19 @@ class LoggedRun:
 
 
 def read_run(files: LogFiles) -> LoggedRun:
-    """Read a run, from its journal where it has one.
+    """Read a run, from its journal if it has one.
 
     Raises:
-        UnusableError: If there is nothing in its logs that can be replayed.
+        UnusableError: If its logs hold nothing to replay.
         OSError: If they cannot be read.
     """
     journal = _journal(files)
     if journal is None:
-        assert files.results is not None  # a run has one or the other
+        assert files.results is not None  # a run has a journal, a results.csv, or both
         return _from_results(files, files.results)
-    # what its own callbacks made of the learning rate must not show where others are replayed
+    # the factor of the run's own callbacks must not leak into the replay of others
     written = [replace(entry.record, lr_factor=1.0) for entry in journal.entries]
-    records = sorted([*written, *_not_in_the_journal(files, written)], key=lambda record: record.epoch)
+    records = sorted([*written, *_missing_from_journal(files, written)], key=lambda record: record.epoch)
     return LoggedRun(
         files.name,
         JOURNAL.name,
@@ -71,17 +71,17 @@ def read_run(files: LogFiles) -> LoggedRun:
 
 
 def _journal(files: LogFiles) -> JournalContent | None:
-    """Return the journal of a run; None if there is none with an epoch, or a newer version has written it.
+    """Return the journal of a run; None if it has no validated epoch or cannot be read.
 
     Raises:
-        UnusableError: If there is nothing else.
+        UnusableError: If there is no `results.csv` to use instead.
     """
     if files.journal is None:
         return None
     try:
         content = read_journal(files.journal)
-        reason = "has no epoch that was validated"
-    except (ValueError, KeyError, TypeError, AttributeError) as error:  # whatever a line may hold that is not ours
+        reason = "has no validated epoch"
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # a line may hold anything
         content, reason = None, f"cannot be read: {error}"
     if content is not None and any(entry.record.validated for entry in content.entries):
         return content
@@ -90,8 +90,8 @@ def _journal(files: LogFiles) -> JournalContent | None:
     return None
 
 
-def _not_in_the_journal(files: LogFiles, written: Sequence[EpochRecord]) -> list[EpochRecord]:
-    """Return epochs that only Ultralytics has logged: those before the callbacks came, or after they went."""
+def _missing_from_journal(files: LogFiles, written: Sequence[EpochRecord]) -> list[EpochRecord]:
+    """Return the epochs that only Ultralytics has logged: before callbacks were attached, or after they were gone."""
     if files.results is None:
         return []
     try:
@@ -110,7 +110,7 @@ def _scores(metrics: Iterable[Mapping[str, float]]) -> list[float]:
 
 
 def _from_results(files: LogFiles, path: Path) -> LoggedRun:
-    """Read a run from a `results.csv`, and from the arguments beside it."""
+    """Read a run from a `results.csv` and the arguments beside it."""
     log = read_results_log(path)
     classifies = any("metrics/accuracy_top1" in row.metrics for row in log.rows)
     arguments = read_arguments(files.folder, classifies=classifies, yolov5=log.yolov5)
@@ -144,10 +144,10 @@ def _from_results(files: LogFiles, path: Path) -> LoggedRun:
 
 
 def _base_rate(rows: Sequence[Row], arguments: Arguments, planned: int) -> Callable[[Row], float | None]:
-    """Return what tells the rate that the trainer's schedule gives an epoch, in the group with the lowest one.
+    """Return the function from an epoch to its scheduled rate, of the group with the lowest one.
 
-    The log has the rates as they were, warm-up and all. Where those after the warm-up follow the schedule that the
-    arguments speak of, it is that schedule; else the logged rate stands for it.
+    The log has the rates in effect, including the warm-up. If those after the warm-up follow the schedule of the
+    arguments, that schedule is returned; else, the logged rates.
     """
     keys = [name for name in rows[0].metrics if name.startswith("lr/")]
 
@@ -160,6 +160,6 @@ def _base_rate(rows: Sequence[Row], arguments: Arguments, planned: int) -> Calla
         return logged
     initial = (logged(warm[0]) or 0.0) / schedule(warm[0].epoch)
     for row in (warm[len(warm) // 2], warm[-1]):
-        if not math.isclose(initial * schedule(row.epoch), logged(row) or 0.0, rel_tol=_CLOSE):
+        if not math.isclose(initial * schedule(row.epoch), logged(row) or 0.0, rel_tol=_RATE_TOLERANCE):
             return logged
     return lambda row: initial * schedule(row.epoch)

@@ -1,4 +1,4 @@
-"""A rule over a run: epoch for epoch through the same ledger that decides live."""
+"""One rule over one run: epoch by epoch, through the ledger that also decides live."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from yolo_callbacks.replaying.rules import Rule
 from yolo_callbacks.replaying.search import Skipped
 
 TOLERANCE = 0.005
-"""How much worse than the best the second oracle may be."""
+"""How far below the best score the second oracle may stop."""
 
 ORACLES = {"oracle: best": 0.0, f"oracle: -{TOLERANCE:g}": TOLERANCE}
-"""Stops of somebody who knows the whole run: name, and how much worse than the best the score may be."""
+"""Hindsight baselines, which know the whole run: name, and how far below the best score they may stop."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """A decision that would have changed the training, so that the logged curve says nothing of what it leads to.
+    """A decision that would have changed the training, so that the logged curve no longer applies after it.
 
     Attributes:
         decision: What it is.
-        in_the_run: Whether the run itself has done it: then the curve is the one that it leads to.
+        in_the_run: Whether the run itself made it: then the logged curve does apply.
     """
 
     decision: Decision
@@ -43,18 +43,18 @@ class Outcome:
         run: Name of the run.
         source: The file that it was replayed from.
         epochs: Number of logged epochs.
-        planned_epochs: Number of epochs that it set out to do.
-        stop_epoch: The epoch after which it would have ended; None if it would have gone on.
+        planned_epochs: Number of planned epochs.
+        stop_epoch: The epoch after which it would have ended; None if it would have continued.
         reason: Why, one of `StopReason`, or `"finish"` where its end would have been brought forward; else empty.
         message: The same as a sentence.
-        epochs_saved: Number of logged epochs after it.
+        epochs_saved: Number of logged epochs after the stop.
         saved: The same as a share of the logged epochs.
-        hours_saved: How long they took; None if that is not logged.
+        hours_saved: Hours that they took; None if that is not logged.
         best: The best score of the whole run, 0 if there is none.
-        best_epoch: The epoch that had it first, None if there is none.
-        lost: `best` less the best score up to the stop; None where that cannot be known.
-        changes: What it would have changed on the way.
-        oracle: Whether the rule knows the whole run, for comparison.
+        best_epoch: The first epoch with that score, None if there is none.
+        lost: `best` minus the best score up to the stop; None if that cannot be known.
+        changes: Its other decisions that would have changed the training.
+        oracle: Whether the rule is a hindsight baseline.
     """
 
     rule: str
@@ -76,30 +76,30 @@ class Outcome:
 
     @property
     def altered(self) -> bool:
-        """Whether it would have changed the training otherwise than by a stop."""
+        """Whether it would have changed the training before its end."""
         return any(not change.in_the_run for change in self.changes)
 
 
 def outcomes(run: LoggedRun, rules: Sequence[Rule]) -> Iterator[Outcome | Skipped]:
-    """Give what each rule would have done to a run, and then the oracles; or why a rule cannot be replayed."""
+    """Yield what each rule would have done to a run, or why it cannot be replayed; then the oracles."""
     shared = _SharedHistory(run.plan)
     names = set[str]().union(*(record.metrics for record in run.records))
     replays = [_Replay(rule, run, shared, names) for rule in rules]
-    going = [replay for replay in replays if not replay.over]
+    active = [replay for replay in replays if not replay.over]
     for record in run.records:
-        for replay in going:
+        for replay in active:
             replay.add(record)
-        if any(replay.over for replay in going):
-            going = [replay for replay in going if not replay.over]
+        if any(replay.over for replay in active):
+            active = [replay for replay in active if not replay.over]
     judge = _Judge(run)
     yield from (replay.problem or judge.outcome(replay.rule.name, replay.end, replay.changes) for replay in replays)
     yield from judge.oracles()
 
 
 class _SharedHistory(History):
-    """One history for many ledgers that go side by side: what one of them has folded, the others need not.
+    """One history for several ledgers in step, so that each fold is computed once for all of them.
 
-    Each of them appends the same record, which counts once.
+    Each ledger appends the same record, which is stored once.
     """
 
     def append(self, record: EpochRecord) -> None:
@@ -107,14 +107,14 @@ class _SharedHistory(History):
             super().append(record)
 
     def fork(self) -> History:
-        """Return a history of its own that goes on from here."""
+        """Return a separate history that continues from here."""
         own = History(self.plan)
         own._records, own._folds = list(self._records), dict(self._folds)
         return own
 
 
 class _Replay:
-    """One rule on its way through one run."""
+    """One rule over one run."""
 
     def __init__(self, rule: Rule, run: LoggedRun, shared: _SharedHistory, names: set[str]) -> None:
         self.rule = rule
@@ -125,7 +125,7 @@ class _Replay:
         self._ledger = Ledger(rule.callbacks, run.plan)
         self._ledger.history = shared
         self._own_rates = False
-        self._live = [_bare(decision) for decision in run.decisions]
+        self._live = [_without_wording(decision) for decision in run.decisions]
         try:
             rule.check(names)
             self._ledger.begin()
@@ -135,11 +135,11 @@ class _Replay:
 
     @property
     def over(self) -> bool:
-        """Whether nothing more can be said."""
+        """Whether later epochs can no longer change the result."""
         return self.end is not None or self.problem is not None
 
     def add(self, record: EpochRecord) -> None:
-        """Take in the next epoch."""
+        """Add the next epoch."""
         try:
             decisions = self._ledger.decide(self._with_own_rate(record) if self._own_rates else record)
         except UnknownMetricError as error:
@@ -153,14 +153,14 @@ class _Replay:
         for decision in decisions:
             if isinstance(decision, (Stop, SaveCheckpoint)):
                 continue
-            self.changes.append(Change(decision, _bare(decision) in self._live))
+            self.changes.append(Change(decision, _without_wording(decision) in self._live))
             if isinstance(decision, Finish) and not self.changes[-1].in_the_run:
                 self.end = decision
         if self._ledger.learning_rate.touched and not self._own_rates:
             self._own_rates, self._ledger.history = True, self._shared.fork()
 
     def _with_own_rate(self, record: EpochRecord) -> EpochRecord:
-        """Let a rule that has reduced the learning rate see what it made of it, as a live run would."""
+        """Return the record with the learning-rate factor that a rule with its own rates would see live."""
         rates, lowest = self._ledger.learning_rate, self._run.plan.base_lr
         if not (lowest and record.base_lr):
             return replace(record, lr_factor=math.prod(factor for factor, _ in rates.factors.values()))
@@ -172,7 +172,7 @@ class _Replay:
 
 
 class _Judge:
-    """Says what the end of a run in some epoch would have saved and lost."""
+    """Computes what a stop in some epoch would have saved and lost."""
 
     def __init__(self, run: LoggedRun) -> None:
         self._run = run
@@ -187,7 +187,7 @@ class _Judge:
     def outcome(
         self, rule: str, end: Stop | Finish | None, changes: Sequence[Change] = (), *, oracle: bool = False
     ) -> Outcome:
-        """Return what comes of an end."""
+        """Return the outcome of an end."""
         run, records = self._run, self._run.records
         finishes = isinstance(end, Finish)
         stop_epoch = None if end is None else end.end_epoch if isinstance(end, Finish) else end.epoch
@@ -214,15 +214,15 @@ class _Judge:
         )
 
     def oracles(self) -> Iterator[Outcome]:
-        """Give what could be had at best by somebody who knows the whole run."""
+        """Yield the outcomes of the hindsight baselines."""
         for rule, tolerance in ORACLES.items():
             good = (r for r, score in zip(self._run.records, self._run.scores) if score >= self._best - tolerance)
-            first = next(good, self._run.records[0])  # of a run that is all NaN nothing is worth waiting for
+            first = next(good, self._run.records[0])  # a run that is all NaN stops at once
             near = f"within {tolerance:g} of the best" if tolerance else "the best of the run"
             stop = Stop(near, first.epoch)
             yield self.outcome(rule, stop, oracle=True)
 
 
-def _bare(decision: Decision) -> Decision:
-    """Return a decision without what may be said in other words."""
+def _without_wording(decision: Decision) -> Decision:
+    """Return a decision without its wording, for comparison."""
     return replace(decision, source="", message="")

@@ -1,4 +1,4 @@
-"""The picture of a replay: what each rule saves against what it loses."""
+"""The plot of a replay: what each rule saves against what it loses."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Place = tuple[float, float]
 """Lost and saved."""
 
 Point = tuple[str, Place, str]
-"""Name, place, and colour of the name."""
+"""Name, place, and color of the name."""
 
 _INCHES = (9.0, 5.8)
 _DPI = 120
-_BLUE, _PALE, _GOLD, _GREY = "#1f77b4", "#9db8cc", "#c99700", "#777777"
-# Where the name of a point may stand, in points from it, best first.
+_BLUE, _PALE, _GOLD, _GRAY = "#1f77b4", "#9db8cc", "#c99700", "#777777"
+# Offsets of a name from its point, in typographic points, best first.
 _PLACES = tuple(
     (side * dx, dy, "left" if side > 0 else "right")
     for dx, dy in ((9, -10), (9, -3), (8, 7), (6, 18), (6, -25), (14, 30), (14, -37))
@@ -32,7 +32,7 @@ _PLACES = tuple(
 
 
 def draw(report: ReplaySummary) -> Figure:
-    """Draw one point per rule: up is saved, right is lost. The rules that no other beats in both are joined by a line.
+    """Draw one point per rule: up is saved, right is lost. A line joins the Pareto front.
 
     Returns:
         A matplotlib Figure that belongs to no GUI.
@@ -58,20 +58,20 @@ def draw(report: ReplaySummary) -> Figure:
     axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
     axis.grid(True, alpha=0.25)
     if any(row["altered"] for row in rows):
-        axis.set_xlabel(axis.get_xlabel() + "\n* would have changed the curve itself, which cannot be replayed")
+        axis.set_xlabel(axis.get_xlabel() + "\n* would also have changed the curve itself, which cannot be replayed")
     epochs = sum(outcome.epochs for outcome in report.of(rows[0]["rule"]))
     axis.set_title(f"Stopping rules over {report.runs:,} run{'s' * (report.runs != 1)}, {epochs:,} epochs", fontsize=11)
     for row in rows:
         if row["lost_mean"] is None:
-            axis.axhline(row["saved_mean"], color=_GREY, linestyle=":", linewidth=1)
-            name = f"{row['rule']}: what it loses is unknown"
-            points.append((name, (axis.get_xlim()[1] * 0.5, row["saved_mean"]), _GREY))
+            axis.axhline(row["saved_mean"], color=_GRAY, linestyle=":", linewidth=1)
+            name = f"{row['rule']}: loss unknown"
+            points.append((name, (axis.get_xlim()[1] * 0.5, row["saved_mean"]), _GRAY))
     _name_all(figure, axis, points, line)
     return figure
 
 
 def front(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the rules that no other one beats in both, those that lose least first; the oracles take no part.
+    """Return the Pareto front: the rules that no other beats in both, least lost first. Oracles do not take part.
 
     Example:
         >>> front([{"rule": name, "saved_mean": saved, "lost_mean": lost, "oracle": False}
@@ -92,33 +92,33 @@ def _point(axis: Axes, row: Mapping[str, Any], on_front: bool) -> Point:
     if row["oracle"]:
         axis.plot(*place, "*", markersize=13, color=_GOLD, markeredgecolor="black", markeredgewidth=0.6, zorder=4)
         return row["rule"], place, "#8a6800"
-    colour = _BLUE if on_front else _PALE
-    axis.plot(*place, "o", markersize=8, color=colour, markeredgecolor="white", zorder=3)
-    return row["rule"] + "*" * bool(row["altered"]), place, "black" if on_front else _GREY
+    color = _BLUE if on_front else _PALE
+    axis.plot(*place, "o", markersize=8, color=color, markeredgecolor="white", zorder=3)
+    return row["rule"] + "*" * bool(row["altered"]), place, "black" if on_front else _GRAY
 
 
 def _name_all(figure: Figure, axis: Axes, points: Sequence[Point], line: Sequence[Place]) -> None:
-    """Write the names beside the points, each where it covers nothing else as far as there is such a place.
+    """Write the names beside the points, each where it covers nothing else if there is such a place.
 
-    Where there is none, a rule that others beat goes without its name.
+    If there is none, a rule off the front goes without its name.
     """
     from matplotlib.path import Path
     from matplotlib.transforms import Bbox
 
-    figure.draw_without_rendering()  # only now is it known what lies where
-    centres = [(float(x), float(y)) for x, y in axis.transData.transform([place for _, place, _ in points])]
+    figure.draw_without_rendering()  # only now are positions known
+    centers = [(float(x), float(y)) for x, y in axis.transData.transform([place for _, place, _ in points])]
     way = Path(axis.transData.transform(line)) if len(line) > 1 else None
-    taken = [Bbox.from_bounds(x - 7, y - 7, 14, 14) for x, y in centres]
+    taken = [Bbox.from_bounds(x - 7, y - 7, 14, 14) for x, y in centers]
     frame = axis.get_window_extent()
-    for index, (name, place, colour) in sorted(enumerate(points), key=lambda item: item[1][2] == _GREY):
-        tried = [_annotate(axis, name, place, colour, where) for where in _PLACES]
+    for index, (name, place, color) in sorted(enumerate(points), key=lambda item: item[1][2] == _GRAY):
+        tried = [_annotate(axis, name, place, color, where) for where in _PLACES]
         boxes = [text.get_window_extent() for text in tried]
         faults = [
-            (_sticks_out(box, frame), box.count_overlaps(taken), _nearest(box, centres) != index, _crosses(box, way))
+            (_sticks_out(box, frame), box.count_overlaps(taken), _nearest(box, centers) != index, _crosses(box, way))
             for box in boxes
         ]
         chosen = faults.index(min(faults))
-        if not faults[chosen][1] or colour != _GREY:
+        if not faults[chosen][1] or color != _GRAY:
             taken.append(boxes[chosen])
             del tried[chosen]
         for text in tried:
@@ -126,7 +126,7 @@ def _name_all(figure: Figure, axis: Axes, points: Sequence[Point], line: Sequenc
 
 
 def _annotate(
-    axis: Axes, name: str, place: tuple[float, float], colour: str, where: tuple[float, float, str]
+    axis: Axes, name: str, place: tuple[float, float], color: str, where: tuple[float, float, str]
 ) -> Annotation:
     dx, dy, side = where
     far = abs(dy) > 15
@@ -137,17 +137,17 @@ def _annotate(
         xytext=(dx, dy),
         ha=side,
         fontsize=9,
-        color=colour,
+        color=color,
         zorder=5,
-        parse_math=False,  # a rule is called after its file, and a file may be called $_$.yaml
-        arrowprops={"arrowstyle": "-", "color": _GREY, "linewidth": 0.6, "shrinkB": 4} if far else None,
+        parse_math=False,  # a rule is named after its file, which may be $_$.yaml
+        arrowprops={"arrowstyle": "-", "color": _GRAY, "linewidth": 0.6, "shrinkB": 4} if far else None,
     )
 
 
-def _nearest(box: Bbox, centres: Sequence[Place]) -> int:
-    """Return the point that a reader takes a name for."""
+def _nearest(box: Bbox, centers: Sequence[Place]) -> int:
+    """Return the point that a reader would take a name for."""
     gaps = [
-        max(box.x0 - x, 0, x - box.x1) ** 2 + max(box.y0 - y, 0, y - box.y1) ** 2 for x, y in centres
+        max(box.x0 - x, 0, x - box.x1) ** 2 + max(box.y0 - y, 0, y - box.y1) ** 2 for x, y in centers
     ]  # squared, in pixels
     return gaps.index(min(gaps))
 

@@ -1,4 +1,4 @@
-"""`replay`: stopping rules over runs that are logged already."""
+"""`replay`: stopping rules over logged runs."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from yolo_callbacks.run_dir.results_log import UnusableError
 
 
 def replay(runs: Paths, rules: Rules = None) -> ReplayReport:
-    """Find out when callbacks would have stopped runs that are logged already, and what that had saved and lost.
+    """Find out when callbacks would have stopped logged runs, and what that would have saved and lost.
 
-    The decisions are made by the very code that makes them in a training. A run is read from this package's journal
-    where it has one, else from `results.csv`: Ultralytics' of any version, or YOLOv5's. Nothing is trained, and
-    neither torch nor Ultralytics is imported.
+    The decisions are made by the code that makes them in a training. A run is read from this package's journal if it
+    has one, else from `results.csv`: Ultralytics' of any version, or YOLOv5's. Nothing is trained, and neither torch
+    nor Ultralytics is imported.
 
     Args:
         runs: A run directory, a directory of runs, a `results.csv`, a glob, or several of them.
-        rules: Line-ups of callbacks by name, or a single one: a callback, a list of them, or a YAML file. None compares
+        rules: Rules by name, or a single one. A rule is a callback, a list of them, or a YAML file. None compares
             `EarlyStopping` with several patiences. Defaults to None.
 
     Returns:
-        The report. What could not be read is in its `skipped`.
+        The report. Runs that could not be replayed are in its `skipped`.
 
     Raises:
-        TypeError: If a rule is not a line-up of callbacks.
-        ValueError: If callbacks do not go together, or nothing could be replayed; the message says why.
+        TypeError: If a rule does not consist of callbacks.
+        ValueError: If callbacks conflict, or nothing could be replayed; the message says why.
 
     Example:
         ```python
@@ -64,10 +64,10 @@ class NothingReplayedError(ValueError):
     """There was nothing to replay.
 
     Attributes:
-        skipped: What was given, and why it was not replayed.
+        skipped: What was not replayed, and why.
     """
 
     def __init__(self, skipped: list[Skipped]) -> None:
         shown = "; ".join(map(str, skipped[:3])) + (f"; and {len(skipped) - 3} more" if len(skipped) > 3 else "")
-        super().__init__(f"nothing could be replayed: {shown or 'no run is given'}")
+        super().__init__(f"nothing could be replayed: {shown or 'no run was given'}")
         self.skipped = skipped

@@ -1,4 +1,4 @@
-"""The report of a replay: data frames, a picture, files."""
+"""The report of a replay: data frames, a plot, files."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 class ReplayReport(ReplaySummary):
     """What rules would have done to logged runs.
 
-    - **score**: what a model is judged by: the mean of its mAP50-95 columns (box, mask, pose; YOLOv5's
-      `metrics/mAP_0.5:0.95`), the top-1 accuracy of a classifier, mIoU, delta1; `fitness` where there is none of them.
-      The rules themselves look at what they would look at live: `fitness` as Ultralytics computes it.
+    - **score**: the mean of a model's mAP50-95 columns (box, mask, pose; YOLOv5's
+      `metrics/mAP_0.5:0.95`), the top-1 accuracy of a classifier, mIoU, or delta1; `fitness` if it has none of these.
+      The rules themselves use what they use live: `fitness` as Ultralytics computes it.
     - **saved**: the logged epochs after the stop, as a share of all logged epochs.
-    - **lost**: the best score of the whole run less the best one up to the stop; never negative, and 0 without a stop.
-    - The two **oracles** judge in hindsight: one stops at its best epoch, one at the first that is within 0.005 of it.
+    - **lost**: the best score of the whole run minus the best one up to the stop; never negative, and 0 without a stop.
+    - The two **oracles** are hindsight baselines: one stops at the best epoch, one at the first within 0.005 of it.
 
     A stop changes nothing before it, so it is replayed exactly. A learning rate, a frozen layer or an earlier end
-    changes the curve itself: the report says in which epochs that would have happened; the result is unknown.
+    changes the curve itself: the report names the epochs in which that would have happened; the result is unknown.
 
     Attributes:
         outcomes: What each rule would have done to each run.
         skipped: What was not replayed, and why.
         runs: Number of runs that were replayed.
-        unknown_arguments: How many of them have no `args.yaml`: for these the planned epochs are the logged ones, and
-            all else is Ultralytics' default.
+        unknown_arguments: How many of them have no `args.yaml`: for these, the planned epochs are the logged ones, and
+            everything else is Ultralytics' default.
     """
 
     @property
@@ -55,11 +55,11 @@ class ReplayReport(ReplaySummary):
 
     @property
     def decisions(self) -> pd.DataFrame:
-        """Everything that would have changed a training: rule, run, epoch, kind, message."""
+        """One row per decision that would have changed a training."""
         return _frame(self.decision_rows(), DECISION_COLUMNS)
 
     def plot(self, path: str | os.PathLike[str]) -> Path:
-        """Draw what is saved against what is lost, one point per rule, to an image (PNG, SVG or PDF, by its name).
+        """Plot what is saved against what is lost, one point per rule, to a PNG, SVG or PDF, by the suffix of the path.
 
         An existing file is replaced.
         """
@@ -73,7 +73,7 @@ class ReplayReport(ReplaySummary):
         """Write `summary.csv`, `runs.csv`, `decisions.csv`, `report.json` and `pareto.png`.
 
         Args:
-            folder: Where to. One that is there already stays as it is: the files go to `<folder>-2`, and so on.
+            folder: Where to. An existing folder is kept: the files go to `<folder>-2`, and so on.
 
         Returns:
             The folder that was written.
@@ -99,7 +99,7 @@ class ReplayReport(ReplaySummary):
         }
 
     def __repr__(self) -> str:
-        return f"ReplayReport({self.runs} runs, {', '.join(self.rules)})"
+        return f"ReplayReport({self.runs} run{'s' * (self.runs != 1)}, {', '.join(self.rules)})"
 
     def __str__(self) -> str:
         return as_text(self)
@@ -124,5 +124,5 @@ def _csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> str:
 
 
 def _plain(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row as strict JSON can hold it."""
+    """Return a row with NaN and infinities as None, for strict JSON."""
     return {key: finite_or_none(value) if isinstance(value, float) else value for key, value in row.items()}

@@ -1,4 +1,4 @@
-"""What is replayed: line-ups of callbacks, each under a name."""
+"""What is replayed: rules, each a named list of callbacks."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from yolo_callbacks.core.metrics import keys_of
 from yolo_callbacks.core.rule import Priority
 
 PATIENCES = "10,20,50,100,0.3,auto"
-"""What is compared where nothing is said."""
+"""The patiences to compare by default."""
 
 Rules = Union[Mapping[str, Union[Callbacks, Callback]], Callbacks, Callback]
-"""Line-ups by name, or a single one: a callback, or what `attach` takes."""
+"""Rules by name, or a single one: a callback, or what `attach` takes."""
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A line-up of callbacks.
+    """A named list of callbacks.
 
     Attributes:
-        name: What to call it.
+        name: Its name.
         callbacks: The callbacks by label, in order of their priority.
     """
 
@@ -36,10 +36,10 @@ class Rule:
     callbacks: Mapping[str, Callback]
 
     def check(self, metrics: Iterable[str]) -> None:
-        """Make sure that a run has what the callbacks that decide look at.
+        """Check that a run has the metrics that the deciding callbacks need.
 
         Raises:
-            UnknownMetricError: If it has not.
+            UnknownMetricError: If one is missing.
         """
         names = dict.fromkeys(metrics)
         for callback in self.callbacks.values():
@@ -48,11 +48,11 @@ class Rule:
 
 
 def rules_of(rules: Rules) -> list[Rule]:
-    """Return the rules that were meant; of None, those of `PATIENCES`.
+    """Return the requested rules; for None, those of `PATIENCES`.
 
     Raises:
         TypeError: If it is neither callbacks nor a mapping of them.
-        ValueError: If callbacks do not go together, or there is no rule.
+        ValueError: If callbacks conflict, or there is no rule.
     """
     if rules is None:
         rules = patience_rules(PATIENCES)
@@ -68,7 +68,7 @@ def patience_rules(text: str) -> dict[str, list[Callback]]:
     """Return a rule for each patience in a list such as `"10,50,0.3,auto"`.
 
     Raises:
-        ValueError: If one of them can be no patience.
+        ValueError: If one of them is not a valid patience.
 
     Example:
         >>> patience_rules("20, 0.3")
@@ -79,7 +79,7 @@ def patience_rules(text: str) -> dict[str, list[Callback]]:
 
 
 def _stopping(word: str) -> EarlyStopping:
-    patience: Any = word  # EarlyStopping knows what to say of a word
+    patience: Any = word  # EarlyStopping has the error message
     with contextlib.suppress(ValueError):
         patience = float(word) if "." in word else int(word)
     try:

@@ -1,4 +1,4 @@
-"""Which runs are meant: files, run directories, trees of them, and globs."""
+"""Finds runs: from files, run directories, trees of them, and globs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Union
 
 RESULTS = "results.csv"
 JOURNAL = Path("callbacks", "journal.jsonl")
-_WITHOUT_RUNS = {"weights", "callbacks", "export"}  # folders of a run, in which no other run is
+_WITHOUT_RUNS = {"weights", "callbacks", "export"}  # subfolders of a run, which hold no other run
 
 Paths = Union[str, "os.PathLike[str]", Iterable[Union[str, "os.PathLike[str]"]]]
 """A path or glob, or several."""
@@ -24,9 +24,9 @@ class Skipped:
     """Something that was not replayed.
 
     Attributes:
-        path: The run, or what was given for it.
+        path: The run, or the path or glob that was given.
         reason: Why, such as `"is empty"`.
-        rule: The rule that it was not replayed with; empty for all of them.
+        rule: The rule that was not replayed; empty for all of them.
     """
 
     path: str
@@ -44,8 +44,8 @@ class LogFiles:
     Attributes:
         folder: The run directory.
         results: Ultralytics' log; None if there is none.
-        journal: This package's; None if there is none, or a log was named by itself.
-        name: What to call the run.
+        journal: This package's; None if there is none, or only `results` was given.
+        name: Name of the run.
     """
 
     folder: Path
@@ -55,11 +55,11 @@ class LogFiles:
 
 
 def find_logs(paths: Paths) -> tuple[list[LogFiles], list[Skipped]]:
-    """Return the runs that are meant, each once, and what was given that means none.
+    """Return the runs, each once, and the paths without any.
 
     Args:
-        paths: A run directory means that run, any other directory all runs in it. A file means that file alone, also
-            where its run has a journal. What does not exist is taken for a glob.
+        paths: A run directory means that run, any other directory all runs in it. A file means that file alone, even
+            if its run has a journal. A path that does not exist is a glob.
     """
     given = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
     found: dict[tuple[Path | None, Path | None], LogFiles] = {}
@@ -82,11 +82,11 @@ def _expanded(path: str) -> list[Path]:
 def _why_nothing(path: str) -> str:
     if glob.has_magic(path) and not Path(path).exists():
         return "matches no run"
-    return f"has no {RESULTS} in it" if Path(path).is_dir() else "does not exist"
+    return f"contains no {RESULTS}" if Path(path).is_dir() else "does not exist"
 
 
 def _logs_at(path: Path) -> Iterator[LogFiles]:
-    """Give the runs at a path that exists, or none."""
+    """Yield the runs at a path."""
     path = Path(os.path.abspath(path))  # noqa: PTH100, resolve() would show the targets of links
     if path.is_dir():
         for folder, folders, _ in os.walk(path):
@@ -102,12 +102,12 @@ def _logs_at(path: Path) -> Iterator[LogFiles]:
 
 
 def _named(logs: list[LogFiles]) -> list[LogFiles]:
-    """Call each run by its folder, from where their paths part; by its file, where a folder holds several."""
+    """Name each run by its folder, relative to their common parent; by its file if a folder holds several."""
     counted = Counter(log.folder for log in logs)
     labels = [str(log.folder if counted[log.folder] == 1 else log.results or log.journal) for log in logs]
     try:
         common = os.path.commonpath([str(Path(label).parent) for label in labels])
-    except ValueError:  # on several drives, or no run at all
+    except ValueError:  # several drives, or no run
         return [replace(log, name=label) for log, label in zip(logs, labels)]
     return [replace(log, name=os.path.relpath(label, common)) for log, label in zip(logs, labels)]
 

@@ -1,4 +1,4 @@
-"""What rules would have saved and lost over logged runs: one row per rule, per run, and per decision. Pure."""
+"""What rules would have saved and lost on logged runs: rows per rule, per run and per decision. Pure."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 from yolo_callbacks.replaying.outcome import Change, Outcome
 from yolo_callbacks.replaying.search import Skipped
 
-MUCH, LITTLE = 0.01, 0.005
-"""Losses of the score that are counted."""
+LARGE_LOSS, SMALL_LOSS = 0.01, 0.005
+"""Thresholds for a large and a small loss of the score."""
 
 DECISION_COLUMNS = ("rule", "run", "epoch", "kind", "message", "in_the_run")
 
 
 @dataclass(frozen=True, repr=False)
 class ReplaySummary:
-    """Outcomes as rows; see `ReplayReport`, which adds the attributes' meaning, files and pictures."""
+    """Outcomes as rows. `ReplayReport` explains the attributes, and adds files and the plot."""
 
     outcomes: Sequence[Outcome]
     skipped: Sequence[Skipped] = ()
@@ -55,7 +55,7 @@ class ReplaySummary:
 
 
 def summarize(rule: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Return what a rule has saved and lost over runs."""
+    """Return what a rule saves and loses over runs."""
     losses = {outcome.run: outcome.lost for outcome in outcomes if outcome.lost is not None}
     hours = [outcome.hours_saved for outcome in outcomes if outcome.hours_saved is not None]
     worst = max(losses, key=lambda run: losses[run]) if any(losses.values()) else None
@@ -67,8 +67,8 @@ def summarize(rule: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "saved_median": statistics.median(outcome.saved for outcome in outcomes),
         "lost_mean": statistics.fmean(losses.values()) if losses else None,
         "lost_median": statistics.median(losses.values()) if losses else None,
-        f"lost_over_{LITTLE:g}": _share_over(LITTLE, losses.values()),
-        f"lost_over_{MUCH:g}": _share_over(MUCH, losses.values()),
+        f"lost_over_{SMALL_LOSS:g}": _share_over(SMALL_LOSS, losses.values()),
+        f"lost_over_{LARGE_LOSS:g}": _share_over(LARGE_LOSS, losses.values()),
         "lost_max": max(losses.values(), default=None),
         "worst_run": worst,
         "lost_unknown": len(outcomes) - len(losses),
@@ -81,17 +81,17 @@ def summarize(rule: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 
 def in_words(changes: Iterable[Change]) -> str:
-    """Return what would have been changed, and in which epochs, as in `"lr factor 0.1 @ 31, 52"`."""
+    """Return what would have changed, and in which epochs, such as `"lr factor 0.1 @ 31, 52"`."""
     epochs: dict[str, list[int]] = {}
     for change in changes:
         decision = change.decision
-        name = (decision.label or decision.kind.replace("_", " ")) + (" (as it was)" if change.in_the_run else "")
+        name = (decision.label or decision.kind.replace("_", " ")) + (" (as in the run)" if change.in_the_run else "")
         epochs.setdefault(name, []).append(decision.epoch)
     return "; ".join(f"{name} @ {_ranges(numbers)}" for name, numbers in epochs.items())
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """Return numbers in order with their runs drawn together: 1, 2, 3, 7 is `1-3, 7`."""
+    """Return sorted numbers with consecutive ones joined: 1, 2, 3, 7 is `1-3, 7`."""
     distance = sorted((number, number - index) for index, number in enumerate(numbers))
     runs = [[number for number, _ in group] for _, group in groupby(distance, key=lambda pair: pair[1])]
     return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)

@@ -1,4 +1,4 @@
-"""A replay in the terminal: the rules first, then what has to be said, and each run where that is asked for."""
+"""A replay in the terminal: the rules, the notes, and each run if requested."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from rich.table import Table
 from rich.text import Text
 
 from yolo_callbacks.replaying.outcome import Outcome
-from yolo_callbacks.replaying.summary import LITTLE, MUCH, ReplaySummary, in_words
-from yolo_callbacks.reporting.summary import plainly
+from yolo_callbacks.replaying.summary import LARGE_LOSS, SMALL_LOSS, ReplaySummary, in_words
+from yolo_callbacks.reporting.summary import literal
 
-_WIDE, _WIDEST = 110, 150  # characters
-_NAMED = 10  # files that were skipped, by name
+_WIDE, _MAX_WIDTH = 110, 150  # characters
+_MAX_SKIPPED = 10  # shown without details
 
 
 def as_text(report: ReplaySummary) -> str:
     """Return the rules and the notes as plain text."""
     text = io.StringIO()
-    width = min(shutil.get_terminal_size((120, 24)).columns, _WIDEST)
+    width = min(shutil.get_terminal_size((120, 24)).columns, _MAX_WIDTH)
     show(report, Console(file=text, width=width, color_system=None))
     return text.getvalue().rstrip("\n")
 
@@ -37,48 +37,48 @@ def show(report: ReplaySummary, console: Console, *, details: bool = False) -> N
     """
     if details:
         for rule in report.rules:
-            console.print(plainly(f"\n{rule}", "bold"))
+            console.print(literal(f"\n{rule}", "bold"))
             console.print(_runs(report.of(rule)))
         console.print()
     console.print(_headline(report), soft_wrap=True)
     console.print(_rules(report, console.width))
     for note in notes(report):
-        console.print(plainly(note), style="dim")
+        console.print(literal(note), style="dim")
     skipped = [str(item) for item in report.skipped]
     if skipped:
         console.print(f"\n[bold yellow]Not replayed:[/] {len(skipped)}", highlight=False)
-        for line in skipped[: len(skipped) if details else _NAMED]:
-            console.print(plainly(f"  {line}"), soft_wrap=True)
-        if len(skipped) > _NAMED and not details:
-            console.print(f"  and {len(skipped) - _NAMED} more (--details names them)", highlight=False)
+        for line in skipped[: len(skipped) if details else _MAX_SKIPPED]:
+            console.print(literal(f"  {line}"), soft_wrap=True)
+        if len(skipped) > _MAX_SKIPPED and not details:
+            console.print(f"  and {len(skipped) - _MAX_SKIPPED} more (shown with --details)", highlight=False)
 
 
 def notes(report: ReplaySummary) -> Iterator[str]:
-    """Give the sentences without which the tables could be misread."""
+    """Yield what a reader must know to read the tables correctly."""
     rows = report.rule_rows()
     yield (
         "saved: epochs after the stop, as a share of the logged ones, mean over the runs. lost: best score of the run "
-        "less the best up to the stop; mean, median, share of the runs that lose more than 0.005 and 0.01, worst. "
+        "minus the best up to the stop; mean, median, share of the runs that lose more than 0.005 and 0.01, worst. "
         "score: mean mAP50-95 of the heads, or top-1 accuracy."
     )
     timed = {row["runs_with_hours"] for row in rows} - {0}
     if any(number < report.runs for number in timed):
-        yield f"hours: of the {max(timed)} runs that log the time."
+        yield f"hours: from the runs that log the time, {max(timed)} of {report.runs}."
     altered = [row for row in rows if row["altered"]]
     if altered:
         which = ", ".join(f"{row['rule']} in {row['altered']} of {row['runs']}" for row in altered)
         yield (
-            f"* would have changed more than the end of the training ({which}). The learning rate, frozen layers and "
-            "an end that is brought forward make another curve than the logged one, which cannot be replayed: what is "
-            "said of these rules holds as far as that curve would have been the same."
+            f"* would have changed more than the end of the training ({which}). A changed learning rate, frozen layers "
+            "or an end brought forward lead to a different curve, which cannot be replayed: the figures of these rules "
+            "assume that the logged curve would have stayed the same."
         )
     if any(row["lost_unknown"] for row in rows):
-        yield "Where the end is brought forward (finish), it is known what is saved, but not what is lost."
+        yield "If the end is brought forward (finish), what is saved is known, but not what is lost."
     without = report.unknown_arguments
     if without:
         yield (
-            f"{without} of {report.runs} runs have no arguments on record (args.yaml): the epochs that they planned "
-            "are taken to be the logged ones, and all else Ultralytics' defaults."
+            f"runs without an args.yaml: {without} of {report.runs}. Their planned epochs are taken to be the logged "
+            "ones, everything else to be Ultralytics' defaults."
         )
 
 
@@ -92,24 +92,24 @@ def _rules(report: ReplaySummary, width: int) -> Table:
     timed, wide = any(row["runs_with_hours"] for row in rows), width >= _WIDE
     table = Table(box=None, padding=(0, 2 if wide else 1, 0, 0), header_style="bold")
     table.add_column("rule", overflow="fold")
-    names = ["saved", "lost", "median", f"> {LITTLE:g}", f"> {MUCH:g}", "worst", "stops", "epochs"]
+    names = ["saved", "lost", "median", f"> {SMALL_LOSS:g}", f"> {LARGE_LOSS:g}", "worst", "stops", "epochs"]
     for name in [*names, *(["hours"] if timed else [])]:
         table.add_column(name, justify="right", no_wrap=True)
     if wide:
         table.add_column("worst run", overflow="fold")
     for row in rows:
         cells: list[str | Text] = [
-            plainly(row["rule"] + "*" * bool(row["altered"])),
+            literal(row["rule"] + "*" * bool(row["altered"])),
             f"{row['saved_mean']:.1%}",
-            _or_none(row["lost_mean"], ".4f"),
-            _or_none(row["lost_median"], ".4f"),
-            _or_none(row[f"lost_over_{LITTLE:g}"], ".0%"),
-            _or_none(row[f"lost_over_{MUCH:g}"], ".0%"),
-            _or_none(row["lost_max"], ".4f"),
+            _or_dash(row["lost_mean"], ".4f"),
+            _or_dash(row["lost_median"], ".4f"),
+            _or_dash(row[f"lost_over_{SMALL_LOSS:g}"], ".0%"),
+            _or_dash(row[f"lost_over_{LARGE_LOSS:g}"], ".0%"),
+            _or_dash(row["lost_max"], ".4f"),
             f"{row['stopped']:,}",
             f"{row['epochs_saved']:,}",
-            *([_or_none(row["hours_saved"], ".1f")] if timed else []),
-            *([plainly(row["worst_run"] or "-")] if wide else []),
+            *([_or_dash(row["hours_saved"], ".1f")] if timed else []),
+            *([literal(row["worst_run"] or "-")] if wide else []),
         ]
         table.add_row(*cells, style="dim" if row["oracle"] else None)
     return table
@@ -124,18 +124,18 @@ def _runs(outcomes: list[Outcome]) -> Table:
     for item in outcomes:
         why = "; ".join(filter(None, [item.message.removeprefix("stop, "), in_words(item.changes)]))
         table.add_row(
-            plainly(item.run),
+            literal(item.run),
             f"{item.epochs} of {item.planned_epochs}",
-            _or_none(item.stop_epoch, "d"),
+            _or_dash(item.stop_epoch, "d"),
             f"{item.saved:.1%}",
-            _or_none(item.hours_saved, ".2f"),
+            _or_dash(item.hours_saved, ".2f"),
             f"{item.best:.4f}",
-            _or_none(item.best_epoch, "d"),
-            _or_none(item.lost, ".4f"),
-            plainly(why),
+            _or_dash(item.best_epoch, "d"),
+            _or_dash(item.lost, ".4f"),
+            literal(why),
         )
     return table
 
 
-def _or_none(value: Any, form: str) -> str:
+def _or_dash(value: Any, form: str) -> str:
     return "-" if value is None else format(value, form)

@@ -1,1 +1,1 @@
-"""What tells others of a run: event files, servers, services, and the queues that training never waits for."""
+"""Reports a run elsewhere: event files, servers, messages, and the background queues that send them."""

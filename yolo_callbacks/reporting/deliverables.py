@@ -1,4 +1,4 @@
-"""What a finished run leaves that is worth keeping elsewhere: for those that carry it to a server."""
+"""The files of a finished run that are worth uploading to a server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from yolo_callbacks.core.naming import WEIGHTS
 
 GROUPS = ("logs", "plots", "checkpoints", "exports")
-"""What there may be, the small things first."""
+"""Groups of files, small ones first."""
 
 _LOGS = ("args.yaml", "results.csv", "callbacks/*.csv", "callbacks/run.json", "callbacks/journal.jsonl")
 _PLOTS = ("*.png", "*.jpg", "callbacks/*.png")
@@ -20,12 +20,12 @@ _SCRATCH = (".rejected", ".old", ".log", ".tmp")
 def deliverables(
     folder: Path, checkpoints: Iterable[Mapping[str, Any]], groups: Collection[str] = GROUPS
 ) -> dict[str, Path]:
-    """Return the files of a run, by the path that they have in its directory. No scratch files, no `last.pt`.
+    """Return the files of a run by their path in its directory, without scratch files and `last.pt`.
 
     Args:
         folder: The run directory.
-        checkpoints: What callbacks keep there, as in `run.json`; of these, the best ones count.
-        groups: Which of `GROUPS` are wanted.
+        checkpoints: What callbacks keep there, as in `run.json`; only the best ones are returned.
+        groups: The wanted ones of `GROUPS`.
     """
     found = {
         "logs": _matching(folder, _LOGS),

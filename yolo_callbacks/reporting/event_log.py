@@ -1,4 +1,4 @@
-"""Event files of TensorBoard, written on a thread of their own, and read back to go on where a run was interrupted."""
+"""TensorBoard's event files: written in the background, and read back when a run is resumed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from yolo_callbacks.support.log import LOGGER
 Write = Callable[[Any], None]
 """Adds something to a SummaryWriter."""
 
-_MOST_HEAVY = 4  # pictures and histograms that wait; with the one that is written that is all the memory they take
-_MOST_WAITING = 4096  # of all kinds: a disk that hangs for hours must not fill the memory with losses of batches
-_LONGEST = 512  # bytes of a record that may be a number's; histograms and pictures are passed over unread
-_HEAD = struct.Struct("<Q4x")  # length of the record and a checksum of it; another one follows the record
+_MAX_HEAVY = 4  # images and histograms in the queue; this bounds their memory
+_MAX_WAITING = 4096  # entries in the queue: a disk that hangs for hours must not fill the memory
+_MAX_SCALAR = 512  # bytes of a record with a scalar; longer ones (histograms, images) are skipped unread
+_HEAD = struct.Struct("<Q4x")  # length of the record and its checksum; another checksum follows the record
 
 
 class _Item(NamedTuple):
@@ -31,15 +31,15 @@ class _Item(NamedTuple):
 
 
 class EventLog:
-    """A SummaryWriter that costs the training next to nothing: what is added waits until a thread writes it, in order.
+    """A SummaryWriter that writes in the background: what is added is queued, and a thread writes it in order.
 
-    The queue is bounded, and `add` never waits: if it is full, the oldest numbers are dropped, and that is logged once.
-    An error while something is added (an image that cannot be drawn) is logged once too. An error of the files ends
-    the log: `failed` is set, and everything added later is dropped.
+    The queue is bounded, and `add` never waits: when it is full, the oldest entries are dropped, which is logged once.
+    An error in an entry (an image that cannot be drawn) is logged once, too. An error of the files ends the log:
+    `failed` is set, and everything added later is dropped.
 
     Args:
-        worker: Does the writing.
-        who: What to call it in log lines.
+        worker: Thread that writes.
+        who: Name in log lines.
 
     Attributes:
         failed: Whether the files could not be written.
@@ -55,11 +55,11 @@ class EventLog:
         self._told: set[str] = set()
 
     def open(self, folder: Path, first: Callable[[], int]) -> None:
-        """Write to a new file from here on, that of before is closed.
+        """Close the current file, and write to a new one from here on.
 
         Args:
             folder: Where.
-            first: Returns the step from which on all that earlier files hold is void; asked on the thread.
+            first: Returns the step from which on earlier files no longer count; called on the thread.
         """
 
         def reopen(_: Any) -> None:
@@ -69,22 +69,22 @@ class EventLog:
                 self._writer.close()
             self._writer = SummaryWriter(str(folder), purge_step=first())
 
-        self.add("opening its file", reopen, lasting=True)
+        self.add("opening the event file", reopen, lasting=True)
 
     def add(self, what: str, write: Write, *, heavy: bool = False, lasting: bool = False) -> None:
         """Queue something.
 
         Args:
-            what: A few words for the log line of an error.
+            what: Name in the log line of an error.
             write: Adds it.
-            heavy: Whether it holds much memory: it is left out if several of that kind wait.
-            lasting: Whether it is needed by what comes after it, and so is never left out.
+            heavy: Whether it holds much memory: it is dropped if several of that kind are waiting.
+            lasting: Whether later entries need it, so that it is never dropped.
         """
         if self.failed:
             return
         with self._lock:
-            too_heavy = heavy and sum(item.heavy for item in self._waiting) >= _MOST_HEAVY
-            full = not too_heavy and len(self._waiting) >= _MOST_WAITING
+            too_heavy = heavy and sum(item.heavy for item in self._waiting) >= _MAX_HEAVY
+            full = not too_heavy and len(self._waiting) >= _MAX_WAITING
             if full:
                 oldest = next((place for place, item in enumerate(self._waiting) if not item.lasting), None)
                 if oldest is not None:
@@ -92,22 +92,22 @@ class EventLog:
             if not too_heavy:
                 self._waiting.append(_Item(what, write, heavy, lasting))
         if too_heavy:
-            tell_once(self._told, f"{self._who}: {what}", RuntimeError("the disk is slower than the training"))
+            tell_once(self._told, f"{self._who}: {what}", RuntimeError("the disk is slower than training"))
             return
         if full and "full" not in self._told:
             self._told.add("full")
             LOGGER.warning(
-                f"{self._who}: {_MOST_WAITING} entries wait, as the disk is slower than the training: the oldest are "
-                "left out"
+                f"{self._who}: {_MAX_WAITING} entries are waiting because the disk is slower than training: the oldest "
+                "are dropped"
             )
         self._worker.submit(self._who, self._write)
 
     def close(self) -> None:
-        """Write what waits and close the file, later on."""
-        self.add("closing its file", lambda writer: writer.close(), lasting=True)
+        """Queue the closing of the file."""
+        self.add("closing the event file", lambda writer: writer.close(), lasting=True)
 
     def _write(self) -> None:
-        """Write all that waits. Called on the thread."""
+        """Write the queue. Called on the thread."""
         while not self.failed and (item := self._next()) is not None:
             opened = self._writer is not None
             try:
@@ -145,9 +145,9 @@ class EventLog:
 
 
 def steps_of(folder: Path, tag: str) -> set[int]:
-    """Return the steps that the event files of a folder have of a number, as TensorBoard would show them.
+    """Return the steps of a scalar in the event files of a folder, as TensorBoard would show them.
 
-    What a later file has made void does not count, nor does what a crash has cut short.
+    Steps that a later file purges do not count, nor does a record that a crash has cut short.
     """
     steps: set[int] = set()
     for path in sorted(folder.glob("events.out.tfevents.*")):
@@ -162,19 +162,19 @@ def steps_of(folder: Path, tag: str) -> set[int]:
 def _small_events(path: Path, tag: bytes) -> Iterator[Any]:
     from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
 
-    # not TensorBoard's own reader: it computes a checksum of every picture, in Python
+    # not TensorBoard's own reader, which computes a checksum of every image in Python
     size = storage.size(path)
     with open(path, "rb") as file:
         while len(head := file.read(_HEAD.size)) == _HEAD.size:
             (length,) = _HEAD.unpack(head)
-            if file.tell() + length + 4 > size:  # cut short, or no head at all
+            if file.tell() + length + 4 > size:  # cut short
                 return
-            if length > _LONGEST:
+            if length > _MAX_SCALAR:
                 file.seek(length + 4, 1)
                 continue
             record = file.read(length + 4)
             if tag in record or length < 64:
                 try:
                     yield Event.FromString(record[:-4])
-                except Exception:  # protobuf's error has no public name in all of its versions
+                except Exception:  # protobuf's error has no public name in some versions
                     return

@@ -1,4 +1,4 @@
-"""Messenger: one message to one service of apprise, and what its outcome means."""
+"""Messenger: sends one message to one apprise service, and interprets the outcome."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from yolo_callbacks.support.secrets import HIDDEN, Secret
 SERVICES = "https://appriseit.com/services/"
 """Where the URLs of all services are listed."""
 
-_TRY_AGAIN = {408, 425, 429}
+_RETRY = {408, 425, 429}
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Message:
         title: One line.
         body: Some lines of plain text.
         kind: `"info"`, `"success"`, `"warning"` or `"failure"`.
-        picture: What to attach; it need not be there.
+        picture: Image to attach, if the file exists.
     """
 
     title: str
@@ -36,13 +36,13 @@ class Message:
 
 
 def send(url: Secret, message: Message, attempt: Attempt) -> None:
-    """Send a message to one service, once. apprise and the client below it log the URL: not here."""
+    """Send a message to one service, once. The log of apprise and its HTTP client is suppressed: it holds the URL."""
     import apprise
 
     with quiet("apprise", "urllib3.connectionpool") as said:
         sender = apprise.Apprise(asset=_in_this_thread())
         sender.add(str(url))
-        # a service that does not take the message may be one that does not take such a picture
+        # a service that rejected the message may have rejected its image
         picture = message.picture if not attempt.answers and sender[0].attachment_support else None
         attached = str(picture) if picture is not None and picture.exists() else None
         taken = sender.notify(
@@ -57,18 +57,18 @@ def send(url: Secret, message: Message, attempt: Attempt) -> None:
     codes = re.findall(r"error=(\d{3})\b", " ".join(said))
     code = int(codes[-1]) if codes else None
     unreachable = any("onnection error" in line for line in said)
-    why = f"answered {code}" if code else "cannot be reached" if unreachable else "did not take a message"
-    refused = attached is None and code is not None and 300 <= code < 500 and code not in _TRY_AGAIN
+    why = f"answered {code}" if code else "cannot be reached" if unreachable else "did not accept the message"
+    refused = attached is None and code is not None and 300 <= code < 500 and code not in _RETRY
     raise NotDelivered(f"the service {why}", again=not refused, answered=not unreachable)
 
 
 def _in_this_thread() -> Any:
-    """Return settings with which apprise sends from the calling thread; one of its own would hold up the exit."""
+    """Return settings that make apprise send from the calling thread; a thread of its own would delay the exit."""
     import apprise
 
     try:
         return apprise.AppriseAsset(async_mode=False, service_timeout=0)
-    except (AttributeError, TypeError):  # a version that has no such limit, nor the thread that keeps it
+    except (AttributeError, TypeError):  # older versions have neither this limit nor the thread behind it
         return apprise.AppriseAsset(async_mode=False)
 
 
@@ -77,16 +77,16 @@ def check_urls(name: str, urls: object) -> list[Secret]:
 
     Raises:
         TypeError: If they are not strings.
-        ValueError: If there is none, or apprise cannot use one; the message names its scheme only.
+        ValueError: If there is none, or apprise cannot use one; the message shows only its scheme.
     """
     if isinstance(urls, str):
         urls = re.split(r"[\s,]+(?=[A-Za-z][A-Za-z0-9+.-]*://)", urls.strip(" \t\r\n,"))
     given: list[Any] = list(urls) if isinstance(urls, Iterable) else [urls]
     if not all(isinstance(url, str) for url in given):
-        raise TypeError(f"{name} must be a URL of apprise such as 'ntfy://topic', or a list of them")
+        raise TypeError(f"{name} must be an apprise URL such as 'ntfy://topic', or a list of them")
     given = [url.strip() for url in given if url.strip()]
     if not given:
-        raise ValueError(f"{name} must have at least one URL of apprise such as 'ntfy://topic'")
+        raise ValueError(f"{name} must have at least one apprise URL such as 'ntfy://topic'")
     import apprise
 
     for number, url in enumerate(given, start=1):
@@ -99,9 +99,9 @@ def check_urls(name: str, urls: object) -> list[Secret]:
 
 
 def without_mentions(text: str) -> str:
-    r"""Return a text in which chat services see no mention: a name such as `@everyone` would call all their members.
+    r"""Return a text that mentions nobody in chat services, where `@everyone` would notify all members.
 
-    A character of no width after the `@` does that; an address such as `me@example.org` stays as it is.
+    A zero-width space after the `@` prevents that; an address such as `me@example.org` stays unchanged.
 
     Example:
         >>> without_mentions("@all <!here> me@example.org").replace("\u200b", "|")
@@ -111,6 +111,6 @@ def without_mentions(text: str) -> str:
 
 
 def scheme_of(url: str) -> str:
-    """Return what a URL begins with, which is the name of the service."""
+    """Return the scheme of a URL, which names the service."""
     scheme, separator, _ = str(url).partition("://")
     return scheme.lower() if separator and re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]{0,30}", scheme) else "?"

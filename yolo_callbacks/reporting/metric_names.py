@@ -1,9 +1,9 @@
-"""Names of numbers that every receiver takes: Ultralytics Platform, W&B, MLflow, TensorBoard, Comet, ClearML. Pure.
+"""Metric names that every receiver accepts: Ultralytics Platform, W&B, MLflow, TensorBoard, Comet, ClearML. Pure.
 
-MLflow refuses all but letters, digits, `_`, `-`, `.`, `/`, spaces and sometimes `:`, names that are no clean paths
-and names of more than 250 characters, and Ultralytics then ends its tracking of the run; it keeps a number in a file of
-its name, so that one cannot be the folder of another. TensorBoard takes no spaces, W&B keeps names that begin with `_`
-for itself.
+MLflow rejects all but letters, digits, `_`, `-`, `.`, `/`, spaces and sometimes `:`, names that are not clean paths,
+and names of more than 250 characters; Ultralytics then stops tracking the run. MLflow keeps each metric in a file of
+its name, so no name can be the folder of another. TensorBoard accepts no spaces, and W&B reserves names that begin
+with `_`.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-_RESERVED = ("epoch", "fitness", "lr", "metrics", "model", "train", "val")  # theirs, and folders of theirs
+_RESERVED = ("epoch", "fitness", "lr", "metrics", "model", "train", "val")  # names and folders of the integrations
 _LENGTH = 200
 _MLFLOW_LENGTH = 250
 
 
 def is_reserved(name: str) -> bool:
-    """Return whether an integration sends something of its own under this name."""
+    """Return whether an integration uses this name itself."""
     return name.lower() in _RESERVED or name.lower().startswith("model/")
 
 
 def fit_names(names: Iterable[str], prefix: str = "") -> tuple[str, ...]:
-    """Return names that every receiver takes, each different from the others.
+    """Return unique names that every receiver accepts.
 
     The first `/` stays, since receivers group by it.
 
     Args:
         names: Any names.
-        prefix: What they are to begin with.
+        prefix: Prefix of each name.
 
     Example:
         >>> fit_names(["lr_factor", "mAP50-95/traffic light", "metrics/recall(B)", "a/b", "a b"], "custom/")
@@ -39,7 +39,7 @@ def fit_names(names: Iterable[str], prefix: str = "") -> tuple[str, ...]:
     wanted = [_fit(prefix + name) for name in names]
     alone = {name.lower() for name in wanted if "/" not in name}
     fitted: dict[str, None] = {}
-    taken: set[str] = set()  # in lower case: a file of that name may stand for it
+    taken: set[str] = set()  # in lower case: file names may ignore case
     for name in wanted:
         plain = name.replace("/", "_") if name.partition("/")[0].lower() in alone else name
         number, free = 1, plain

@@ -1,4 +1,4 @@
-"""Which run at MLflow a training belongs to: it is looked up, or created."""
+"""Finds or creates the MLflow run of a training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from yolo_callbacks.reporting.outbox import NotDelivered
 from yolo_callbacks.support.log import LOGGER
 
 ID_TAG = "yolo_callbacks.id"
-"""The tag with the id of the training, by which its run is found again."""
+"""The tag with the id of the training, to find its run again."""
 
 _TAG_LENGTH = 5000  # characters that every version of MLflow accepts
 _NOT_THERE = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
@@ -22,13 +22,13 @@ class Intent:
     """What to track, collected on the training thread.
 
     Attributes:
-        training: Id of the training, kept over resumes.
+        training: Id of the training; a resume keeps it.
         experiment: Name of the experiment.
         experiment_id: Its id, if only that is known.
         name: Name of the run.
         params: Parameters.
         tags: Tags of this part of the training.
-        first_tags: Tags of a new run, in addition to what MLflow knows of the process.
+        first_tags: Tags of a new run, in addition to those that MLflow derives from the process.
         remembered: Id of the run that an earlier part of the training created.
         given: Id of the run that the user wants to continue.
         parent: Id of the run under which a new one is nested.
@@ -79,16 +79,16 @@ def _find(client: Any, server: MLflowServer, intent: Intent) -> Any:
         if run is not None:
             return run
         LOGGER.warning(
-            f"MLflow: {intent.remembered}, the run of this training, is not at {server.shown} any more; the "
-            "training continues in a new one"
+            f"MLflow: the run of this training, {intent.remembered}, no longer exists at {server.shown}; a new one is "
+            "created"
         )
     if intent.given:
         run = _get(client, intent.given)
         if run is not None and run.data.tags.get(ID_TAG, intent.training) == intent.training:
             return run
-        problem = f"is not at {server.shown}" if run is None else "holds another training"
+        problem = f"does not exist at {server.shown}" if run is None else "belongs to another training"
         LOGGER.warning(f"MLflow: the run {intent.given} {problem}; a new one is created")
-    # a run whose id was lost with the process, or with the answer of the server
+    # a run whose id was lost because the process or the connection died
     wanted = f"tags.`{ID_TAG}` = '{intent.training}'"
     found = client.search_runs([_experiment(client, intent)], wanted, max_results=1)
     return found[0] if found else None

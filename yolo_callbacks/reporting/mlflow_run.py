@@ -1,4 +1,4 @@
-"""One training at MLflow: its run is kept up to date, and ended. Called by worker threads.
+"""Keeps the MLflow run of a training up to date, and ends it. Called by worker threads.
 
 Only MLflow's client is used, with the run's id in every call: the active run of the user's process is left alone.
 """
@@ -18,11 +18,11 @@ from yolo_callbacks.reporting.mlflow_server import MLflowServer
 from yolo_callbacks.reporting.outbox import NotDelivered
 from yolo_callbacks.support.log import LOGGER
 
-_MARK = "lr_factor"  # every epoch has it; it is sent last, so that a step with it is complete
+_MARK = "lr_factor"  # every epoch has it, and it is sent last, so a step with it is complete
 _BATCH = 1000  # metrics that MLflow accepts at once
 _PARAM_LENGTH = 500  # characters that every version of MLflow accepts
-_PASSES = 3  # over the files: Ultralytics draws some pictures in threads that nobody waits for
-_OF_EVERY_RESUME = ("model", "resume")
+_PASSES = 3  # over the files: Ultralytics draws some plots in threads that nobody waits for
+_CHANGED_BY_RESUME = ("model", "resume")
 _REFUSED = "INVALID_PARAMETER_VALUE"
 
 
@@ -30,7 +30,7 @@ class MLflowRun:
     """A run at MLflow.
 
     `update`, `conclude`, `end` and `upload` talk to the server, however long that takes. After a failure, call the
-    method again: it does only what is left.
+    method again: it does only what is left to do.
 
     Args:
         server: The server.
@@ -63,11 +63,11 @@ class MLflowRun:
 
     @property
     def missing(self) -> list[int]:
-        """The epochs that the server is not known to have."""
+        """The epochs that the server may lack."""
         return [e.record.epoch for e in self._entries[self._next :] if e.record.epoch not in self._known]
 
     def update(self) -> None:
-        """Begin the run, unless that is done, and send the epochs that the server lacks.
+        """Begin the run, unless it has begun, and send the epochs that the server lacks.
 
         Raises:
             NotDelivered: If that is not possible now.
@@ -77,7 +77,7 @@ class MLflowRun:
             self._send_epochs(client)
 
     def conclude(self, tags: Mapping[str, Any], status: str | None) -> None:
-        """Send what is left, and how the training ended.
+        """Send the remaining epochs, and how the training ended.
 
         Args:
             tags: Tags to set.
@@ -103,7 +103,7 @@ class MLflowRun:
         with self.server.asked() as client:
             from mlflow.entities import RunStatus
 
-            # not set_terminated: it prints the address of the server, with the login that may be in it
+            # not set_terminated: it prints the address of the server, which may contain a login
             store, now = client._tracking_client.store, int(time.time() * 1000)
             store.update_run_info(self.run_id, RunStatus.from_string(status), now, None)
 
@@ -120,7 +120,7 @@ class MLflowRun:
             self._described = True
 
     def _describe(self, client: Any, run: Any) -> None:
-        """Send parameters and tags, and find out which epochs are there."""
+        """Send parameters and tags, and find out which epochs the server has."""
         if self.run_id != self._intent.active:
             client.update_run(self.run_id, status="RUNNING")
         params = {safe_name(key): shortened(value, _PARAM_LENGTH) for key, value in self._intent.params.items()}
@@ -128,16 +128,16 @@ class MLflowRun:
         self._send_params(client, {key: value for key, value in params.items() if key not in run.data.params})
         now = {f"resumed.{key}": value for key, value in changed.items()}
         self._set_tags(client, {ID_TAG: self._intent.training, **self._intent.tags, **now})
-        news = [key for key in changed if key not in _OF_EVERY_RESUME]
+        news = [key for key in changed if key not in _CHANGED_BY_RESUME]
         if news:
             LOGGER.info(
-                f"MLflow: {', '.join(news)} changed since this run began; MLflow keeps the first value of a parameter, "
-                "the present one is in the tags resumed.*"
+                f"MLflow: {', '.join(news)} changed since this run began; MLflow keeps a parameter's first value, so "
+                "the new one is in the tags resumed.*"
             )
         self._take_stock(client, run)
 
     def _send_params(self, client: Any, params: Mapping[str, str]) -> None:
-        """Send parameters together; if the server refuses one, one by one."""
+        """Send parameters together; if the server rejects one, send them one by one."""
         from mlflow.entities import Param
         from mlflow.exceptions import MlflowException
 
@@ -162,7 +162,7 @@ class MLflowRun:
     # ------------------------------------------------------------------------------------------ the epochs
 
     def _take_stock(self, client: Any, run: Any) -> None:
-        """Note which of the earlier epochs the server has. MLflow cannot delete those that now run again."""
+        """Note which earlier epochs the server has. MLflow cannot delete those that now run again."""
         if _MARK not in run.data.metrics:
             return
         steps = {point.step for point in client.get_metric_history(self.run_id, _MARK)}
@@ -170,10 +170,11 @@ class MLflowRun:
         self._known = frozenset(steps & done)
         again = sorted(steps - done)
         if again:
-            LOGGER.info(f"MLflow: epochs {again[0]} to {again[-1]} run again; their new values count")
+            which = f"epochs {again[0]} to {again[-1]} run" if len(again) > 1 else f"epoch {again[0]} runs"
+            LOGGER.info(f"MLflow: {which} again; the new values count")
 
     def _send_epochs(self, client: Any) -> None:
-        """Send what is missing, as many epochs at once as MLflow accepts."""
+        """Send missing epochs, as many at once as MLflow accepts."""
         there = len(self._entries)
         batch: list[Any] = []
         for number in range(self._next, there):
@@ -199,7 +200,7 @@ class MLflowRun:
         return [Metric(self._name(key), value, at, step) for key, value in numbers.items()]
 
     def _name(self, metric: str) -> str:
-        """Return the name of a metric at the server; it is unique."""
+        """Return the unique name of a metric at the server."""
         if metric not in self._names:
             name, taken = safe_name(metric), set(self._names.values())
             while name in taken:
@@ -210,10 +211,10 @@ class MLflowRun:
     # ------------------------------------------------------------------------------------------ the files
 
     def upload(self, files: Callable[[], Mapping[str, Path]]) -> None:
-        """Upload files until the server has each as it is on disk, or `give_up` is called; a failure is logged.
+        """Upload files until the server has each as on disk, or `give_up` is called; a failure is logged.
 
         Args:
-            files: Returns the files by their path at the server.
+            files: Returns the files by their paths at the server.
         """
         done: dict[str, tuple[int, int]] = {}
         for _ in range(_PASSES):
@@ -232,7 +233,7 @@ class MLflowRun:
                 done[place] = stamp
 
     def give_up(self) -> str:
-        """Upload no further file, and return the last one that was under way."""
+        """Upload no further file, and return the last one begun."""
         self._given_up.set()
         return self._uploading
 

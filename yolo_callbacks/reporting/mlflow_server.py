@@ -1,4 +1,4 @@
-"""The MLflow server: asked whether it is there before anything is sent, and told of without secrets."""
+"""The MLflow server: probed before anything is sent, and named in messages without secrets."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from yolo_callbacks.support.secrets import Secret, hide
 _PROBE_SECONDS = 5.0
 _DATABASES = ("sqlite", "mysql", "postgresql", "mssql")
 _DOWN = (502, 503, 504)
-_PASSWORD = 6  # a shorter one would be found in text that has nothing to do with it
-_LONGEST_REASON = 500
+_MIN_PASSWORD = 6  # shorter ones are not hidden: they would match unrelated text
+_MAX_REASON = 500
 _NOISY = ("urllib3.connectionpool", "alembic.runtime.migration", "mlflow.store.db.utils")
 
 
@@ -28,7 +28,7 @@ class MLflowServer:
 
     Attributes:
         reached: Whether it has answered.
-        failed: Whether something has failed.
+        failed: Whether a request has failed.
     """
 
     def __init__(self, uri: str | None) -> None:
@@ -38,7 +38,7 @@ class MLflowServer:
 
     @property
     def client(self) -> Any:
-        """MLflow's client; importing it takes a second or more, so that is left to a worker thread.
+        """MLflow's client. Importing it takes a second or more, so a worker thread does it.
 
         Raises:
             NotDelivered: If there is none for this address.
@@ -49,7 +49,7 @@ class MLflowServer:
             uri = self._uri or mlflow.get_tracking_uri()
             if uri.startswith(_DATABASES) and importlib.util.find_spec("sqlalchemy") is None:
                 raise NotDelivered(
-                    "a store without a server needs the whole of mlflow, pip install mlflow; or name a server by "
+                    "a local store needs the full mlflow package: pip install mlflow, or name a server with "
                     "tracking_uri or MLFLOW_TRACKING_URI"
                 )
             self._client = mlflow.MlflowClient(uri)
@@ -57,26 +57,26 @@ class MLflowServer:
 
     @property
     def shown(self) -> str:
-        """Its address, as it may be shown."""
+        """Its address, without secrets."""
         uri = getattr(self._client, "tracking_uri", None) or self._uri
-        return shown(uri).rstrip("/") if uri else "MLflow's own store"
+        return shown(uri).rstrip("/") if uri else "MLflow's default store"
 
     def page(self, info: Any) -> str:
-        """Return where a run can be looked at."""
+        """Return where to view a run."""
         place = f"experiments/{info.experiment_id}/runs/{info.run_id}"
         return f"{self.shown}/#/{place}" if self.shown.startswith("http") else f"{place} in {self.shown}"
 
     def why(self, error: Exception) -> str:
-        """Return what went wrong in one line that may be shown."""
+        """Return the reason of an error in one line, without secrets."""
         text = " ".join(str(error).split()) or type(error).__name__
-        return hide(text, _login(self._uri or ""))[:_LONGEST_REASON]
+        return hide(text, _login(self._uri or ""))[:_MAX_REASON]
 
     @contextlib.contextmanager
     def asked(self) -> Iterator[Any]:
-        """Give the client of a server that answers, and turn what goes wrong with it into `NotDelivered`.
+        """Yield the client of a server that answers, and turn any error into `NotDelivered`.
 
         Raises:
-            NotDelivered: If the server does not answer, or not as it should. There is no secret in it.
+            NotDelivered: If the server does not answer, or not as it should. The error holds no secret.
         """
         try:
             with quiet(*_NOISY):
@@ -91,23 +91,23 @@ class MLflowServer:
             raise NotDelivered(f"{self.shown}: {self.why(error)}") from None
 
     def _probe(self, uri: str) -> None:
-        """Make sure that the server answers: MLflow's client would try for minutes, whatever comes in between."""
+        """Check that the server answers: MLflow's client would retry for minutes and could not be interrupted."""
         if uri.startswith(("http://", "https://")):
             import requests
 
             try:
                 answer = requests.get(f"{uri.rstrip('/')}/health", timeout=_PROBE_SECONDS, allow_redirects=False)
             except requests.exceptions.SSLError:
-                return  # MLflow has settings for that
+                return  # MLflow has its own settings for certificates
             except requests.RequestException as error:
                 raise NotDelivered(f"{self.shown} does not answer ({type(error).__name__})") from None
             if answer.status_code in _DOWN:
-                raise NotDelivered(f"{self.shown} answers with {answer.status_code}")
+                raise NotDelivered(f"{self.shown} answered {answer.status_code}")
         self.reached = True
 
 
 def shown(uri: str) -> str:
-    """Return a tracking URI as it may be shown: without login and query.
+    """Return a tracking URI without login and query.
 
     Example:
         >>> shown("https://me:p@ss@host/mlflow"), shown("databricks")
@@ -117,11 +117,11 @@ def shown(uri: str) -> str:
 
 
 def secret_uri(uri: str) -> str:
-    """Return a tracking URI that shows neither login nor query, the same one where it has none."""
+    """Return a tracking URI as a secret that shows neither login nor query; unchanged if it has neither."""
     return uri if shown(uri) == uri else Secret(uri, shown(uri))
 
 
 def _login(uri: str) -> list[str]:
     login = urlsplit(uri).netloc.rpartition("@")[0]
     password = login.partition(":")[2]
-    return [login, *(text for text in (password, unquote(password)) if len(text) >= _PASSWORD)]
+    return [login, *(text for text in (password, unquote(password)) if len(text) >= _MIN_PASSWORD)]

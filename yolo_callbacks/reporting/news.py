@@ -1,4 +1,4 @@
-"""When a new best is worth a message. Pure."""
+"""When to report a new best. Pure."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _NOTHING = Progress()
 
 @dataclass(frozen=True)
 class News:
-    """What there is to tell of the best epoch so far.
+    """The best epoch so far, and what was reported of it.
 
     Attributes:
-        progress: How the metric has done.
-        told: The best value that was told last; None before the first.
-        told_epoch: The epoch it was measured in.
-        told_in: The epoch after which it was told, 0 before the first.
-        told_at: Seconds of training when it was told.
-        before: The value that was told before that, None for none.
-        before_epoch: The epoch that was measured in.
+        progress: The progress of the metric.
+        told: The best value reported last; None before the first.
+        told_epoch: The epoch with this value.
+        told_in: The epoch after which it was reported, 0 before the first.
+        told_at: Seconds of training when it was reported.
+        before: The best value reported before that, None for none.
+        before_epoch: The epoch with that value.
     """
 
     progress: Progress = _NOTHING
@@ -35,7 +35,7 @@ class News:
 
 @dataclass(frozen=True)
 class NewsFold:
-    """Decides after which epochs a best is told: a new one, not too soon after the last, and no score of 0."""
+    """Decides when to report a best: if it is new, not too soon after the last report, and not a score of 0."""
 
     progress: ProgressFold
     seconds: float

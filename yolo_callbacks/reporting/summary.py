@@ -1,7 +1,7 @@
-"""How a run went, in a few lines: the result first, then why it ended, where its files are, and how to go on.
+"""The summary of a run: the result, why it ended, where its files are, and how to continue.
 
-The command line, the Python API and notebooks show the same. Whatever comes from outside (names, paths, messages) is
-shown as it is: nowhere is it read as markup.
+The command line, the Python API and notebooks show the same. Names, paths and messages are shown literally, never read
+as markup.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ from yolo_callbacks.support.numbers import duration
 if TYPE_CHECKING:
     from rich.text import Text
 
-_WIDE = 160  # characters of a panel that goes to a file: paths and commands stay whole
+_WIDE = 160  # characters of a panel in a file: paths and commands are not wrapped
 _DEFAULT_MODELS = ("yolo26n.pt", "yolo26n.yaml", "")
 _SIGNALS_FROM = 128  # an exit code above it names a signal
 
 
 @dataclass(frozen=True)
 class Report:
-    """What there is to know of a run, live or from its files.
+    """What is known of a run, live or from its files.
 
     Attributes:
         folder: The run directory.
         entries: Its epochs.
-        decisions: What was decided.
+        decisions: Its decisions.
         stop: What ended it early, None for nothing.
-        manifest: What `run.json` says.
-        ended: Whether it is over.
+        manifest: Its `run.json`.
+        ended: Whether it has ended.
     """
 
     folder: Path
@@ -61,12 +61,12 @@ class Report:
 
     @property
     def worth_showing(self) -> bool:
-        """Whether anything has come of it: a mistake before the first epoch speaks for itself."""
+        """Whether there is anything to report: an error before the first epoch explains itself."""
         return bool(self.entries) or self.status in ("interrupted", "preempted")
 
     @property
     def resume_command(self) -> str | None:
-        """The command that goes on with it; None where there is nothing to go on with."""
+        """The command that resumes it; None if there is nothing to resume."""
         if not self.ended or not self.worth_showing:
             return None
         if not may_be_resumed(self.folder, self.manifest, bool(self.entries)):
@@ -75,7 +75,7 @@ class Report:
         return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
     def rows(self) -> list[tuple[str, str]]:
-        """Return the lines as pairs of a word and what there is to say."""
+        """Return the lines as pairs of a label and a text."""
         rows = [("Best", _best_in_words(self.entries)), ("Ended", self._end()), ("Epochs", self._epochs())]
         rows.append(("Run", str(self.folder)))
         for item in self.manifest.get("checkpoints", []):
@@ -87,13 +87,13 @@ class Report:
             rows.append(("Logs", f"callbacks/ ({', '.join(logs)})"))
         if (command := self.resume_command) is not None:
             rows.append(("Resume", command))
-        if self.ended and self.manifest.get("data_source"):  # nobody has asked for that data for its own sake
+        if self.ended and self.manifest.get("data_source"):  # generated data: the user has other data to train on
             rows.append(("Next", f"the same on your own data: {self._on_own_data()}"))
         return [(_in_one_line(name), _in_one_line(text)) for name, text in rows if text]
 
     def _epochs(self) -> str:
         if not self.entries:
-            return "none finished"
+            return "none completed"
         last = self.entries[-1].record
         planned = f" of {last.whole_epochs}" if last.whole_epochs else ""
         return f"{last.epoch}{planned}" + (f" in {duration(last.elapsed)}" if last.elapsed else "")
@@ -107,13 +107,17 @@ class Report:
             return _error_in_words(self.status, str(self.manifest.get("error") or ""))
         finish = finish_in(self.decisions)
         if finish is not None:
-            return f"early, as decided: {finish.message}"
-        done = self.entries[-1].record.epoch if self.entries else 0
-        return f"completed all {done} epochs" if done > 1 else "completed 1 epoch" if done else ""
+            return f"early: {finish.message}"
+        return completed(self.entries[-1].record.epoch) if self.entries else ""
 
     def _on_own_data(self) -> str:
         model = Path(str(self.manifest.get("model") or "")).name
         return "yolo-cb train --data your-data.yaml" + ("" if model in _DEFAULT_MODELS else f" --model {model}")
+
+
+def completed(epochs: int) -> str:
+    """Return the sentence for a run that was not ended early."""
+    return f"completed all {epochs} epochs" if epochs > 1 else "completed 1 epoch"
 
 
 def as_text(rows: Iterable[tuple[str, str]]) -> str:
@@ -134,7 +138,7 @@ def as_html(title: str, rows: Iterable[tuple[str, str]]) -> str:
 
 
 def as_panel(rows: Iterable[tuple[str, str]]) -> str:
-    """Return lines in a frame, for where standard output goes: wide, without colours and in ASCII as that needs it."""
+    """Return lines in a frame that suits standard output: its width, its colors, and ASCII if it needs that."""
     from rich.box import ASCII, ROUNDED
     from rich.console import Console
     from rich.panel import Panel
@@ -155,13 +159,13 @@ def as_panel(rows: Iterable[tuple[str, str]]) -> str:
     return target.getvalue().rstrip("\n").encode(encoding, "replace").decode(encoding)
 
 
-def plainly(text: object, style: str = "", head: str = "") -> Text:
-    """Return text for rich that is shown as it is; the style is that of the word before it, or where there is none its.
+def literal(text: object, style: str = "", head: str = "") -> Text:
+    """Return a text that rich shows literally.
 
     Args:
-        text: What to show.
-        style: A style of rich.
-        head: The word.
+        text: The text.
+        style: A rich style: of the head, or of the text if there is no head.
+        head: A word to put before the text.
     """
     from rich.text import Text
 
@@ -179,7 +183,7 @@ def _best_in_words(entries: Sequence[Entry]) -> str:
 
 def _error_in_words(status: str, error: str) -> str:
     if status == "running":
-        return "the process is gone or still running"
+        return "unknown: the process was killed, or is still running"
     if error == "KeyboardInterrupt":
         return "interrupted (Ctrl-C)"
     kind, _, code = error.partition(": ")
@@ -191,14 +195,14 @@ def _error_in_words(status: str, error: str) -> str:
 
 def _export_in_words(item: Mapping[str, Any]) -> str:
     if not item.get("passed", True):
-        return f"{item['format']} is rejected: {item['error']}"
+        return f"{item['format']} was rejected: {item['error']}"
     fitness = item.get("fitness", {})
     proof = f"fitness {fitness['exported']:.4f}, .pt {fitness['pt']:.4f}" if fitness.get("exported") is not None else ""
     return f"export/{item['file']}  ({proof or 'not validated'})"
 
 
 def _logs(folder: Path) -> list[str]:
-    """Return the files that people look at."""
+    """Return the files that people open."""
     files = folder.iterdir() if folder.is_dir() else ()
     return sorted(path.name for path in files if path.suffix in (".csv", ".png", ".json"))
 
@@ -208,7 +212,7 @@ def _in_one_line(text: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """Replace what a terminal would obey or could not write: control characters, halves of surrogate pairs."""
+    """Replace control characters and lone surrogates, which a terminal would obey or could not write."""
     return "".join("\ufffd" if category(letter) in ("Cc", "Cs") and letter != "\n" else letter for letter in text)
 
 

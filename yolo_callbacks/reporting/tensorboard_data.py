@@ -1,4 +1,4 @@
-"""What goes into TensorBoard, and how it is called there. Takes a SummaryWriter, knows no trainer."""
+"""What is written to TensorBoard, under which tags. Needs a SummaryWriter, not a trainer."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from yolo_callbacks.support.secrets import without_secrets
 from yolo_callbacks.trainer.model.tensor_sample import Sample
 
 MARK = "lr/factor"
-"""The number that every epoch has, written last: an epoch that has it is complete."""
+"""The scalar that every epoch has, written last: an epoch that has it is complete."""
 
 BEST = {"best/fitness": "fitness of the best epoch so far", "best/epoch": "its number"}
-"""What TensorBoard compares runs by."""
+"""The metrics by which TensorBoard compares runs."""
 
-_BINS = 64  # of a histogram; TensorBoard shows 30, and PyTorch's own choice takes ten times the space
+_BINS = 64  # of a histogram; TensorBoard shows 30, and PyTorch's default takes ten times the space
 
 _TAGS = {
     "lr_factor": MARK,
@@ -28,7 +28,7 @@ _TAGS = {
     "gpu_gb": "memory/gpu_gb",
 }
 
-# Arguments by which runs are told apart; all of them would be more than a hundred columns.
+# Arguments by which runs are compared; all of them would be more than a hundred columns.
 _HYPERPARAMETERS = (
     *("model", "data", "epochs", "batch", "nbs", "imgsz", "rect", "multi_scale", "fraction", "seed", "single_cls"),
     *("pretrained", "freeze", "amp", "optimizer", "lr0", "lrf", "cos_lr", "momentum", "weight_decay", "dropout"),
@@ -39,7 +39,7 @@ _HYPERPARAMETERS = (
 
 
 def tag(name: str) -> str:
-    """Return what a number is called in TensorBoard, which groups by what stands before the first `/`.
+    """Return the TensorBoard tag of a number; TensorBoard groups tags by the part before the first `/`.
 
     Example:
         >>> tag("val/box_loss"), tag("fitness"), tag("lr_factor")
@@ -49,10 +49,10 @@ def tag(name: str) -> str:
 
 
 class Epochs:
-    """Writes epochs, and keeps count of the best one.
+    """Writes epochs, and tracks the best one.
 
     Args:
-        before: Epochs that are written already.
+        before: Epochs that were written already.
     """
 
     def __init__(self, before: Iterable[Entry] = ()) -> None:
@@ -61,12 +61,12 @@ class Epochs:
             self._note_best(entry)
 
     def write(self, writer: Any, entry: Entry, walltime: float) -> None:
-        """Write an epoch's numbers and decisions.
+        """Write the numbers and decisions of an epoch.
 
         Args:
             writer: A SummaryWriter.
             entry: The epoch.
-            walltime: When it was complete.
+            walltime: When it was completed.
         """
         self._note_best(entry)
         numbers = {tag(name): value for name, value in entry.numbers.items()}
@@ -85,7 +85,7 @@ class Epochs:
 
 
 def write_decisions(writer: Any, decisions: Iterable[Decision], walltime: float | None = None) -> None:
-    """Write what was decided as text, one a callback and epoch; what is only routine is left out."""
+    """Write decisions as text, one per callback and epoch; routine ones are omitted."""
     texts: dict[tuple[str, int], list[str]] = {}
     for decision in decisions:
         if decision.label:
@@ -96,7 +96,7 @@ def write_decisions(writer: Any, decisions: Iterable[Decision], walltime: float 
 
 
 def write_run(writer: Any, description: Mapping[str, Any], callbacks: Mapping[str, Any]) -> None:
-    """Write what runs as text, and its hyperparameters, so that TensorBoard can compare runs by them."""
+    """Write a description of the run as text, and its hyperparameters for comparisons."""
     from torch.utils.tensorboard.summary import hparams
 
     about = without_secrets(description)
@@ -120,7 +120,7 @@ def write_end(writer: Any, how: str, epoch: int, failed: bool) -> None:
 
 
 def write_histograms(writer: Any, group: str, sample: Sample, epoch: int, walltime: float) -> None:
-    """Write one histogram a tensor; numbers that are not finite are left out."""
+    """Write one histogram per tensor, of its finite numbers."""
     import numpy as np
 
     for name, values in sample.items():
@@ -130,7 +130,7 @@ def write_histograms(writer: Any, group: str, sample: Sample, epoch: int, wallti
 
 
 def complete_epochs(entries: Sequence[Entry], written: set[int]) -> int:
-    """Return how many entries, from the first on, are written without a gap."""
+    """Return how many entries were written, from the first one without a gap."""
     number = 0
     while number < len(entries) and entries[number].record.epoch in written:
         number += 1

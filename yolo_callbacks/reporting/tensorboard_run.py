@@ -1,4 +1,4 @@
-"""One run in TensorBoard: when to look at what, and what to write of it."""
+"""One run in TensorBoard: what is recorded when."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from yolo_callbacks.core.lineup import configuration
 from yolo_callbacks.reporting import tensorboard_data as data
 from yolo_callbacks.reporting.event_log import EventLog, steps_of
+from yolo_callbacks.reporting.summary import completed
 from yolo_callbacks.support import storage
 from yolo_callbacks.support.log import LOGGER
 from yolo_callbacks.support.secrets import without_secrets
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
     from yolo_callbacks.session.session import Session
     from yolo_callbacks.trainer.model.gradient_watch import OptimizerStep
 
-_MOST_NUMBERS = 4093  # of one tensor in a histogram; a prime, see `sample`
-_PICTURES = 4
+_MAX_NUMBERS = 4093  # per tensor in a histogram; a prime, see `sample`
+_IMAGES = 4
 _BATCHES = "batches"
 
 
 class Settings(Protocol):
-    """What the callback was built with."""
+    """The arguments of the callback."""
 
     log_dir: str | None
     histogram_freq: int
@@ -37,15 +38,15 @@ class Settings(Protocol):
 
 
 class BoardRun:
-    """What is written in one run, from its setup to its close.
+    """Records one run, from setup to close.
 
     Args:
         settings: The callback.
         session: The run.
 
     Attributes:
-        told: Errors that were told.
-        steps_per_second: Number of batches a second in the newest epoch.
+        told: Errors that were logged.
+        steps_per_second: Batches per second in the newest epoch.
     """
 
     def __init__(self, settings: Settings, session: Session) -> None:
@@ -65,13 +66,13 @@ class BoardRun:
         self._batch = self._epoch = self._next_batch = 0
         self._began = self.steps_per_second = 0.0
         self._gradients: Sample = {}
-        self._pictures: Sequence[Predicted] = ()
+        self._images: Sequence[Predicted] = ()
         self._undo: dict[str, Callable[[], None]] = {}
         where = settings.log_dir or self._run.save_dir.parent
-        LOGGER.info(f"TensorBoard: look at this run with 'tensorboard --logdir {where}'")
+        LOGGER.info(f"TensorBoard: view this run with 'tensorboard --logdir {where}'")
 
     def _choose_folder(self) -> tuple[Path, bool]:
-        """Return the folder of this run's event files, and whether it begins there."""
+        """Return the folder of this run's event files, and whether it is new."""
         settings, save_dir = self._settings, self._run.save_dir
         known = self._session.files.remembered(self._name).get("folder")
         if settings.log_dir is None:
@@ -85,7 +86,7 @@ class BoardRun:
         return folder, known is None
 
     def _open(self) -> None:
-        """Begin a file, with all epochs that the earlier ones lack."""
+        """Begin a file, with all epochs that earlier files lack."""
         entries, now = list(self._session.entries), time.time()
         about = self._run.describe()
         callbacks = configuration(self._session.callbacks)
@@ -107,7 +108,7 @@ class BoardRun:
 
         self._log = EventLog(self._worker, self._name)
         self._log.open(self._folder, first_step)
-        self._log.add("what was before", begin, lasting=True)
+        self._log.add("earlier epochs", begin, lasting=True)
         if self._graph is not None:
             self._log.add("the graph of the model", self._write_graph, lasting=True)
 
@@ -119,7 +120,7 @@ class BoardRun:
     def begin_epoch(self) -> None:
         """An epoch starts, or starts again."""
         self._undo_all()
-        self._gradients, self._pictures, self._batch, self._epoch = {}, (), 0, self._run.epoch
+        self._gradients, self._images, self._batch, self._epoch = {}, (), 0, self._run.epoch
         self._began = time.perf_counter()
         if self._is_due(self._settings.histogram_freq):
             watch = self._run.model.watch_gradients("TensorBoard: histograms of gradients", self._look)
@@ -128,7 +129,7 @@ class BoardRun:
             self._open_batches()
 
     def _open_batches(self) -> None:
-        """Have a file for this epoch's batches; they have a folder of their own, since they count other steps."""
+        """Have a file for this epoch's batches, in a separate folder, because batches count other steps."""
         first = (self._epoch - 1) * self._run.batches_per_epoch + 1
         if self._batches is None or (self._batches.failed and not self._log.failed):
             self._batches = EventLog(self._worker, f"{self._name} (batches)")
@@ -138,10 +139,10 @@ class BoardRun:
         self._batches.open(self._folder / _BATCHES, lambda: first)
 
     def _look(self, step: OptimizerStep) -> None:
-        """Take the gradients of a step if they are finite: mixed precision leaves the others out."""
+        """Take the gradients of a step if they are finite: mixed precision skips the others."""
         import numpy as np
 
-        found = sample(step.gradients, _MOST_NUMBERS)
+        found = sample(step.gradients, _MAX_NUMBERS)
         scale = float(step.scale)
         if all(np.isfinite(values).all() for values in found.values()):
             self._gradients = {name: values / scale for name, values in found.items()}
@@ -164,12 +165,12 @@ class BoardRun:
         seconds = time.perf_counter() - self._began
         self.steps_per_second = self._batch / seconds if self._began and seconds else 0.0
         if self._is_due(self._settings.predictions_freq):
-            self._undo["pictures"] = self._run.model.watch_validation(
-                "TensorBoard: pictures of predictions", _PICTURES, self._keep
+            self._undo["images"] = self._run.model.watch_validation(
+                "TensorBoard: images of predictions", _IMAGES, self._keep
             )
 
-    def _keep(self, pictures: Sequence[Predicted]) -> None:
-        self._pictures = pictures
+    def _keep(self, images: Sequence[Predicted]) -> None:
+        self._images = images
 
     def end_epoch(self) -> None:
         """The epoch is complete."""
@@ -182,17 +183,17 @@ class BoardRun:
         else:
             self._log.add("an epoch", lambda writer: self._epochs.write(writer, entry, now))
         if self._is_due(self._settings.histogram_freq):
-            weights, gradients = self._run.model.sample_weights(_MOST_NUMBERS), self._gradients
+            weights, gradients = self._run.model.sample_weights(_MAX_NUMBERS), self._gradients
             self._log.add("histograms", partial(_write_histograms, weights, gradients, epoch, now), heavy=True)
-        if self._pictures:
-            pictures, self._pictures = self._pictures, ()
-            self._log.add("pictures of predictions", partial(_write_pictures, pictures, epoch, now), heavy=True)
+        if self._images:
+            images, self._images = self._images, ()
+            self._log.add("images of predictions", partial(_write_images, images, epoch, now), heavy=True)
 
     def close(self, error: BaseException | None) -> None:
         """The run has ended."""
         self._undo_all()
         stop, epoch = self._session.stop_decision, self._session.history.epoch
-        how = stop.message if stop else "all epochs are done"
+        how = stop.message if stop else completed(epoch)
         if error is not None and stop is None:
             how = without_secrets(f"{type(error).__name__}: {error}")
         if self._log.failed:
@@ -222,5 +223,5 @@ def _write_histograms(weights: Sample, gradients: Sample, epoch: int, now: float
         data.write_histograms(writer, group, found, epoch, now)
 
 
-def _write_pictures(pictures: Sequence[Predicted], epoch: int, now: float, writer: Any) -> None:
-    writer.add_image("validation/labels_and_predictions", draw(pictures), epoch, now, dataformats="HWC")
+def _write_images(images: Sequence[Predicted], epoch: int, now: float, writer: Any) -> None:
+    writer.add_image("validation/labels_and_predictions", draw(images), epoch, now, dataformats="HWC")

@@ -1,4 +1,4 @@
-"""Webhook: one signed POST, and what its outcome means. The scheme is that of https://www.standardwebhooks.com."""
+"""Webhook: sends one signed POST and interprets the outcome, as in https://www.standardwebhooks.com."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     import requests
 
 OWN_HEADERS = ("content-type", "content-length", "host", "webhook-id", "webhook-timestamp", "webhook-signature")
-"""Headers that cannot be given."""
+"""Headers that users cannot set."""
 
 _ENCODED = "whsec_"
-_TRY_AGAIN = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
+_RETRY = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
 _NO_PROXY: Mapping[str, Any] = {"http": None, "https": None, "all": None}
-_SHORTEST = 0.05  # seconds; requests takes no timeout of 0
+_MIN_TIMEOUT = 0.05  # seconds; requests accepts no timeout of 0
 
 
 def check_url(name: str, url: object, *, allow_http: bool) -> Secret:
-    """Return a URL that messages may be sent to, as a secret that shows its host and no token.
+    """Return a valid URL as a secret that shows its host but no token.
 
     Raises:
-        TypeError: If it is no string.
-        ValueError: If it is no URL, or neither https nor on this machine nor allowed. The message does not show it.
+        TypeError: If it is not a string.
+        ValueError: If it is not a URL, or is http to another machine and not allowed. The message does not show it.
     """
     if not isinstance(url, str):
         raise TypeError(f"{name} must be a URL such as 'https://host/path', not {type(url).__name__}")
@@ -46,12 +46,12 @@ def check_url(name: str, url: object, *, allow_http: bool) -> Secret:
         host, _ = parts.hostname, parts.port
     except ValueError:
         host = None
-    # a backslash or a space is read by one parser as part of the login and by another as the end of the host
+    # parsers disagree on whether a backslash or a space belongs to the login or ends the host
     if not host or parts.scheme not in ("http", "https") or re.search(r"[\\\s\x00-\x1f]", url):
         raise ValueError(f"{name} is not a URL such as 'https://host/path'")
     if parts.scheme == "http" and not is_loopback(host) and not allow_http:
         raise ValueError(
-            f"{name}: http://{host} would send everything in clear text: use https, or say allow_http=True"
+            f"{name}: http://{host} would send everything in clear text: use https, or pass allow_http=True"
         )
     return secret_url(url)
 
@@ -60,8 +60,8 @@ def check_headers(name: str, headers: object) -> dict[str, str] | None:
     """Return headers with their values as secrets.
 
     Raises:
-        TypeError: If it is no mapping of strings.
-        ValueError: If a name is no header's, one of ours, or a value would begin another line.
+        TypeError: If they are not a mapping of strings.
+        ValueError: If a name is invalid or one of ours, or a value would begin a new line.
     """
     if headers is None:
         return None
@@ -69,14 +69,14 @@ def check_headers(name: str, headers: object) -> dict[str, str] | None:
         raise TypeError(f"{name} must be a dict of strings such as {{'Authorization': 'Bearer ...'}}")
     for key, value in headers.items():
         if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", key) or key.lower() in OWN_HEADERS:
-            raise ValueError(f"{name}: {key!r} cannot be given; not allowed are {', '.join(OWN_HEADERS)}")
+            raise ValueError(f"{name}: {key!r} is not a header that you can set; reserved are {', '.join(OWN_HEADERS)}")
         if not value.isascii() or not value.isprintable():
             raise ValueError(f"{name}: the value of {key!r} must be printable ASCII")
     return {key: Secret(value) for key, value in headers.items()}
 
 
 def secret_bytes(secret: str) -> bytes:
-    """Return the key that a secret stands for: base64 after `whsec_`, its UTF-8 bytes without.
+    """Return the key of a secret: decoded from base64 after `whsec_`, else its UTF-8 bytes.
 
     Raises:
         ValueError: If what follows `whsec_` is not base64.
@@ -86,11 +86,11 @@ def secret_bytes(secret: str) -> bytes:
     try:
         return base64.b64decode(secret.removeprefix(_ENCODED), validate=True)
     except binascii.Error:
-        raise ValueError(f"the secret begins with '{_ENCODED}', and what follows is not base64") from None
+        raise ValueError(f"the secret begins with '{_ENCODED}', but the rest is not base64") from None
 
 
 def sign(key: bytes, message_id: str, timestamp: int, body: bytes) -> str:
-    """Return the signature of a message: HMAC-SHA256 over `id.timestamp.body`, base64, marked with its version.
+    """Return the signature of a message: HMAC-SHA256 over `id.timestamp.body`, in base64, after its version.
 
     Example:
         >>> sign(b"key", "msg_1", 1700000000, b"{}")
@@ -119,9 +119,9 @@ class Webhook:
     Args:
         url: Where to; checked.
         headers: Headers to add.
-        key: Signs the messages; None for no signature.
+        key: Key of the signature; None for no signature.
         timeout: Seconds for the connection, and again for the answer.
-        agent: What to call itself.
+        agent: The User-Agent.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class Webhook:
         self._url = urlunsplit((parts.scheme, place, parts.path, parts.query, ""))
         user, _, password = login.partition(":")
         self._login = (unquote(user), unquote(password)) if login else None
-        # what may be told in clear text to this machine must not go through another one
+        # clear text to this machine must not go through a proxy
         self._proxies = dict(_NO_PROXY) if is_loopback(parts.hostname or "") else {}
         self._headers = {"User-Agent": agent, **{name: str(value) for name, value in (headers or {}).items()}}
         self._key, self._timeout = key, timeout
@@ -142,24 +142,24 @@ class Webhook:
         """Send a message, once.
 
         Args:
-            body: What is sent and signed, to the byte.
-            message_id: The same whenever this message is sent again.
-            seconds: Time that there is left.
+            body: The bytes to send and sign.
+            message_id: The same for each retry.
+            seconds: Time left.
 
         Raises:
-            NotDelivered: If it was not taken.
+            NotDelivered: If it was not accepted.
         """
         import requests
 
-        timeout = max(_SHORTEST, min(self._timeout, seconds))
+        timeout = max(_MIN_TIMEOUT, min(self._timeout, seconds))
         try:
             with quiet("urllib3.connectionpool"), requests.Session() as session:
                 answer = session.post(
                     self._url,
                     data=body,
                     headers=self._headers | self._headers_of(body, message_id),
-                    # without one, requests looks into ~/.netrc and replaces a header that was given
-                    auth=self._login or _as_it_is,
+                    # without one, requests reads ~/.netrc and replaces a given Authorization header
+                    auth=self._login or _unchanged,
                     timeout=(timeout, timeout),
                     allow_redirects=False,
                     proxies=self._proxies,
@@ -167,12 +167,12 @@ class Webhook:
                 )
                 answer.close()
         except requests.RequestException as error:
-            # one that is a ValueError too is about the request, and will not be another one next time
+            # an error that is also a ValueError concerns the request: a retry would fail, too
             raise NotDelivered(_cause(error, timeout), again=not isinstance(error, ValueError)) from None
         _judge(answer)
 
     def _headers_of(self, body: bytes, message_id: str) -> dict[str, str]:
-        now = int(time.time())  # of this attempt: a receiver refuses what is minutes old
+        now = int(time.time())  # of this attempt: receivers reject old timestamps
         headers = {"Content-Type": "application/json", "webhook-id": message_id, "webhook-timestamp": str(now)}
         if self._key is not None:
             headers["webhook-signature"] = sign(self._key, message_id, now, body)
@@ -180,20 +180,20 @@ class Webhook:
 
 
 def _judge(answer: requests.Response) -> None:
-    """Raise unless the answer says that the message was taken."""
+    """Raise `NotDelivered` unless the answer says that the message was accepted."""
     code = answer.status_code
     if HTTPStatus.OK <= code < HTTPStatus.MULTIPLE_CHOICES:
         return
     what = f"the server answered {code}"
-    if code in _TRY_AGAIN or code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if code in _RETRY or code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         raise NotDelivered(what, answered=True, after=retry_after(answer.headers.get("Retry-After")))
     if code < HTTPStatus.BAD_REQUEST:
-        what += " and redirects are not followed, give the final URL"
+        what += ", but redirects are not followed: use the final URL"
     raise NotDelivered(what, again=False, answered=True)
 
 
 def retry_after(value: str | None) -> float | None:
-    """Return the seconds that a `Retry-After` header asks for, None if it asks for nothing that can be read.
+    """Return the seconds that a `Retry-After` header asks for, None if it is missing or invalid.
 
     Example:
         >>> retry_after("120"), retry_after("Fri, 31 Dec 1999 23:59:59 GMT"), retry_after("soon")
@@ -212,19 +212,19 @@ def retry_after(value: str | None) -> float | None:
     return max(0.0, (date - datetime.now(timezone.utc)).total_seconds())
 
 
-def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
 def _cause(error: requests.RequestException, timeout: float) -> str:
-    """Say why a server was not reached. The error's own text has the URL in it."""
+    """Return why a server was not reached, without the error's own text, which holds the URL."""
     import requests
 
     if isinstance(error, requests.Timeout):
         what = "connection" if isinstance(error, requests.ConnectTimeout) else "answer"
-        return f"there was no {what} in {timeout:g} s"
+        return f"no {what} within {timeout:g} s"
     if isinstance(error, requests.exceptions.ProxyError):
-        return "the proxy does not let it through"
+        return "the proxy refused the connection"
     for cause in _chain(error):
         if isinstance(cause, OSError) and not isinstance(cause, requests.RequestException) and cause.strerror:
             return f"the server cannot be reached ({cause.strerror})"
@@ -232,7 +232,7 @@ def _cause(error: requests.RequestException, timeout: float) -> str:
 
 
 def _chain(error: BaseException | None) -> list[BaseException]:
-    """Return an error and what it came from, as far as that is kept."""
+    """Return an error and its causes."""
     found: list[BaseException] = []
     while error is not None and error not in found:
         found.append(error)
