@@ -59,6 +59,7 @@ class ActivationMonitor(Callback):
     """
 
     priority = Priority.MEASURE
+    critical = False
 
     def __init__(
         self, layers: Layers = None, every_n_batches: int = 10, zero_below: float = 0.001, verbose: int = 1

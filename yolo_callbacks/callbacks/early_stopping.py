@@ -79,6 +79,7 @@ class EarlyStopping(Callback):
     """
 
     priority = Priority.DECIDE
+    critical = True
 
     def __init__(
         self,

@@ -50,6 +50,7 @@ class FreezeBackbone(Callback):
     """
 
     priority = Priority.DECIDE
+    critical = True
 
     def __init__(
         self,

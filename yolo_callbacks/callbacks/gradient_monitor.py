@@ -67,6 +67,7 @@ class GradientMonitor(Callback):
     """
 
     priority = Priority.MEASURE
+    critical = False
 
     def __init__(
         self, every_n_steps: int = 10, groups: Groups = _PARTS, exploding_factor: float = 100.0, verbose: int = 1

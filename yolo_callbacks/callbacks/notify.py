@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 from yolo_callbacks.callback import Callback
 from yolo_callbacks.callbacks.plot_logger import PlotLogger
+from yolo_callbacks.core.lineup import label_of
 from yolo_callbacks.core.monitor import Metric, Monitor, ProgressFold
 from yolo_callbacks.core.record import EpochRecord
 from yolo_callbacks.core.rule import Priority
@@ -122,7 +123,7 @@ class Notify(Callback):
         """Report that the run starts or resumes."""
         for outbox in self._outboxes:  # of a run whose end never came here
             outbox.finish(0.0)
-        label = next(label for label, callback in session.callbacks.items() if callback is self)
+        label = label_of(self, session.callbacks)
         self._outboxes = [
             Outbox(f"{label} ({scheme_of(url)})", partial(send, url), limit=_QUEUE, first_pause=_FIRST_PAUSE)
             for url in self._targets()

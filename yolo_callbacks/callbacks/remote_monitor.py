@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from yolo_callbacks._version import __version__
 from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.decision import Decision, Stop
+from yolo_callbacks.core.lineup import label_of
 from yolo_callbacks.core.metrics import MetricView, UnknownMetricError, check_known
 from yolo_callbacks.core.rule import Priority
 from yolo_callbacks.reporting.outbox import GRACE, HURRY, Attempt, Outbox
@@ -117,7 +118,7 @@ class RemoteMonitor(Callback):
         self._check_metrics(session)
         if self._outbox is not None:  # of a run whose end never came here
             self._outbox.finish(0.0)
-        label = next(label for label, callback in session.callbacks.items() if callback is self)
+        label = label_of(self, session.callbacks)
         webhook, facts = self._webhook(), session.run.describe()
         self._sequence = _Sequence(session, label)
         self._outbox = Outbox(f"{label} ({webhook.place})", partial(_send, webhook), limit=self.queue_size)

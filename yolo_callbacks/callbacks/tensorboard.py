@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from yolo_callbacks.callback import Callback
@@ -126,19 +126,19 @@ class TensorBoard(Callback):
     def on_train_epoch_start(self, trainer: Any) -> None:
         """Look for gradients, if it is time."""
         super().on_train_epoch_start(trainer)
-        self._guarded("begin_epoch")
+        self._guarded(BoardRun.begin_epoch)
 
     def on_train_batch_end(self, trainer: Any) -> None:
         """Write the losses of the batch, if requested."""
         if self._live is None:
             super().on_train_batch_end(trainer)
         else:
-            self._guarded("end_batch")
+            self._guarded(BoardRun.end_batch)
 
     def on_train_epoch_end(self, trainer: Any) -> None:
         """Look for predictions, if it is time."""
         super().on_train_epoch_end(trainer)
-        self._guarded("end_train_part")
+        self._guarded(BoardRun.end_train_part)
 
     def act(self, session: Session) -> None:
         """Write the epoch."""
@@ -151,13 +151,13 @@ class TensorBoard(Callback):
         if live is not None:
             live.close(error)
 
-    def _guarded(self, step: str) -> None:
+    def _guarded(self, step: Callable[[BoardRun], None]) -> None:
         """Run a step in an event, where an error would end the training."""
         if self._live is not None:
             try:
-                getattr(self._live, step)()
+                step(self._live)
             except Exception as error:
-                tell_once(self._live.told, f"TensorBoard.{step}", error)
+                tell_once(self._live.told, f"TensorBoard.{step.__name__}", error)
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle without the live run."""

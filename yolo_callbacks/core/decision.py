@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -143,7 +143,7 @@ class SetLearningRate(Decision):
     Attributes:
         factor: This source's factor from now on; it replaces the source's last one and multiplies everybody else's.
         min_lr: Lower bound of the learning rate of every group from now on; 0 for none.
-        announce: Whether it is worth a line in the log.
+        announce: Whether it is worth a line in the log, where the callback is `verbose`.
         routine: Whether it is one of many, which are not worth a mark in plots and tables.
 
     Raises:
@@ -153,7 +153,7 @@ class SetLearningRate(Decision):
 
     factor: float = 1.0
     min_lr: float = 0.0
-    announce: bool = True
+    announce: bool = field(default=True, compare=False)
     routine: bool = False
 
     def __post_init__(self) -> None:
@@ -180,14 +180,14 @@ class SetFrozen(Decision):
         frozen: Whether they are frozen. A layer stays frozen as long as any source wants it frozen.
         lr_factor: What the learning rate of these layers is multiplied with while they learn; the factors of several
             sources, and of a source for several choices of layers, multiply.
-        announce: Whether it is worth a line in the log.
+        announce: Whether it is worth a line in the log, where the callback is `verbose`.
         routine: Whether it is one of many, which are not worth a mark in plots and tables.
     """
 
     layers: Layers = None
     frozen: bool = True
     lr_factor: float = 1.0
-    announce: bool = True
+    announce: bool = field(default=True, compare=False)
     routine: bool = False
 
     def __post_init__(self) -> None:
@@ -213,7 +213,7 @@ class SaveCheckpoint(Decision):
         monitor: Name of the monitored metric.
         drop: Files that this one replaces; they go only after this one is safe.
         weights_only: Whether to drop the optimizer, as Ultralytics does with its own at the end.
-        announce: Whether it is worth a line in the log.
+        announce: Whether it is worth a line in the log, where the callback is `verbose`.
     """
 
     file: str = ""
@@ -222,7 +222,7 @@ class SaveCheckpoint(Decision):
     monitor: str = ""
     drop: tuple[str, ...] = ()
     weights_only: bool = False
-    announce: bool = True
+    announce: bool = field(default=True, compare=False)
 
     @property
     def label(self) -> str:
