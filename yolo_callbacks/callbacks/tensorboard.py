@@ -12,6 +12,7 @@ from yolo_callbacks.reporting.tensorboard_run import BoardRun
 from yolo_callbacks.support.background import tell_once
 from yolo_callbacks.support.checks import check_bool, check_int, nearest
 from yolo_callbacks.support.optional_packages import require
+from yolo_callbacks.support.per_run import PerRun
 
 if TYPE_CHECKING:
     from yolo_callbacks.session.session import Session
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _STEPS_PER_SECOND = "speed/steps_per_second"
 
 
-class TensorBoard(Callback):
+class TensorBoard(PerRun[BoardRun], Callback):
     """Write event files for TensorBoard: `tensorboard --logdir runs`.
 
     | group | content | step |
@@ -102,7 +103,6 @@ class TensorBoard(Callback):
             "embeddings_metadata", embeddings_metadata, "a detector has no embedding layers"
         )
         self.predictions_freq = check_int("predictions_freq", predictions_freq, minimum=0)
-        self._live: BoardRun | None = None
 
     def outputs(self) -> Iterable[str]:
         """Return the event files, of which two callbacks must not write the same."""
@@ -158,10 +158,6 @@ class TensorBoard(Callback):
                 step(self._live)
             except Exception as error:
                 tell_once(self._live.told, f"TensorBoard.{step.__name__}", error)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Pickle without the live run."""
-        return {**self.__dict__, "_live": None}
 
 
 def _check_folder(value: object) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any
 
 
 @cache
-def announce_launches(listener: type) -> None:
+def announce_launches(listener: type[Any]) -> None:
     """Send a training's first event in launching processes too, but only to functions of one type. Once per process.
 
     Args:
