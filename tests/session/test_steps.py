@@ -79,6 +79,14 @@ def test_a_class_that_sets_only_its_priority_is_critical_before_those_that_repor
         assert type("Own", (base,), {"priority": priority}).critical == (priority < Priority.REPORT)
 
 
+def test_the_priority_may_come_from_a_class_that_is_no_callback():
+    class Early:
+        priority = Priority.DECIDE
+
+    assert type("Own", (Early, Callback), {}).critical
+    assert not type("Own", (Early, Callback), {"critical": False}).critical
+
+
 def test_a_class_that_sets_neither_is_like_its_base():
     assert not Callback.critical
     for base in (Callback, Controls, Looks, MustReport):

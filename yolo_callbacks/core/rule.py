@@ -51,7 +51,8 @@ class Rule:
 
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
-        if "priority" in vars(cls) and "critical" not in vars(cls):
+        nearest = next(base for base in cls.__mro__ if {"priority", "critical"} & vars(base).keys())
+        if "critical" not in vars(nearest):
             cls.critical = cls.priority < Priority.REPORT
 
     def needs(self) -> Iterable[str]:

@@ -2,7 +2,7 @@
 
 Changed: `ultralytics.utils.dist.generate_ddp_file`, which writes the program of the workers.
 Why: the launching process sends no event, so nothing else tells it that it is about to launch them.
-Undone: never; a trainer that has none of our functions is launched as without us.
+Undone: never, since other models may be attached; a trainer without functions of ours is launched as without us.
 Needed in: every version that is supported.
 """
 
