@@ -1,11 +1,13 @@
 import copy
 import json
 import pickle
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from ultralytics import YOLO
+from ultralytics.utils import dist
 
 import yolo_callbacks as ycb
 from tests.helpers import TINY_MODEL, attachment_of
@@ -29,6 +31,24 @@ def model(built):
 
 def ours(model):
     return {event: [f for f in functions if isinstance(f, Hook)] for event, functions in model.callbacks.items()}
+
+
+def launching_trainer(model, folder, *, verbose=True):
+    """Return what a process that launches one worker per GPU has of a trainer."""
+    return SimpleNamespace(
+        ddp=True,
+        save_dir=str(folder),
+        best=folder / "weights" / "best.pt",
+        args=SimpleNamespace(verbose=verbose),
+        callbacks=dict(model.callbacks),
+        model=None,
+    )
+
+
+def generate_ddp_file(trainer):
+    """Write the program of the workers, as Ultralytics does when it launches them, and remove it."""
+    file = dist.generate_ddp_file(trainer)
+    dist.ddp_cleanup(trainer, file)
 
 
 def test_attaching_twice_replaces(model):
@@ -172,11 +192,9 @@ def test_a_training_in_other_processes_is_read_from_its_folder(model, tmp_path):
 
 @pytest.mark.parametrize("verbose", [True, False])
 def test_the_process_that_launches_others_shows_how_it_went(model, tmp_path, caplog, verbose):
-    run = ycb.attach(model, [ycb.CSVLogger()])
-    best = tmp_path / "weights" / "best.pt"
-    arguments = SimpleNamespace(verbose=verbose)
-    model.trainer = SimpleNamespace(ddp=True, save_dir=str(tmp_path), best=best, args=arguments)
-    pickle.dumps(run)  # as the launch does
+    ycb.attach(model, [ycb.CSVLogger()])
+    model.trainer = launching_trainer(model, tmp_path, verbose=verbose)
+    generate_ddp_file(model.trainer)
     Journal(tmp_path / "callbacks" / "journal.jsonl").begin(
         JournalContent(ycb.Plan(), (), [Entry(ycb.EpochRecord(1, {"fitness": 0.1}))])
     )
@@ -184,6 +202,26 @@ def test_the_process_that_launches_others_shows_how_it_went(model, tmp_path, cap
     assert not model.trainer.best.exists()  # as Ultralytics asks after it
     assert not model.trainer.best.exists()
     assert caplog.text.count("fitness 0.1000 in epoch 1") == verbose
+
+
+def test_pickling_an_attachment_changes_neither_it_nor_its_trainer(model, tmp_path):
+    run = ycb.attach(model, [ycb.CSVLogger()])
+    model.trainer = launching_trainer(model, tmp_path)
+    before, trainer = dict(vars(run)), dict(vars(model.trainer))
+    copied = pickle.loads(pickle.dumps(run))
+    assert vars(run) == before
+    assert vars(model.trainer) == trainer
+    assert copied.save_dir is None
+
+
+def test_a_callback_that_cannot_travel_is_named_when_workers_are_launched(model, tmp_path):
+    class HoldsALock(ycb.Callback):
+        def __init__(self):
+            self.lock = threading.Lock()
+
+    ycb.attach(model, [HoldsALock()])
+    with pytest.raises(TypeError, match="HoldsALock cannot be sent to the training processes"):
+        generate_ddp_file(launching_trainer(model, tmp_path))
 
 
 def test_a_summary_that_cannot_be_shown_harms_nothing(model, tmp_path, monkeypatch, caplog):

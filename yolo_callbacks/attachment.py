@@ -19,6 +19,7 @@ from yolo_callbacks.session.live_run import LiveRun
 from yolo_callbacks.session.session import Session
 from yolo_callbacks.support.log import LOGGER
 from yolo_callbacks.trainer.introspection import is_verbose
+from yolo_callbacks.trainer.patches.launch import announce_launches
 from yolo_callbacks.trainer.patches.result import return_checkpoint_of_workers
 from yolo_callbacks.trainer.ranks import is_worker, launches_workers
 
@@ -62,6 +63,7 @@ def attach(model: Any, callbacks: Callbacks = None) -> Attachment:
     chosen = resolve(callbacks)
     attachment = Attachment(model, chosen)
     detach(model)
+    announce_launches(Hook)
     for event in attachment.events():
         model.add_callback(event, Hook(event, attachment._receive))
     first = model.callbacks["on_pretrain_routine_start"]
@@ -195,6 +197,9 @@ class Attachment:
                 if callback.overrides(event):
                     getattr(callback, event)(source)
             return
+        if launches_workers(source):
+            self._follow(source)
+            return
         session = self.enter(source)
         try:
             session.handle(event)
@@ -246,19 +251,8 @@ class Attachment:
         LOGGER.info(f"The model has the weights of {restored}")
         return restored
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the model and the live run behind: what travels to another process is the configuration.
-
-        Raises:
-            TypeError: If a callback cannot travel to the training processes that are about to be launched.
-        """
-        trainer = self._trainer()
-        if launches_workers(trainer):
-            self._follow(trainer)
-        return {**self.__dict__, "_model": None, "_session": None}
-
     def _follow(self, trainer: Any) -> None:
-        """Other processes are about to train: no event comes here, and only our being pickled says that they begin.
+        """Other processes are about to train, and no further event comes here.
 
         Raises:
             TypeError: If a callback cannot be pickled.
@@ -268,6 +262,10 @@ class Attachment:
         return_checkpoint_of_workers(trainer, self._restored)
         for name, callback in label(self.callbacks).items():
             _check_travels(name, callback)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the model and the live run behind: what travels to another process is the configuration."""
+        return {**self.__dict__, "_model": None, "_session": None}
 
     def __repr__(self) -> str:
         rows = as_text(self._rows())

@@ -45,7 +45,8 @@ class Callback(Participant[Session]):
 
     **Steps** are this package's, all on rank 0: `measure` adds numbers to the epoch's record; `decide` looks at the
     history and returns what should happen, as a pure function, so that a resumed run decides as if it had never
-    stopped; `setup`, `act`, `close` and `deliver` do things.
+    stopped; `setup`, `act`, `close` and `deliver` do things. `priority` says when the steps of a class are called, and
+    `critical` whether an error in one of them ends the training.
 
     Every parameter of `__init__` must be kept in an attribute of the same name: `get_config` and `repr` read it there.
 

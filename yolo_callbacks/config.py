@@ -150,10 +150,11 @@ def _parameters(file: Path, name: str, node: yaml.Node | None, cls: type[Callbac
             if key in given:
                 raise ConfigError(f"{_at(file, key_node)}: {name} has '{key}' twice")
             given[key] = _value(file, value_node)
-    missing = [key for key, p in signature.items() if p.default is p.empty and key not in given]
-    if missing:
-        what = "a function, so it can only be used from Python" if missing == ["schedule"] else "given a value"
-        raise ConfigError(f"{_at(file, node)}: {name} needs '{missing[0]}' to be {what}")
+    missing = next((key for key, p in signature.items() if p.default is p.empty and key not in given), None)
+    if missing is not None:
+        only_in_python = missing in cls.function_parameters
+        what = "a function, so it can only be used from Python" if only_in_python else "given a value"
+        raise ConfigError(f"{_at(file, node)}: {name} needs '{missing}' to be {what}")
     return given
 
 

@@ -92,7 +92,7 @@ def test_names_and_errors_mention_nobody(tmp_path):
 
 def _settle(session):
     for callback in session.callbacks.values():
-        for outbox in callback._outboxes:
+        for outbox in callback._live:
             assert outbox._worker.wait(TIMEOUT)
 
 

@@ -133,6 +133,7 @@ def test_what_is_impossible_is_said_in_sentences(name):
 def test_only_controllers_decide(name):
     decided = [d for answer in live(make(name)) for d in answer]
     assert (Priority.MEASURE < make(name).priority < Priority.REPORT) == bool(decided)
+    assert make(name).critical == bool(decided)
     if any(isinstance(d, Stop) for d in decided):
         assert make(name).priority is Priority.DECIDE
 

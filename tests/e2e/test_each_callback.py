@@ -11,7 +11,7 @@ from ultralytics import YOLO
 from ultralytics.nn.tasks import load_checkpoint
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY_MODEL, run_json
+from tests.helpers import TINY_MODEL, attachment_of, run_json
 from yolo_callbacks import (
     CSVLogger,
     EarlyStopping,
@@ -339,7 +339,20 @@ def test_learning_rate_scheduler_error_fails_before_the_first_epoch(train):
 
 
 def test_an_attachment_travels_by_cloudpickle(train):
-    train([EarlyStopping(monitor=lambda m: m["recall"], mode="max"), CSVLogger(), PlotLogger(), ModelCheckpoint()])
+    """Also in the middle of a run, without what belongs to the run: hooks, threads, open files."""
+    early_stopping = EarlyStopping(monitor=lambda m: m["recall"], mode="max")
+    live = [ycb.GradientMonitor(), ycb.ActivationMonitor(), ycb.PreemptionHandler(), ycb.TensorBoard()]
+    pickles = []
+
+    def keep(model):
+        model.add_callback(
+            "on_train_epoch_end", lambda trainer: pickles.append(cloudpickle.dumps(attachment_of(model)))
+        )
+
+    train([early_stopping, CSVLogger(), PlotLogger(), ModelCheckpoint(), *live], before=keep, epochs=1)
+    (during,) = map(cloudpickle.loads, pickles)
+    assert [type(item) for item in during.callbacks] == [type(item) for item in attachment_of(train.model).callbacks]
+    train.model.callbacks["on_train_epoch_end"].pop()  # it holds the model, and with it the trainer
     hooks = {event: functions for event, functions in train.model.callbacks.items() if functions}
     copies = cloudpickle.loads(cloudpickle.dumps(hooks))
     assert set(copies) == set(hooks)

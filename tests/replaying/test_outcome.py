@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import yolo_callbacks as ycb
+from tests.helpers import slower
 from tests.replaying.logs import rise_and_fall, write_csv
 from tests.replaying.test_logged_run import write_journal
 
@@ -158,6 +159,19 @@ def test_what_the_run_has_done_itself_is_no_change(tmp_path):
     assert [change.in_the_run for change in found.changes] == [True] * len(ledger.decisions)
     assert not found.altered
     assert outcome(tmp_path, ycb.ReduceLROnPlateau(patience=4, factor=0.5)).altered
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_what_the_run_has_done_without_a_word_is_no_change_either(verbose, tmp_path):
+    """Earlier versions have noted in the journal that a decision was not logged."""
+    write_journal(tmp_path, rise_and_fall(5, 12), {"LearningRateScheduler": ycb.LearningRateScheduler(slower)})
+    journal = tmp_path / "callbacks" / "journal.jsonl"
+    text = journal.read_text()
+    assert '"announce": true' in text
+    journal.write_text(text.replace('"announce": true', '"announce": false'))
+    found = outcome(tmp_path, ycb.LearningRateScheduler(slower, verbose=verbose))
+    assert found.changes
+    assert not found.altered
 
 
 def test_a_metric_that_a_run_has_not_is_no_reason_to_give_up_the_others(tmp_path):

@@ -1,4 +1,4 @@
-"""An error in a step raises from a controller, and is logged once from a reporter."""
+"""An error in a step raises from a critical callback, and is logged once from another one."""
 
 import pytest
 
@@ -38,6 +38,15 @@ class Controls(Fails):
     priority = Priority.CHECKPOINT
 
 
+class Looks(Fails):
+    priority = Priority.MEASURE
+    critical = False
+
+
+class MustReport(Fails):
+    critical = True
+
+
 def all_steps(steps):
     return (
         steps.setup,
@@ -48,18 +57,40 @@ def all_steps(steps):
     )
 
 
-def test_a_reporters_error_is_logged_once(said):
-    callback = Fails()
+@pytest.mark.parametrize("kind", [Fails, Looks])
+def test_an_error_that_is_not_critical_is_logged_once(kind, said):
+    callback = kind()
     for run in all_steps(Steps(None, {"Fails": callback})) * 2:
         run()
     assert callback.calls == ["setup", "act", "close", "deliver", "impossible"] * 2
     assert len([line for line in said.warnings if "Fails.act" in line]) == 1
 
 
-def test_a_controllers_error_raises():
-    for run in all_steps(Steps(None, {"Controls": Controls()})):
+@pytest.mark.parametrize("kind", [Controls, MustReport])
+def test_a_critical_error_raises(kind):
+    for run in all_steps(Steps(None, {"Controls": kind()})):
         with pytest.raises(ValueError, match="a mistake"):
             run()
+
+
+@pytest.mark.parametrize("priority", Priority)
+def test_a_class_that_sets_only_its_priority_is_critical_before_those_that_report(priority):
+    for base in (Callback, Controls, Looks, MustReport):
+        assert type("Own", (base,), {"priority": priority}).critical == (priority < Priority.REPORT)
+
+
+def test_the_priority_may_come_from_a_class_that_is_no_callback():
+    class Early:
+        priority = Priority.DECIDE
+
+    assert type("Own", (Early, Callback), {}).critical
+    assert not type("Own", (Early, Callback), {"critical": False}).critical
+
+
+def test_a_class_that_sets_neither_is_like_its_base():
+    assert not Callback.critical
+    for base in (Callback, Controls, Looks, MustReport):
+        assert type("Own", (base,), {}).critical == base.critical
 
 
 def test_a_reporter_that_is_set_up_for_an_unknown_metric_raises():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Union
 
 from yolo_callbacks.callback import Callback
@@ -10,6 +11,7 @@ from yolo_callbacks.core.rule import Priority
 from yolo_callbacks.support.checks import check_int, check_number, check_verbose
 from yolo_callbacks.support.log import LOGGER
 from yolo_callbacks.support.numbers import plain
+from yolo_callbacks.support.per_run import PerRun
 
 if TYPE_CHECKING:
     from yolo_callbacks.session.session import Session
@@ -21,7 +23,14 @@ Layers = Union[Sequence[Union[str, int]], str, int, None]
 _STATISTICS = ("mean", "std", "zero_share", "dead_channels", "non_finite")
 
 
-class ActivationMonitor(Callback):
+@dataclass
+class _Live:
+    watch: ActivationWatch
+    outputs: OutputNumbers
+    logged: set[str] = field(default_factory=set)
+
+
+class ActivationMonitor(PerRun[_Live], Callback):
     """Measure the outputs of chosen layers during training: mean, spread, zeros, dead channels, non-finite values.
 
     It uses PyTorch's forward hooks, which no event of Ultralytics can replace, in the first batch of every epoch and
@@ -59,6 +68,7 @@ class ActivationMonitor(Callback):
     """
 
     priority = Priority.MEASURE
+    critical = False
 
     def __init__(
         self, layers: Layers = None, every_n_batches: int = 10, zero_below: float = 0.001, verbose: int = 1
@@ -67,12 +77,6 @@ class ActivationMonitor(Callback):
         self.every_n_batches = check_int("every_n_batches", every_n_batches, minimum=1)
         self.zero_below = check_number("zero_below", zero_below, minimum=0.0)
         self.verbose = check_verbose(verbose)
-        self._begin()
-
-    def _begin(self) -> None:
-        self._watch: ActivationWatch | None = None
-        self._outputs: OutputNumbers | None = None
-        self._told: set[str] = set()
 
     def measures(self, session: Session) -> Iterable[str]:
         """Return the names of the columns."""
@@ -84,32 +88,33 @@ class ActivationMonitor(Callback):
         """Start measuring."""
         from yolo_callbacks.trainer.model.output_numbers import OutputNumbers
 
-        self._begin()
+        self._live = None
         if session.run.model.is_compiled:
             LOGGER.warning(
                 f"{type(self).__name__} measures nothing: hooks of a compiled model are unreliable; train with "
                 "compile=False to measure"
             )
             return
-        self._outputs = OutputNumbers(self.zero_below)
-        self._watch = session.run.model.watch_activations(
+        outputs = OutputNumbers(self.zero_below)
+        watch = session.run.model.watch_activations(
             type(self).__name__,
             self._chosen(session),
-            self._outputs.look,
+            outputs.look,
             every_n_batches=self.every_n_batches,
-            begin=self._outputs.clear,
+            begin=outputs.clear,
         )
+        self._live = _Live(watch, outputs)
 
     def measure(self, session: Session) -> Mapping[str, float]:
         """Return the statistics over the epoch's sampled batches."""
-        watch, outputs = self._watch, self._outputs
-        if watch is None or outputs is None or not watch.active:
+        live = self._live
+        if live is None or not live.watch.active:
             return {}
         found: dict[str, dict[str, float]] = {}
-        with watch.guarded():
-            found = outputs.take()
-            bad = [layer for layer, numbers in found.items() if numbers["non_finite"] and layer not in self._told]
-            self._told.update(bad)
+        with live.watch.guarded():
+            found = live.outputs.take()
+            bad = [layer for layer, numbers in found.items() if numbers["non_finite"] and layer not in live.logged]
+            live.logged.update(bad)
             if bad and self.verbose:
                 more = f" and {len(bad) - 3} more" if len(bad) > 3 else ""
                 LOGGER.warning(
@@ -122,9 +127,9 @@ class ActivationMonitor(Callback):
 
     def close(self, session: Session, error: BaseException | None) -> None:
         """Stop measuring."""
-        if self._watch is not None:
-            self._watch.remove()
-        self._begin()
+        live, self._live = self._live, None
+        if live is not None:
+            live.watch.remove()
 
     def _chosen(self, session: Session) -> tuple[str, ...]:
         wanted = [self.layers] if isinstance(self.layers, (str, int)) else self.layers
@@ -132,10 +137,6 @@ class ActivationMonitor(Callback):
             return session.run.model.find_layers(wanted)
         except ValueError as error:
             raise ValueError(f"{type(self).__name__}: {error}") from None
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Pickle without the live run."""
-        return {**self.__dict__, "_watch": None, "_outputs": None}
 
 
 def _check_layers(layers: Any) -> Layers:

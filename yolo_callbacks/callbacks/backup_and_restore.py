@@ -46,6 +46,7 @@ class BackupAndRestore(Callback):
     """
 
     priority = Priority.CHECKPOINT
+    critical = True
 
     def __init__(self, every_n_epochs: int = 1, delete_checkpoint: bool = True) -> None:
         self.every_n_epochs = check_int("every_n_epochs", every_n_epochs, minimum=1)

@@ -76,6 +76,7 @@ class EarlyStopping(Callback):
     """
 
     priority = Priority.DECIDE
+    critical = True
 
     def __init__(
         self,

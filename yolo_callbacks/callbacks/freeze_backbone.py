@@ -49,6 +49,7 @@ class FreezeBackbone(Callback):
     """
 
     priority = Priority.DECIDE
+    critical = True
 
     def __init__(
         self,

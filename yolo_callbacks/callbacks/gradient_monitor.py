@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Union
 
@@ -10,6 +11,7 @@ from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.rule import Priority
 from yolo_callbacks.support.checks import check_int, check_number, check_verbose, nearest
 from yolo_callbacks.support.log import LOGGER
+from yolo_callbacks.support.per_run import PerRun
 from yolo_callbacks.support.secrets import Plain
 
 if TYPE_CHECKING:
@@ -23,7 +25,14 @@ _OWN = ("norm", "norm_max", "clipped", "skipped", "dead_layers", "exploding_laye
 _PARTS, _LAYERS = "parts", "layers"
 
 
-class GradientMonitor(Callback):
+@dataclass
+class _Live:
+    watch: GradientWatch
+    samples: GradientNorms
+    logged: set[str] = field(default_factory=set)
+
+
+class GradientMonitor(PerRun[_Live], Callback):
     """Measure the norm of the gradients before they are clipped, whole and by groups, and find layers that get none.
 
     No event of Ultralytics sees gradients: they exist only between backward and the optimizer's step. This callback
@@ -67,6 +76,7 @@ class GradientMonitor(Callback):
     """
 
     priority = Priority.MEASURE
+    critical = False
 
     def __init__(
         self, every_n_steps: int = 10, groups: Groups = _PARTS, exploding_factor: float = 100.0, verbose: int = 1
@@ -75,12 +85,6 @@ class GradientMonitor(Callback):
         self.groups = _check_groups(groups)
         self.exploding_factor = check_number("exploding_factor", exploding_factor, minimum=1.0, exclusive=True)
         self.verbose = check_verbose(verbose)
-        self._begin()
-
-    def _begin(self) -> None:
-        self._watch: GradientWatch | None = None
-        self._samples: GradientNorms | None = None
-        self._told: set[str] = set()
 
     def measures(self, session: Session) -> Iterable[str]:
         """Return the names of the columns."""
@@ -93,10 +97,10 @@ class GradientMonitor(Callback):
         """Start measuring."""
         from yolo_callbacks.trainer.model.gradient_norms import GradientNorms
 
-        self._begin()
+        self._live = None
         parameters = tuple(session.run.model.parameter_parts())
-        self._samples = samples = GradientNorms(parameters, _members(self.groups, session))
-        self._watch = session.run.model.watch_gradients(
+        samples = GradientNorms(parameters, _members(self.groups, session))
+        watch = session.run.model.watch_gradients(
             type(self).__name__,
             samples.look,
             every_n_steps=self.every_n_steps,
@@ -104,41 +108,38 @@ class GradientMonitor(Callback):
             done=samples.keep,
             begin=samples.clear,
         )
+        self._live = _Live(watch, samples)
 
     def measure(self, session: Session) -> Mapping[str, float]:
         """Return the numbers over the epoch's sampled steps; nothing if there were none."""
-        watch, samples = self._watch, self._samples
-        if watch is None or samples is None or not watch.active:
+        live = self._live
+        if live is None or not live.watch.active:
             return {}
         measured: dict[str, float] = {}
-        with watch.guarded():
+        with live.watch.guarded():
             if session.run.model.uses_grad_scaler:
-                measured["skipped"] = watch.skipped_steps()
-            summary = samples.take(self.exploding_factor)
+                measured["skipped"] = live.watch.skipped_steps()
+            summary = live.samples.take(self.exploding_factor)
             if summary is not None:
                 measured.update(summary.numbers)
                 if self.verbose:
-                    self._tell(session.run.epoch, summary)
+                    self._tell(session.run.epoch, summary, live.logged)
         return {f"gradients/{name}": value for name, value in measured.items()}
 
     def close(self, session: Session, error: BaseException | None) -> None:
         """Stop measuring."""
-        if self._watch is not None:
-            self._watch.remove()
-        self._begin()
+        live, self._live = self._live, None
+        if live is not None:
+            live.watch.remove()
 
-    def _tell(self, epoch: int, summary: NormSummary) -> None:
+    def _tell(self, epoch: int, summary: NormSummary, logged: set[str]) -> None:
         said = {f"no gradient in any of {summary.steps} sampled steps": summary.dead, "exploding": summary.exploding}
         for what, layers in said.items():
-            new = [layer for layer in layers if f"{what[:2]}{layer}" not in self._told]
-            self._told.update(f"{what[:2]}{layer}" for layer in new)
+            new = [layer for layer in layers if f"{what[:2]}{layer}" not in logged]
+            logged.update(f"{what[:2]}{layer}" for layer in new)
             if new:
                 more = f" and {len(new) - 3} more" if len(new) > 3 else ""
                 LOGGER.warning(f"{type(self).__name__}: epoch {epoch}: {what}: {', '.join(new[:3])}{more}")
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Pickle without the live run."""
-        return {**self.__dict__, "_watch": None, "_samples": None}
 
 
 def _check_groups(groups: Any) -> Groups:

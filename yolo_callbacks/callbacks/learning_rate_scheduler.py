@@ -50,6 +50,8 @@ class LearningRateScheduler(Callback):
     """
 
     priority = Priority.DECIDE
+    critical = True
+    function_parameters = ("schedule",)
 
     def __init__(self, schedule: ScheduleFunction, verbose: int = 0) -> None:
         self.schedule = schedule
@@ -65,7 +67,6 @@ class LearningRateScheduler(Callback):
             f"learning rate of epoch {history.epoch + 1} is {state.rate:.6g}",
             history.epoch,
             factor=state.factor,
-            announce=bool(self.verbose),
             routine=True,
         )
 

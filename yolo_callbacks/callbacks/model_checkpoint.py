@@ -91,6 +91,7 @@ class ModelCheckpoint(Callback):
     """
 
     priority = Priority.CHECKPOINT
+    critical = True
 
     def __init__(
         self,
@@ -225,7 +226,6 @@ class ModelCheckpoint(Callback):
             monitor=self._monitor.name,
             drop=best.dropped,
             weights_only=self.save_weights_only,
-            announce=bool(self.verbose),
         )
 
     def _save(self, epoch: int, name: str, role: str) -> SaveCheckpoint:

@@ -7,11 +7,12 @@ import string
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Union
 
 from yolo_callbacks.callback import Callback
 from yolo_callbacks.callbacks.plot_logger import PlotLogger
 from yolo_callbacks.core.epochs import epochs_in_words
+from yolo_callbacks.core.lineup import label_of
 from yolo_callbacks.core.monitor import Metric, Monitor, ProgressFold
 from yolo_callbacks.core.record import EpochRecord
 from yolo_callbacks.core.rule import Priority
@@ -22,6 +23,7 @@ from yolo_callbacks.session.run_files import status_of
 from yolo_callbacks.support.checks import check_bool, check_choice, check_names, check_number
 from yolo_callbacks.support.numbers import duration
 from yolo_callbacks.support.optional_packages import require
+from yolo_callbacks.support.per_run import PerRun
 from yolo_callbacks.support.secrets import Secret, hide, unless_hidden
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ _HEADLINES = {
 }
 
 
-class Notify(Callback):
+class Notify(PerRun[list[Outbox]], Callback):
     """Send a short message when a run starts, has a new best, stops or fails, with a picture of the curves.
 
     apprise sends it to Slack, Discord, Telegram, e-mail, ntfy and about a hundred other services, each with its own
@@ -105,7 +107,6 @@ class Notify(Callback):
         self._monitor = Monitor.of(monitor, mode)
         self._news = NewsFold(ProgressFold(self._monitor), 60.0 * self.min_interval_minutes)
         self._targets()
-        self._outboxes: list[Outbox] = []
         self._words: dict[str, str] = {}
 
     def _targets(self) -> list[Secret]:
@@ -121,10 +122,10 @@ class Notify(Callback):
 
     def setup(self, session: Session) -> None:
         """Report that the run starts or resumes."""
-        for outbox in self._outboxes:  # of a run whose end never came here
+        for outbox in self._live or ():  # of a run whose end never came here
             outbox.finish(0.0)
-        label = next(label for label, callback in session.callbacks.items() if callback is self)
-        self._outboxes = [
+        label = label_of(self, session.callbacks)
+        self._live = [
             Outbox(f"{label} ({scheme_of(url)})", partial(send, url), limit=_QUEUE, first_pause=_FIRST_PAUSE)
             for url in self._targets()
         ]
@@ -161,11 +162,11 @@ class Notify(Callback):
         if ("stop" if ended else "failure") in self.events:
             kind = "success" if ended else "failure" if status == "failed" else "warning"
             self._put(_HEADLINES[status], self._ending(session, error), kind, self._picture(session))
-        for outbox in self._outboxes:
+        for outbox in self._live or ():
             outbox.finish(HURRY if isinstance(error, (KeyboardInterrupt, SystemExit)) else GRACE)
-        for outbox in self._outboxes:
+        for outbox in self._live or ():
             outbox.join()
-        self._outboxes = []
+        self._live = None
 
     def _ending(self, session: Session, error: BaseException | None) -> list[str]:
         history, stop = session.history, session.stop_decision
@@ -197,12 +198,8 @@ class Notify(Callback):
         words = {name: without_mentions(hide(word, secrets)) for name, word in {**self._words, "event": event}.items()}
         title, body = self.title.format_map(words), without_mentions(hide("\n".join(lines), secrets))
         message = Message(hide(title, secrets), body, kind, picture)
-        for outbox in self._outboxes:
+        for outbox in self._live or ():
             outbox.put(message, droppable=key is not None, key=key)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Pickle without the live run."""
-        return {**self.__dict__, "_outboxes": []}
 
 
 def _check_events(events: object) -> list[str]:

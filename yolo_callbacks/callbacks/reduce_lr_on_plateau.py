@@ -58,6 +58,7 @@ class ReduceLROnPlateau(Callback):
     """
 
     priority = Priority.DECIDE
+    critical = True
 
     def __init__(
         self,

@@ -6,6 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from yolo_callbacks._version import __version__
 from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.decision import Decision, Stop
 from yolo_callbacks.core.epochs import completed_in_words
+from yolo_callbacks.core.lineup import label_of
 from yolo_callbacks.core.metrics import MetricView, UnknownMetricError, check_known
 from yolo_callbacks.core.rule import Priority
 from yolo_callbacks.reporting.outbox import GRACE, HURRY, Attempt, Outbox
@@ -21,6 +23,7 @@ from yolo_callbacks.reporting.webhook import Webhook, check_headers, check_url, 
 from yolo_callbacks.session.run_files import status_of
 from yolo_callbacks.support.checks import check_bool, check_int, check_names, check_number
 from yolo_callbacks.support.numbers import finite_or_none
+from yolo_callbacks.support.per_run import PerRun
 from yolo_callbacks.support.secrets import HIDDEN, Secret, hide, unless_hidden, without_secrets
 
 if TYPE_CHECKING:
@@ -35,7 +38,7 @@ _BLOCK = 1000  # sequence numbers reserved at a time, so that run.json is not wr
 _LONGEST_TEXT = 2000  # characters of an exception
 
 
-class RemoteMonitor(Callback):
+class RemoteMonitor(PerRun["_Live"], Callback):
     """Post a JSON message to a URL for every epoch, and one when the run starts, is resumed, stops or fails.
 
     A background thread sends the messages, so a server that is slow or down does not delay the training. Failed
@@ -100,9 +103,6 @@ class RemoteMonitor(Callback):
         self.timeout = check_number("timeout", timeout, minimum=0.0, exclusive=True)
         self.queue_size = check_int("queue_size", queue_size, minimum=1)
         self._webhook()
-        self._outbox: Outbox | None = None
-        self._sequence: _Sequence | None = None
-        self._run: dict[str, Any] = {}
 
     def _webhook(self) -> Webhook:
         """Return the connection; what comes from the environment is read again each time, never stored."""
@@ -117,19 +117,19 @@ class RemoteMonitor(Callback):
     def setup(self, session: Session) -> None:
         """Check the names of the metrics, and report that the run starts or resumes."""
         self._check_metrics(session)
-        if self._outbox is not None:  # of a run whose end never came here
-            self._outbox.finish(0.0)
-        label = next(label for label, callback in session.callbacks.items() if callback is self)
+        if self._live is not None:  # of a run whose end never came here
+            self._live.outbox.finish(0.0)
+        label = label_of(self, session.callbacks)
         webhook, facts = self._webhook(), session.run.describe()
-        self._sequence = _Sequence(session, label)
-        self._outbox = Outbox(f"{label} ({webhook.place})", partial(_send, webhook), limit=self.queue_size)
-        self._run = {
+        outbox = Outbox(f"{label} ({webhook.place})", partial(_send, webhook), limit=self.queue_size)
+        run = {
             "id": session.id,
             "name": session.run.save_dir.name,
             "project": session.run.save_dir.parent.name,
             "task": facts["task"],
             "model": _last_part(facts["model"]),
         }
+        self._live = _Live(outbox, _Sequence(session, label), run)
         self._put(
             "resume" if session.run.resumed else "start",
             epoch=session.history.epoch,
@@ -187,9 +187,9 @@ class RemoteMonitor(Callback):
             message=stop.message if stop else completed if status == "finished" else None,
             error={"type": type(error).__name__, "message": self._text(error)} if failed else None,
         )
-        if self._sequence is not None and self._outbox is not None:
-            self._sequence.settle()
-            self._outbox.finish(HURRY if isinstance(error, (KeyboardInterrupt, SystemExit)) else GRACE)
+        if self._live is not None:
+            self._live.sequence.settle()
+            self._live.outbox.finish(HURRY if isinstance(error, (KeyboardInterrupt, SystemExit)) else GRACE)
 
     def _text(self, error: BaseException | None) -> str:
         own = [*(self.headers or {}).values(), self.secret, self.url]
@@ -197,29 +197,32 @@ class RemoteMonitor(Callback):
 
     def deliver(self, session: Session, error: BaseException | None) -> None:
         """Wait for the last messages, for what is left of the grace period."""
-        if self._outbox is not None:
-            self._outbox.join()
-        self._outbox = self._sequence = None
+        if self._live is not None:
+            self._live.outbox.join()
+        self._live = None
 
     def _put(self, event: str, *, droppable: bool = False, **content: Any) -> None:
-        if self._outbox is None or self._sequence is None:
+        if self._live is None:
             return
-        number = self._sequence.take()
+        number = self._live.sequence.take()
         message = {
             "schema": SCHEMA,
             "event": event,
-            "id": f"{self._run['id']}-{number}",
+            "id": f"{self._live.run['id']}-{number}",
             "sequence": number,
             "lost": 0,
             "time": datetime.now().astimezone().isoformat(timespec="milliseconds"),
-            "run": self._run,
+            "run": self._live.run,
             **content,
         }
-        self._outbox.put(message, droppable=droppable)
+        self._live.outbox.put(message, droppable=droppable)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Pickle without the live run."""
-        return {**self.__dict__, "_outbox": None, "_sequence": None}
+
+@dataclass(frozen=True)
+class _Live:
+    outbox: Outbox
+    sequence: _Sequence
+    run: Mapping[str, Any]
 
 
 class _Sequence:

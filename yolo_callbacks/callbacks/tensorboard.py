@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from yolo_callbacks.callback import Callback
@@ -12,6 +12,7 @@ from yolo_callbacks.reporting.tensorboard_run import BoardRun
 from yolo_callbacks.support.background import tell_once
 from yolo_callbacks.support.checks import check_bool, check_int, nearest
 from yolo_callbacks.support.optional_packages import require
+from yolo_callbacks.support.per_run import PerRun
 
 if TYPE_CHECKING:
     from yolo_callbacks.session.session import Session
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 _STEPS_PER_SECOND = "speed/steps_per_second"
 
 
-class TensorBoard(Callback):
+class TensorBoard(PerRun[BoardRun], Callback):
     """Write event files for TensorBoard: `tensorboard --logdir runs`.
 
     | group | content | step |
@@ -102,7 +103,6 @@ class TensorBoard(Callback):
             "embeddings_metadata", embeddings_metadata, "a detector has no embedding layers"
         )
         self.predictions_freq = check_int("predictions_freq", predictions_freq, minimum=0)
-        self._live: BoardRun | None = None
 
     def outputs(self) -> Iterable[str]:
         """Return the event files."""
@@ -126,19 +126,19 @@ class TensorBoard(Callback):
     def on_train_epoch_start(self, trainer: Any) -> None:
         """Watch the gradients, if a histogram is due."""
         super().on_train_epoch_start(trainer)
-        self._guarded("begin_epoch")
+        self._guarded(BoardRun.begin_epoch)
 
     def on_train_batch_end(self, trainer: Any) -> None:
         """Write the losses of the batch, if requested."""
         if self._live is None:
             super().on_train_batch_end(trainer)
         else:
-            self._guarded("end_batch")
+            self._guarded(BoardRun.end_batch)
 
     def on_train_epoch_end(self, trainer: Any) -> None:
         """Watch the predictions, if images are due."""
         super().on_train_epoch_end(trainer)
-        self._guarded("end_train_part")
+        self._guarded(BoardRun.end_train_part)
 
     def act(self, session: Session) -> None:
         """Write the epoch."""
@@ -151,17 +151,13 @@ class TensorBoard(Callback):
         if live is not None:
             live.close(error)
 
-    def _guarded(self, step: str) -> None:
+    def _guarded(self, step: Callable[[BoardRun], None]) -> None:
         """Run a step in an event, where an error would end the training."""
         if self._live is not None:
             try:
-                getattr(self._live, step)()
+                step(self._live)
             except Exception as error:
-                tell_once(self._live.told, f"TensorBoard.{step}", error)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Pickle without the live run."""
-        return {**self.__dict__, "_live": None}
+                tell_once(self._live.told, f"TensorBoard.{step.__name__}", error)
 
 
 def _check_folder(value: object) -> str | None:

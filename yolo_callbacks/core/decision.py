@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -174,7 +174,7 @@ class SetLearningRate(Decision):
 
     factor: float = 1.0
     min_lr: float = 0.0
-    announce: bool = True
+    announce: bool = field(default=True, compare=False)
     routine: bool = False
 
     def __post_init__(self) -> None:
@@ -217,7 +217,7 @@ class SetFrozen(Decision):
     layers: Layers = None
     frozen: bool = True
     lr_factor: float = 1.0
-    announce: bool = True
+    announce: bool = field(default=True, compare=False)
     routine: bool = False
 
     def __post_init__(self) -> None:
@@ -256,7 +256,7 @@ class SaveCheckpoint(Decision):
     monitor: str = ""
     drop: tuple[str, ...] = ()
     weights_only: bool = False
-    announce: bool = True
+    announce: bool = field(default=True, compare=False)
 
     @property
     def label(self) -> str:

@@ -24,7 +24,7 @@ def check_together(callbacks: Sequence[Rule]) -> None:
     """
     if len({id(item) for item in callbacks}) < len(callbacks):
         raise ValueError("the same callback object is in the list twice")
-    if sum(bool(getattr(item, "restore_best_weights", False)) for item in callbacks) > 1:
+    if sum(bool(item.restore_best_weights) for item in callbacks) > 1:
         raise ValueError("only one callback can restore its best weights, and several have restore_best_weights=True")
     check_outputs(label(callbacks))
 
@@ -38,6 +38,11 @@ def label(callbacks: Iterable[R]) -> dict[str, R]:
             number += 1
         labelled[key] = callback
     return labelled
+
+
+def label_of(callback: Rule, labelled: Mapping[str, Rule]) -> str:
+    """Return the label that a callback has among those of its run."""
+    return next(name for name, item in labelled.items() if item is callback)
 
 
 def check_outputs(callbacks: Mapping[str, Rule], save_period: int = 0) -> None:

@@ -14,10 +14,7 @@ Decisions = Union[Decision, Iterable[Decision], None]
 
 
 class Priority(IntEnum):
-    """Order within an epoch, lowest first: a reporter sees what a controller decided in the same epoch.
-
-    An error in a callback up to `CHECKPOINT` raises; see `is_controller`.
-    """
+    """Order within an epoch, lowest first: who reports sees what was decided in the same epoch."""
 
     MEASURE = 0
     DECIDE = 100
@@ -32,6 +29,31 @@ class Rule:
     """
 
     priority: ClassVar[Priority] = Priority.REPORT
+    """When its steps are called, among those of the other callbacks."""
+
+    critical: ClassVar[bool] = False
+    """Whether an error in a step, such as `measure` or `act`, ends the training; else it is logged once.
+
+    It should where the course of the run depends on the callback: a wrong decision is worse than a stopped run. An
+    error in `decide`, or in an event's own method, always ends the training.
+
+    A class that sets its `priority`, but not this, is critical if it comes before `Priority.REPORT`.
+    """
+
+    function_parameters: ClassVar[tuple[str, ...]] = ()
+    """Parameters that must be functions, which no configuration file can hold."""
+
+    verbose: int = 1
+    """Whether its decisions are logged, 0 for not."""
+
+    restore_best_weights: bool = False
+    """Whether it chooses the weights that the model is left with; only one callback of a run can."""
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        nearest = next(base for base in cls.__mro__ if {"priority", "critical"} & vars(base).keys())
+        if "critical" not in vars(nearest):
+            cls.critical = cls.priority < Priority.REPORT
 
     def needs(self) -> Iterable[str]:
         """Return the names of the metrics that it needs; a run without one of them fails before its first epoch."""
@@ -64,21 +86,3 @@ class Rule:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.get_config().items())})"
-
-
-def is_controller(rule: Rule) -> bool:
-    """Return whether the course of the run depends on a callback: all do, up to `Priority.CHECKPOINT`.
-
-    An error in a controller raises, because a wrong decision is worse than a stopped run. An error in a reporter's
-    `measure`, `counters`, `setup`, `act`, `close` or `deliver` is logged once, and training goes on; one in `decide`,
-    or in an event's own method, raises in both.
-    """
-    return rule.priority < Priority.REPORT
-
-
-def logs_decisions(rule: Rule | None) -> bool:
-    """Return whether a callback's decisions are logged: unless it has a `verbose`, and that is 0.
-
-    Those of nobody, such as a stop from outside, are always logged.
-    """
-    return bool(getattr(rule, "verbose", True))

@@ -14,7 +14,6 @@ from yolo_callbacks.callbacks.early_stopping import EarlyStopping
 from yolo_callbacks.choosing import Callbacks, resolve
 from yolo_callbacks.core.lineup import label
 from yolo_callbacks.core.metrics import keys_of
-from yolo_callbacks.core.rule import Priority
 
 PATIENCES = "10,20,50,100,0.3,auto"
 """The patiences to compare by default."""
@@ -43,7 +42,7 @@ class Rule:
         """
         names = dict.fromkeys(metrics)
         for callback in self.callbacks.values():
-            for name in callback.needs() if callback.priority < Priority.REPORT else ():
+            for name in callback.needs() if callback.critical else ():
                 keys_of(name, names)
 
 

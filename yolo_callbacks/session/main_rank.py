@@ -8,7 +8,6 @@ from typing import Any
 from yolo_callbacks.core.decision import Decision, SaveCheckpoint, Stop, is_announced
 from yolo_callbacks.core.ledger import Ledger
 from yolo_callbacks.core.lineup import configuration
-from yolo_callbacks.core.rule import logs_decisions
 from yolo_callbacks.session.ending import Ending
 from yolo_callbacks.session.measuring import Measuring
 from yolo_callbacks.session.resuming import known_checkpoints, take_up
@@ -84,7 +83,8 @@ class MainRank:
         for decision in decisions:
             if isinstance(decision, SaveCheckpoint):
                 self.files.checkpoints.keep(decision)
-            if is_announced(decision) and logs_decisions(self._steps.callbacks.get(decision.source)):
+            source = self._steps.callbacks.get(decision.source)  # none for a stop from outside
+            if is_announced(decision) and (source is None or source.verbose):
                 LOGGER.info(f"{decision.source}: epoch {decision.epoch}: {decision.message}")
         self.files.list_decisions(decisions)
 

@@ -7,7 +7,6 @@ from typing import Generic
 
 from yolo_callbacks.core.metrics import UnknownMetricError
 from yolo_callbacks.core.record import Plan
-from yolo_callbacks.core.rule import is_controller
 from yolo_callbacks.session.participant import Participant, S
 from yolo_callbacks.support.background import tell_once
 from yolo_callbacks.support.log import LOGGER
@@ -70,10 +69,10 @@ class Steps(Generic[S]):
                 self.failed(name, step, error)
 
     def failed(self, name: str, step: str, error: Exception) -> None:
-        """Raise the error of a controller; log that of a reporter once, and let the training go on.
+        """Raise the error of a critical callback; log that of another one once, and let the training go on.
 
-        A reporter that is set to report a metric that the run will not have is a mistake of the user, and raises too.
+        One that is set to report a metric that the run will not have is a mistake of the user, and raises too.
         """
-        if is_controller(self.callbacks[name]) or (step == "setup" and isinstance(error, UnknownMetricError)):
+        if self.callbacks[name].critical or (step == "setup" and isinstance(error, UnknownMetricError)):
             raise error
         tell_once(self._logged, f"{name}.{step}", error)
