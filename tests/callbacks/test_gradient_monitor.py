@@ -274,7 +274,7 @@ def test_it_is_pickled_without_the_run():
     [
         ({"every_n_steps": 0}, ValueError, "every_n_steps=0 must be >= 1"),
         ({"every_n_steps": 1.5}, TypeError, "every_n_steps=1.5 must be a whole number >= 1, not float"),
-        ({"groups": "part"}, ValueError, "groups='part' must be 'parts', 'layers', a dict .* did you mean 'parts'"),
+        ({"groups": "part"}, ValueError, r"groups='part' must be 'parts', 'layers', a dict .* \(did you mean 'parts'"),
         ({"groups": ["model.0.*"]}, ValueError, r"groups=\['model.0.\*'\] must be 'parts', 'layers', a dict"),
         ({"groups": {"norm": "model.0"}}, ValueError, "groups has the name 'norm': .* none of norm, norm_max, clipped"),
         ({"groups": {"": "model.0"}}, ValueError, "groups has the name ''"),

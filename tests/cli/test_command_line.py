@@ -88,13 +88,6 @@ def test_offline_coco8_is_replaced_with_a_warning_nobody_can_miss(command, tmp_p
     assert [len(list((images / split).iterdir())) for split in ("train", "val")] == [4, 4]
 
 
-def test_offline_coco8_without_a_standin_is_an_error(command, tmp_path):
-    result = command("train", "--data", "coco8.yaml", "--no-standin", *SMALL)
-    assert result.returncode == 1
-    assert "coco8 is not on this machine and cannot be downloaded" in plain(result.stderr)
-    assert not (tmp_path / "runs").exists()
-
-
 @pytest.mark.parametrize("model", ["yolo26n.pt", "my-own.pt"])
 def test_a_model_that_cannot_be_had_is_an_error(command, coco8, model):
     result = command("train", "--data", str(coco8), "--model", model, *SMALL[:-1])
