@@ -10,7 +10,6 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.cli.helpers import SMALL, Training, plain, run_json
-from yolo_callbacks.callbacks.registry import public_callbacks
 from yolo_callbacks.cli.main import app
 from yolo_callbacks.cli.train import TrainRequest, train_command
 
@@ -37,17 +36,6 @@ def test_help_needs_no_rich():
     code += "except SystemExit:\n    print([name for name in ('rich.markdown', 'ultralytics') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-
-
-def test_callbacks_lists_every_parameter_with_its_default(command):
-    import inspect
-
-    shown = plain(command("callbacks").stdout)
-    for name, cls in public_callbacks().items():
-        assert name in shown
-        for parameter in inspect.signature(cls).parameters.values():
-            default = "(needed)" if parameter.default is parameter.empty else repr(parameter.default)
-            assert re.search(rf"^\s+{parameter.name}\s+{re.escape(default)}\s", shown, re.MULTILINE), parameter
 
 
 def test_bad_usage_fails_before_anything_is_loaded(command, tmp_path):
@@ -127,13 +115,13 @@ def test_resuming_takes_the_checkpoints_own_data(command, tmp_path, coco8):
 def test_a_configuration_file_of_ultralytics(command, tmp_path, coco8):
     text = f"data: {coco8}\nepochs: 1\nimgsz: 64\nbatch: 4\nplots: false\ndevice: cpu\n"
     (tmp_path / "mine.yaml").write_text(text)
-    result = command("train", "cfg=mine.yaml", "model=yolo26n.yaml")
+    result = command("train", "cfg=mine.yaml", SMALL[-1])
     assert result.returncode == 0, result.stderr
     assert (run_json(tmp_path)["data"], run_json(tmp_path)["args"]["epochs"]) == (str(coco8), 1)
 
 
 def test_no_data_means_the_built_in_shapes_of_the_models_task(command, tmp_path):
-    result = command("train", "model=yolo26n-pose.yaml", "epochs=1", "imgsz=32", "plots=False", "fraction=0.1")
+    result = command("train", "model=yolo26n-pose.yaml", "epochs=1", "imgsz=32", "plots=False", "fraction=0.02")
     assert result.returncode == 0, result.stderr
     data = json.loads((tmp_path / "runs" / "pose" / "train" / "callbacks" / "run.json").read_text())
     assert data["data_source"] == "built-in shapes"
