@@ -68,6 +68,14 @@ def test_every_epoch_begins_anew_with_its_first_batch():
     assert monitored.epoch(5.0, 1.0)["activations/0/mean"] == pytest.approx(float(outputs[0].mean()), rel=1e-4)
 
 
+def test_an_epoch_that_starts_again_counts_once():
+    monitored = run("0")
+    monitored.session.run.model.begin_epoch()
+    monitored.trainer.batch(1000.0)
+    outputs = outputs_of(monitored.trainer.model[0])
+    assert monitored.epoch(1.0)["activations/0/mean"] == pytest.approx(float(outputs[0].mean()), rel=1e-4)
+
+
 @pytest.mark.parametrize(("zero_below", "dead"), [(0.0, 4), (0.5, 7)])
 def test_zeros_and_dead_channels(zero_below, dead):
     model = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
