@@ -24,12 +24,15 @@ class RunStub:
 
     def __init__(self, server, intent, entries, remember):
         self.server, self.intent, self.entries, self.remember = server, intent, entries, remember
-        self.run_id, self.missing, self.asked = "the-run", [], []
+        self.run_id, self.asked = None if self.away else "the-run", []
+
+    @property
+    def missing(self):
+        return [entry.record.epoch for entry in self.entries] if self.away else []
 
     def _ask(self, *what):
         if self.away:
-            self.server.failed, self.run_id = True, None
-            self.missing = [entry.record.epoch for entry in self.entries]
+            self.server.failed = True
             raise NotDelivered("http://host does not answer")
         self.asked.append(what)
 
@@ -77,9 +80,6 @@ def active_run(monkeypatch, uri="http://host"):
     theirs.active_run = lambda: SimpleNamespace(info=info)
     theirs.is_tracking_uri_set, theirs.get_tracking_uri = lambda: True, lambda: uri
     monkeypatch.setitem(sys.modules, "mlflow", theirs)
-
-
-# ---------------------------------------------------------------------------------------------- what to track
 
 
 def test_parameters_are_the_trainers_arguments_and_those_of_the_callbacks():
@@ -175,9 +175,6 @@ def test_the_address_is_the_one_given_or_that_of_the_process(monkeypatch):
         assert tracker._run.server.shown == expected
 
 
-# ---------------------------------------------------------------------------------------------- the end
-
-
 def ended(tracker, error=None, reason=None, epochs=2):
     session = begun(tracker)
     for _ in range(epochs):
@@ -252,9 +249,6 @@ def test_a_server_that_never_answers_is_told_once(epochs, missing, monkeypatch, 
     assert warning == f"MLflow: {missing} did not reach http://***@host; it is all in {session.run.callbacks_dir}"
     assert tracker.current_run_id is None
     assert not said(PASSWORD)
-
-
-# ---------------------------------------------------------------------------------------------- arguments
 
 
 @pytest.mark.parametrize(
