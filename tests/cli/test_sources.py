@@ -1,8 +1,11 @@
 """What is trained on, and with which arguments, where a network may or may not be."""
 
 import pytest
+from typer.testing import CliRunner
 
+from tests.cli.helpers import SMALL, plain
 from yolo_callbacks.cli import sources
+from yolo_callbacks.cli.main import app
 from yolo_callbacks.cli.sources import DEMO_SOURCE, SHAPES_SOURCE, SUITABLE_ARGUMENTS, SourceError, find_data
 from yolo_callbacks.datasets import SHAPES
 
@@ -41,3 +44,24 @@ def test_the_arguments_of_each_source_are_arguments_of_ultralytics():
 
     for arguments in SUITABLE_ARGUMENTS.values():
         get_cfg(overrides=arguments)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data", "nope.yaml", *SMALL], "data set nope.yaml is not available"),
+        (["--model", "yolo26n-nonsense.yaml"], "model yolo26n-nonsense.yaml is not available"),
+        (["model=yolo26n-cls.yaml"], "there are no built-in shapes for task=classify"),
+        (["--data", "coco8.yaml", "--no-standin", *SMALL], "coco8 is not on this machine and cannot be downloaded (no"),
+    ],
+)
+def test_the_command_fails_in_one_line_where_something_is_not_available(
+    words, message, coco8_is, tmp_path, monkeypatch
+):
+    coco8_is("no network")
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["train", *words])
+    assert result.exit_code == 1
+    assert message in plain(result.output)
+    assert "Traceback" not in result.output
+    assert list(tmp_path.iterdir()) == []

@@ -11,7 +11,7 @@ from ultralytics import YOLO
 from ultralytics.nn.tasks import load_checkpoint
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY_MODEL, attachment_of, run_json
+from tests.helpers import attachment_of, run_json
 from yolo_callbacks import (
     CSVLogger,
     EarlyStopping,
@@ -208,20 +208,6 @@ def test_export_to_onnx_gives_a_file_that_runs(train):
     assert given.shape == [1, 3, 96, 96]
     (result,) = session.run(None, {given.name: np.zeros((1, 3, 96, 96), np.float32)})
     assert np.isfinite(result).all()
-
-
-def test_csv_logger_with_a_column_that_appears_later(train):
-    def add_late(trainer):
-        if trainer.epoch >= 1:
-            trainer.metrics["custom/energy"] = 1.5 + trainer.epoch
-
-    model = YOLO(TINY_MODEL, verbose=False)
-    model.add_callback("on_fit_epoch_end", add_late)  # before ours, so that its value is in our record
-    run = train([CSVLogger(separator=";")], model=model, epochs=3)
-    frame = pd.read_csv(run.save_dir / "callbacks" / "epochs.csv", sep=";")
-    assert frame["custom/energy"].isna().tolist() == [True, False, False]
-    assert frame["custom/energy"].tolist()[1:] == [2.5, 3.5]
-    assert list(frame.columns)[-1] == "event"
 
 
 def test_plot_logger_draws_while_training_goes_on(train):

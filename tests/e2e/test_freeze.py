@@ -12,13 +12,13 @@ from ultralytics import YOLO
 from ultralytics.utils.torch_utils import unwrap_model
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY, Crash, crash_in
+from tests.helpers import TINY, TINY_MODEL, Crash, crash_in
 from yolo_callbacks import FreezeBackbone, LearningRateScheduler, ModelCheckpoint, SetFrozen
 from yolo_callbacks.trainer.versions import ultralytics_is_at_least
 
 ARGUMENTS = {**TINY, "batch": 2, "nbs": 2, "epochs": 4, "lr0": 0.01, "warmup_epochs": 0}
 FROZEN_FOR = 2
-BACKBONE = tuple(f"model.{index}." for index in range(11))
+YOLO26N = "yolo26n.yaml"
 
 
 @dataclass
@@ -26,8 +26,10 @@ class Epoch:
     """What was there when the batches of an epoch were done."""
 
     number: int
+    backbone: tuple
     weights: dict
     ema: dict
+    parameters: set
     learns: set
     listed: list
     in_eval: set
@@ -41,8 +43,10 @@ def look(trainer):
     names = {parameter: name for name, parameter in model.named_parameters()}
     return Epoch(
         number=vars(trainer).get("epoch", -1) + 1,
+        backbone=tuple(f"model.{index}." for index in range(len(model.yaml["backbone"]))),
         weights={name: value.clone() for name, value in model.state_dict().items()},
         ema={name: value.clone() for name, value in trainer.ema.ema.state_dict().items()},
+        parameters=set(names.values()),
         learns={name for name, parameter in model.named_parameters() if parameter.requires_grad},
         listed=list(trainer.freeze_layer_names),
         in_eval={n for n, m in model.named_modules() if isinstance(m, BatchNorm2d) and not m.training},
@@ -58,17 +62,12 @@ def watch(model, epochs):
     model.add_callback("on_train_epoch_end", lambda t: epochs.append(look(t)))
 
 
-@pytest.fixture
-def architecture():
-    return "yolo26n.yaml"
-
-
 @pytest.fixture(scope="module")
 def run(shapes, tmp_path_factory):
     """Return a function that trains and gives (attachment, epochs, folder)."""
 
     def train(callbacks, model=None, before=None, **arguments):
-        model, epochs = model or YOLO("yolo26n.yaml", verbose=False), []
+        model, epochs = model or YOLO(TINY_MODEL, verbose=False), []
         attachment = ycb.attach(model, callbacks)
         watch(model, epochs)
         for event, function in before or ():
@@ -84,7 +83,7 @@ def run(shapes, tmp_path_factory):
 
 
 def backbone(epoch):
-    return {name: value for name, value in epoch.weights.items() if name.startswith(BACKBONE)}
+    return {name: value for name, value in epoch.weights.items() if name.startswith(epoch.backbone)}
 
 
 def changed(one, other):
@@ -95,19 +94,19 @@ def changed(one, other):
 def check_frozen(epoch, before):
     """Check that the backbone is what it was, and the rest is not."""
     assert changed(backbone(epoch), backbone(before)) == set()
-    assert len(changed(epoch.weights, before.weights)) > 400
-    assert not any(name.startswith(BACKBONE) for name in epoch.learns)
+    assert len(changed(epoch.weights, before.weights)) > 0.8 * (len(epoch.weights) - len(backbone(epoch)))
+    assert not any(name.startswith(epoch.backbone) for name in epoch.learns)
     norms = {name.rpartition(".")[0] for name in backbone(epoch) if name.endswith("running_mean")}
     assert epoch.in_eval == norms
-    assert set(epoch.listed) == {".dfl", *BACKBONE}
-    assert not any(name.startswith(BACKBONE) for name in epoch.remembered)
+    assert set(epoch.listed) == {".dfl", *epoch.backbone}
+    assert not any(name.startswith(epoch.backbone) for name in epoch.remembered)
     assert all(torch.equal(epoch.ema[name], value) for name, value in backbone(epoch).items())
 
 
 def check_learns(epoch, before):
     """Check that every tensor of the backbone has changed, and that nothing is left of the freezing."""
     assert changed(backbone(epoch), backbone(before)) == set(backbone(epoch))
-    assert epoch.learns == {name for name, _ in YOLO("yolo26n.yaml").model.named_parameters()}
+    assert epoch.learns == epoch.parameters
     assert epoch.in_eval == set()
     assert epoch.listed == [".dfl"]
 
@@ -115,18 +114,18 @@ def check_learns(epoch, before):
 @pytest.fixture(scope="module")
 def adamw(run):
     """An undisturbed training."""
-    return freeze(run, "AdamW")
+    return freeze(run, "AdamW", TINY_MODEL)
 
 
 @pytest.fixture(scope="module", params=["SGD", "AdamW", "MuSGD"])
-def whole(request, run, adamw):
-    """An undisturbed training with each optimizer."""
-    return adamw if request.param == "AdamW" else freeze(run, request.param)
+def whole(request, run):
+    """An undisturbed training with each optimizer; in the large model one layer's name is in another one's."""
+    return freeze(run, request.param, YOLO26N if request.param == "AdamW" else TINY_MODEL)
 
 
-def freeze(run, optimizer):
+def freeze(run, optimizer, architecture):
     callbacks = [FreezeBackbone(FROZEN_FOR), ModelCheckpoint("e{epoch}", save_best_only=False)]
-    return run(callbacks, optimizer=optimizer)
+    return run(callbacks, model=YOLO(architecture, verbose=False), optimizer=optimizer)
 
 
 def test_weights_and_statistics_stay_until_the_epoch_and_learn_after_it(whole):
@@ -146,7 +145,9 @@ def test_the_optimizer_is_what_it_is_without_us_and_in_every_checkpoint(whole, r
         assert [group["params"] for group in saved["param_groups"]] == [
             list(range(sum(sizes[:i]), sum(sizes[: i + 1]))) for i in range(len(sizes))
         ]
-        assert len(saved["state"]) < sum(sizes) - 100 if number <= FROZEN_FOR else len(saved["state"]) > sum(sizes) - 20
+        learning = len(start.parameters & set(backbone(start)))
+        assert len(saved["state"]) > 0.9 * (sum(sizes) - (learning if number <= FROZEN_FOR else 0))
+        assert (len(saved["state"]) <= sum(sizes) - learning) == (number <= FROZEN_FOR)
 
 
 def test_the_journal_says_when(whole):
@@ -252,34 +253,30 @@ def test_the_rate_of_what_begins_to_learn(run):
         columns[name] = attachment.history.loc[2, [f"lr/pg{i}" for i in range(3)]].tolist()
     learned = 0
     for name, step in steps["full"].items():
-        factor = 0.5 if name.startswith(BACKBONE) else 1.0
+        factor = 0.5 if name.startswith(before.backbone) else 1.0
         assert rates["half"][name] == rates["full"][name] * factor
         assert rates["half of half"][name] == pytest.approx(rates["half"][name] * 0.5, rel=1e-12)
         # the weights are of the order of 1, and what is left of such a step is rounded to theirs
         assert (steps["half"][name] - step * factor).abs().max() < 2.5e-7
         learned += factor == 0.5 and bool(step.abs().max() > 2.5e-5)
-    assert learned > 50
+    assert learned == len(before.parameters & set(backbone(before)))
     assert columns["half"] == columns["full"]  # those of the other layers
     assert columns["half of half"] == pytest.approx([rate / 2 for rate in columns["full"]], rel=1e-12)
 
 
 def test_layers_of_ones_choice_in_turn_beside_the_users_own_freeze(run):
     """model.0 is frozen by `freeze`, for good; the rest of the backbone and a part of the head by us."""
-    callbacks = [FreezeBackbone(1, layers="model.23.cv*"), FreezeBackbone(2, layers=3, lr_factor=0.5)]
+    callbacks = [FreezeBackbone(1, layers="model.3.cv*"), FreezeBackbone(2, layers=2, lr_factor=0.5)]
     _, (start, *epochs) = run(callbacks, optimizer="AdamW", freeze=1, epochs=3)
-    everything = {name for name, _ in YOLO("yolo26n.yaml").model.named_parameters()}
-    kept = [
-        ("model.0.", "model.1.", "model.2.", "model.23.cv"),
-        ("model.0.", "model.1.", "model.2."),
-        ("model.0.",),
-    ]
+    everything = start.parameters
+    kept = [("model.0.", "model.1.", "model.3.cv"), ("model.0.", "model.1."), ("model.0.",)]
     for epoch, before, names in zip(epochs, [start, *epochs], kept):
         assert epoch.learns == {name for name in everything if not name.startswith(names)}
         same = {name for name in epoch.weights if name.startswith(names)}
         assert changed(epoch.weights, before.weights) & same == set()
         assert {n for n in epoch.in_eval if not n.startswith(names)} == set()
-    assert set(epochs[0].listed) == {"model.0.", ".dfl", "model.1.", "model.2.", "model.23.cv2.", "model.23.cv3."}
-    assert epochs[1].listed == ["model.0.", ".dfl", "model.1.", "model.2."]
+    assert set(epochs[0].listed) == {"model.0.", ".dfl", "model.1.", "model.3.cv2.", "model.3.cv3."}
+    assert epochs[1].listed == ["model.0.", ".dfl", "model.1."]
     assert epochs[2].listed == ["model.0.", ".dfl"]
 
 
@@ -290,16 +287,16 @@ class FreezesAgain(ycb.Callback):
 
     def decide(self, history):
         if history.epoch in (1, 2):
-            yield SetFrozen("", history.epoch, layers=["model.4.*"], frozen=history.epoch == 1)
+            yield SetFrozen("", history.epoch, layers=["model.1.*"], frozen=history.epoch == 1)
 
 
 def test_a_layer_that_is_frozen_again_begins_anew(run):
     _, (_, first, second, third) = run([FreezesAgain()], optimizer="AdamW", epochs=3)
-    layer = {name for name in first.learns if name.startswith("model.4.")}
-    assert changed(second.weights, first.weights).isdisjoint({n for n in first.weights if n.startswith("model.4.")})
+    layer = {name for name in first.learns if name.startswith("model.1.")}
+    assert changed(second.weights, first.weights).isdisjoint({n for n in first.weights if n.startswith("model.1.")})
     assert {second.steps.get(name) for name in layer} == {None}
     assert {third.steps[name] for name in layer} == {2}
-    assert third.steps["model.3.conv.weight"] == 6
+    assert third.steps["model.2.conv.weight"] == 6
 
 
 def test_an_error_in_the_middle_of_a_step_leaves_a_checkpoint_that_can_be_resumed(run):
@@ -326,11 +323,8 @@ def test_an_error_in_the_middle_of_a_step_leaves_a_checkpoint_that_can_be_resume
     ("callbacks", "message"),
     [
         ([FreezeBackbone(2, layers="modle.3")], r"FreezeBackbone: 'modle\.3' is no layer .*did you mean 'model\.3'"),
-        (
-            [FreezeBackbone(2, layers=25)],
-            r"FreezeBackbone: 'model\.24' is no layer .* model\.0, model\.1, \.\.\., model\.23",
-        ),
-        ([FreezeBackbone(2), FreezeBackbone(1, layers="model.[12]*")], "this would freeze every trainable layer"),
+        ([FreezeBackbone(2, layers=5)], r"FreezeBackbone: 'model\.4' is no layer .* model\.0, .*, model\.3"),
+        ([FreezeBackbone(2), FreezeBackbone(1, layers="model.[123]*")], "this would freeze every trainable layer"),
     ],
     ids=["name", "number", "all"],
 )
@@ -349,7 +343,7 @@ def test_it_cannot_come_when_the_training_has_begun(event, train):
 
 
 def test_one_method_is_enough(shapes, tmp_path):
-    model, epochs = YOLO("yolo26n.yaml", verbose=False), []
+    model, epochs = YOLO(TINY_MODEL, verbose=False), []
     model.add_callback("on_train_start", FreezeBackbone(1).on_train_start)
     watch(model, epochs)
     model.train(**{**ARGUMENTS, "epochs": 2}, data=str(shapes), project=str(tmp_path), name="run")

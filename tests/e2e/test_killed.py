@@ -1,7 +1,6 @@
 """Trainings that are killed at the worst moments, and go on."""
 
 import shutil
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -13,10 +12,8 @@ import yolo_callbacks as ycb
 from tests import programs
 from tests.helpers import TINY, TINY_MODEL, constant, crash_in, slower
 from yolo_callbacks.cli.resume import find_run
-from yolo_callbacks.run_dir.checkpoints import CheckpointStore
 from yolo_callbacks.run_dir.journal import read_journal
 from yolo_callbacks.run_dir.recovery import NoCheckpointError
-from yolo_callbacks.support.background import Background
 
 PROGRAM = """
 import os, sys
@@ -203,54 +200,6 @@ def test_a_run_that_was_taken_back_is_not_resumed_from_what_it_left_behind(train
     with pytest.raises(KeyboardInterrupt):
         model.train(resume=True)
     assert YOLO(ycb.newest_checkpoint(run)).ckpt["epoch"] == 1
-
-
-def test_a_copy_that_the_disk_refused_is_not_taken_for_a_newer_one(train, tmp_path):
-    killed_in("on_train_epoch_start", 6, train, **ARGUMENTS)
-    weights = tmp_path / "run" / "weights"
-    kept = weights / "e.pt"
-    shutil.copy(weights / "last.pt", kept)
-    listed = CheckpointStore(_Run(tmp_path / "run"), Background("x"), [], lambda: None)
-    listed.adopt([ycb.SaveCheckpoint("", 4, file="weights/e.pt"), ycb.SaveCheckpoint("", 5, file="weights/last.pt")])
-    assert [item["file"] for item in listed.stored] == ["weights/last.pt"]
-
-
-class _Run:
-    def __init__(self, save_dir):
-        self.save_dir = save_dir
-
-
-def test_an_old_best_that_another_program_holds_open_stays_on_the_list(tmp_path, monkeypatch):
-    for name in ("last.pt", "1.pt"):
-        torch.save({"epoch": 1}, tmp_path / name)
-    listed = CheckpointStore(_Run(tmp_path), Background("x"), [{"file": "1.pt", "epoch": 1}], lambda: None)
-    newer = ycb.SaveCheckpoint("", 2, file="2.pt", drop=("1.pt",))
-
-    def refuse(path, missing_ok=False):
-        raise PermissionError(13, "The process cannot access the file", str(path))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", refuse)
-        listed.keep(newer, tmp_path / "last.pt")
-        listed.wait()
-    assert [item["file"] for item in listed.stored] == ["1.pt", "2.pt"]
-
-
-def test_what_is_listed_is_not_looked_for_at_every_save(tmp_path, monkeypatch):
-    known = [{"file": f"{number}.pt", "epoch": number} for number in range(1, 4)]
-    (tmp_path / "2.pt").touch()
-    changes = []
-    listed = CheckpointStore(_Run(tmp_path), Background("x"), known, lambda: changes.append(listed.stored))
-    listed.forget_missing()
-    assert [item["file"] for item in listed.stored] == ["2.pt"]
-    torch.save({"epoch": 1}, tmp_path / "last.pt")
-    looked = []
-    exists = Path.exists
-    monkeypatch.setattr(Path, "exists", lambda path: looked.append(path.name) or exists(path))
-    listed.keep(ycb.SaveCheckpoint("", 5, file="5.pt"), tmp_path / "last.pt")
-    listed.wait()
-    assert [item["file"] for item in changes[-1]] == ["2.pt", "5.pt"]
-    assert "2.pt" not in looked
 
 
 class SavesByItself(DetectionTrainer):

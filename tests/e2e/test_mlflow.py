@@ -27,7 +27,6 @@ from tests.helpers import TINY, TINY_MODEL, record
 from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.entry import Entry
 from yolo_callbacks.core.rule import Priority
-from yolo_callbacks.reporting.deliverables import deliverables
 from yolo_callbacks.reporting.mlflow_lookup import ID_TAG, Intent
 from yolo_callbacks.reporting.mlflow_run import MLflowRun
 from yolo_callbacks.reporting.mlflow_server import MLflowServer
@@ -566,47 +565,3 @@ def test_the_small_package_is_enough_for_a_server(server, client, tmp_path):
     assert [step for step, _ in points(client, run)] == [1, 2]
     assert list(files_at(client, run)) == ["logs/file.txt"]
     assert "SAID a local store needs the full mlflow package: pip install mlflow" in done.stdout
-
-
-def test_deliverables_are_no_scratch_files(tmp_path):
-    names = ["args.yaml", "results.csv", "results.png", "callbacks/run.json", "callbacks/journal.1.jsonl"]
-    names += ["callbacks/journal.jsonl", "weights/best.pt", "weights/last.pt", "weights/best.kept.pt", "weights/a.pt"]
-    names += ["export/best.onnx", "export/report.json", "export/m_openvino/m.bin", "export/.scratch/x.onnx"]
-    names += ["export/best.onnx.rejected", "export/old_openvino.old/m.bin", "export/best.log", "weights/preempted.pt"]
-    names += ["callbacks/.epochs.csv.tmp", "elsewhere/b.pt"]
-    for name in names:
-        (tmp_path / "run" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "run" / name).touch()
-    (tmp_path / "out.pt").touch()
-    kept = [{"role": "best", "file": "weights/a.pt"}, {"role": "backup", "file": "weights/preempted.pt"}]
-    kept += [{"role": "best", "file": str(tmp_path / "out.pt")}, {"role": "best", "file": "weights/lost.pt"}]
-    assert set(deliverables(tmp_path / "run", kept)) == {
-        *("args.yaml", "results.csv", "callbacks/run.json", "callbacks/journal.jsonl", "results.png"),
-        *("weights/best.pt", "weights/a.pt", "weights/out.pt"),
-        *("export/best.onnx", "export/report.json", "export/m_openvino/m.bin"),
-    }
-    assert set(deliverables(tmp_path / "run", kept, ["plots"])) == {"results.png"}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"experiment_name": ""}, "experiment_name=''"),
-        ({"tracking_uri": 5}, "tracking_uri=5"),
-        ({"tags": ["a"]}, "tags="),
-        ({"log_artifacts": "all"}, "log_artifacts='all'"),
-        ({"log_artifacts": ["plot"]}, "did you mean 'plots'"),
-        ({"timeout": -1}, "timeout=-1"),
-        ({"nested": 1}, "nested=1"),
-    ],
-)
-def test_wrong_arguments_fail_at_once(arguments, message):
-    with pytest.raises((TypeError, ValueError), match=message.replace("[", r"\[")):
-        ycb.MLflow(**arguments)
-
-
-def test_the_login_is_not_shown():
-    tracker = ycb.MLflow(tracking_uri=f"https://me:{PASSWORD}@example.org", tags={"api_key": TOKEN})
-    assert PASSWORD not in repr(tracker)
-    assert TOKEN not in repr(tracker)
-    assert pickle.loads(pickle.dumps(tracker)).tracking_uri == f"https://me:{PASSWORD}@example.org"

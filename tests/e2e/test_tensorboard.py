@@ -10,7 +10,6 @@ import threading
 import urllib.request
 from collections import Counter
 from contextlib import contextmanager
-from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -22,7 +21,6 @@ from ultralytics import YOLO
 import yolo_callbacks as ycb
 from tests import programs
 from tests.helpers import TINY, TINY_MODEL, wait_for
-from yolo_callbacks.reporting import event_log
 from yolo_callbacks.reporting.event_log import steps_of
 from yolo_callbacks.run_dir.journal import read_journal
 
@@ -477,105 +475,3 @@ def test_files_that_cannot_be_written_are_made_good_later(train, folder, caplog)
     said = Counter(line.getMessage() for line in caplog.records if "failed; training continues" in line.getMessage())
     assert said
     assert set(said.values()) == {1}
-
-
-# ----------------------------------------------------------------------------------------------- without a training
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ({"histogram_freq": -1}, ValueError, "histogram_freq=-1 must be >= 0"),
-        ({"histogram_freq": 1.5}, TypeError, "histogram_freq=1.5 must be a whole number"),
-        ({"update_freq": "batches"}, ValueError, r"update_freq='batches' must be .* \(did you mean 'batch'\?\)"),
-        ({"update_freq": 0}, ValueError, "update_freq=0 must be >= 1"),
-        ({"log_dir": 3}, TypeError, "log_dir=3 must be the path of a folder"),
-        ({"log_dir": "gs://bucket/logs"}, ValueError, "log_dir='gs://bucket/logs' must be a local folder"),
-        ({"write_images": True}, ValueError, "write_images=True is not available here: predictions_freq"),
-        ({"profile_batch": 2}, ValueError, "profile_batch=2 is not available here: torch.profiler"),
-        ({"embeddings_freq": 1}, ValueError, "embeddings_freq=1 is not available here"),
-        ({"embeddings_metadata": "x"}, ValueError, "embeddings_metadata='x' is not available here"),
-        ({"write_grads": True}, TypeError, "write_grads"),
-    ],
-)
-def test_wrong_arguments_are_named(arguments, error, message):
-    with pytest.raises(error, match=message):
-        ycb.TensorBoard(**arguments)
-
-
-def test_arguments_of_keras_that_ask_for_nothing_are_taken():
-    ycb.TensorBoard("./logs", 1, True, False, False, "epoch", 0, 0, None)
-    ycb.TensorBoard(write_images=False, profile_batch=0, embeddings_freq=0, embeddings_metadata=None)
-
-
-def test_without_the_package_one_line_says_how_to_get_it(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorboard", None)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"TensorBoard needs tensorboard: pip install tensorboard$"):
-        ycb.TensorBoard()
-
-
-def test_two_of_them_must_not_write_the_same_files():
-    model = YOLO(TINY_MODEL, verbose=False)
-    with pytest.raises(ValueError, match="TensorBoard and TensorBoard-2 would both write"):
-        ycb.attach(model, [ycb.TensorBoard(), ycb.TensorBoard(histogram_freq=1)])
-    ycb.attach(model, [ycb.TensorBoard(), ycb.TensorBoard(log_dir="logs")])
-
-
-class Stuck:
-    """A worker that never comes to it."""
-
-    def submit(self, key, task):
-        pass
-
-
-def test_pictures_and_histograms_that_wait_are_bounded(caplog):
-    log = event_log.EventLog(Stuck(), "TensorBoard")
-    for _ in range(10):
-        log.add("histograms", lambda writer: None, heavy=True)
-        log.add("an epoch", lambda writer: None)
-    waiting = Counter(item[0] for item in log._waiting)
-    assert waiting == {"histograms": 4, "an epoch": 10}
-    (said,) = [line.getMessage() for line in caplog.records]
-    assert "TensorBoard: histograms failed; training continues" in said
-    assert said.endswith("the disk is slower than training")
-
-
-def test_numbers_that_wait_are_bounded_and_what_later_ones_need_is_kept(caplog, monkeypatch):
-    monkeypatch.setattr(event_log, "_MAX_WAITING", 5)
-    done, worker = [], Stuck()
-    log = event_log.EventLog(worker, "TensorBoard")
-    log.add("opening", lambda writer: setattr(log, "_writer", Mock(file_writer=None)), lasting=True)
-    for number in range(100):
-        log.add("losses", lambda writer, number=number: done.append(number))
-        assert len(log._waiting) <= 5
-    log.add("how it ended", lambda writer: done.append("end"), lasting=True)
-    (said,) = [line.getMessage() for line in caplog.records]
-    assert said.endswith(
-        "TensorBoard: 5 entries are waiting because the disk is slower than training: the oldest are dropped"
-    )
-    log._write()
-    assert done == [97, 98, 99, "end"]
-    assert log._writer is not None  # so the first one was not left out
-
-
-def test_files_that_are_cut_short_or_no_event_files_are_read_as_far_as_they_go(tmp_path):
-    from torch.utils.tensorboard import SummaryWriter
-
-    for purge in (None, 3):
-        with SummaryWriter(str(tmp_path), purge_step=purge) as writer:
-            for step in range(purge or 1, 5):
-                writer.add_scalar(MARK, 1.0, step)
-                writer.add_histogram("weights", np.arange(5000.0), step)
-    first, second = sorted(tmp_path.iterdir())
-    assert steps_of(tmp_path, MARK) == {1, 2, 3, 4}
-    whole = second.read_bytes()
-    for length in range(0, len(whole), 97):
-        second.write_bytes(whole[:length])
-        assert {1, 2} <= steps_of(tmp_path, MARK) <= {1, 2, 3, 4}
-    (tmp_path / "events.out.tfevents.9").write_bytes(b"\xff" * 1000)
-    second.write_bytes(whole)
-    assert steps_of(tmp_path, MARK) == {1, 2, 3, 4}
-    first.unlink()
-    assert steps_of(tmp_path, MARK) == {3, 4}
-    assert steps_of(tmp_path / "nowhere", MARK) == set()

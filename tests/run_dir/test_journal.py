@@ -128,12 +128,3 @@ def test_counters_may_be_anything_a_float_can(tmp_path):
     path = tmp_path / "journal.jsonl"
     write(path, [dataclasses.replace(entry(1), counters={"x/gap": math.inf})])
     assert read_journal(path).entries[0].counters == {"x/gap": math.inf}
-
-
-def test_a_row_names_the_decisions():
-    row = entry(4).to_row()
-    assert row["event"] == (
-        "ModelCheckpoint: best -> a.pt; ReduceLROnPlateau: lr factor 0.1; EarlyStopping: stop (plateau)"
-    )
-    assert next(iter(row)) == "epoch"
-    assert dataclasses.replace(entry(4), decisions=()).to_row()["event"] == ""
