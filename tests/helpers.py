@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from yolo_callbacks import Attachment, Callback, Decision, EpochRecord, History, Plan, SetLearningRate, Stop
 from yolo_callbacks.core.entry import JournalContent
 from yolo_callbacks.run_dir.journal import read_journal
@@ -19,6 +21,27 @@ which no patience is counted."""
 
 TINY_MODEL = str(Path(__file__).with_name("tiny26.yaml"))
 """A model that trains five times as fast as yolo26n: one level of detection, few modules to copy and save."""
+
+_TINY_HEADS = {
+    "detect": [[2], 1, "Detect", ["nc"]],
+    "segment": [[2], 1, "Segment26", ["nc", 8, 8]],
+    "semantic": [[2, 1], 1, "SemanticSegment", ["nc"]],
+    "depth": [[2], 1, "Depth", [16]],
+    "classify": [-1, 1, "Classify", ["nc"]],
+    "pose": [[2], 1, "Pose26", ["nc", "kpt_shape"]],
+    "obb": [[2], 1, "OBB26", ["nc", 1]],
+}
+
+
+def tiny_model(task: str, folder: Path) -> str:
+    """Write the tiny model with the head of another task to a folder, and return its path."""
+    content = yaml.safe_load(Path(TINY_MODEL).read_text(encoding="utf-8"))
+    if task == "classify":  # which has no boxes
+        del content["end2end"], content["reg_max"]
+    file = folder / f"tiny26-{task}.yaml"
+    file.write_text(yaml.safe_dump({**content, "kpt_shape": [17, 3], "head": [_TINY_HEADS[task]]}), encoding="utf-8")
+    return str(file)
+
 
 NAN = float("nan")
 SKIPPED = None  # an epoch that was not validated

@@ -13,7 +13,7 @@ import pytest
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY, run_json, wait_for
+from tests.helpers import TINY, run_json, tiny_model, wait_for
 from yolo_callbacks.cli.train import FAILURE, TrainRequest, train_command
 from yolo_callbacks.datasets import build_shapes
 from yolo_callbacks.support import storage
@@ -69,7 +69,7 @@ def train(pictures, tmp_path):
     """Return a function that trains a segmentation of pictures, whose metrics are above 0 after some seconds."""
 
     def run(*callbacks, before=None, resume=None, **arguments):
-        model = YOLO(resume or "yolo26n-sem.yaml", verbose=False)
+        model = YOLO(resume or tiny_model("semantic", tmp_path), verbose=False)
         attachment = ycb.attach(model, callbacks)
         if before is not None:
             before(model)
@@ -104,7 +104,7 @@ def test_every_format_is_proved_on_the_data_of_the_run(train, tmp_path, monkeypa
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     with caplog.at_level(logging.INFO):
-        run = train(ycb.ModelCheckpoint(export=["onnx", "torchscript", "openvino"]))
+        run = train(ycb.ModelCheckpoint(export=["onnx", "torchscript", "openvino"]), epochs=15, lr0=0.01)
     assert list((tmp_path / "elsewhere").iterdir()) == []  # no runs/semantic/val of a validation
     assert files(run.save_dir) == [
         "best-fitness.onnx",

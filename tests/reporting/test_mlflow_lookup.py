@@ -70,7 +70,12 @@ def found(client, **intent):
         ([run("a", "mine")], {}, "a", None),  # its id was lost with the process
         ([run("a", "other")], {}, "new", None),
         ([run("a", "mine"), run("b", "mine")], {"remembered": "b"}, "b", None),
-        ([run("a", "mine")], {"remembered": "gone"}, "a", "the run of this training, gone, no longer exists at http://host"),
+        (
+            [run("a", "mine")],
+            {"remembered": "gone"},
+            "a",
+            "the run of this training, gone, no longer exists at http://host",
+        ),
         ([run("a", "mine", "deleted")], {"remembered": "a"}, "new", "the run of this training, a, no longer exists at"),
         ([run("a")], {"given": "a"}, "a", None),
         ([run("a", "other")], {"given": "a"}, "new", "the run a belongs to another training; a new one is created"),
