@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Test processes, one per core: `make test N=4`.
+N ?= 2
 
 .PHONY: help install train test quick test-coco8 test-oldest test-gpu soak lint format bench survival clean
 
@@ -51,17 +53,17 @@ train: $(VENV)/ultralytics/.ready
 	YOLO_CONFIG_DIR=$(or $(YOLO_CONFIG_DIR),$(abspath $(VENV))/ultralytics) $(BIN)/yolo-cb train --data demo
 
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(N) --dist loadfile --no-loadscope-reorder
 
 # Everything without a training, and the smallest training that covers all of it.
 QUICK_TESTS := tests/core tests/support tests/run_dir tests/callbacks tests/conformance tests/replaying tests/reporting tests/test_config.py \
 	tests/e2e/test_main_path.py
 
 quick: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile $(QUICK_TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(N) --dist loadfile --no-loadscope-reorder $(QUICK_TESTS)
 
 test-coco8: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m "coco8 and not gpu"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(N) --dist loadfile --no-loadscope-reorder -m "coco8 and not gpu"
 
 $(OLDEST_VENV)/.ready: $(READY)
 	$(PYTHON) -m venv $(OLDEST_VENV)
@@ -71,7 +73,7 @@ $(OLDEST_VENV)/.ready: $(READY)
 	touch $@
 
 test-oldest: $(OLDEST_VENV)/.ready
-	OMP_NUM_THREADS=1 $(OLDEST_VENV)/bin/python -m pytest -n 2 --dist loadfile $(OLDEST_TESTS)
+	OMP_NUM_THREADS=1 $(OLDEST_VENV)/bin/python -m pytest -n $(N) --dist loadfile --no-loadscope-reorder $(OLDEST_TESTS)
 
 test-gpu: install
 	$(BIN)/python -m pytest -m gpu tests/gpu

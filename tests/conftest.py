@@ -51,7 +51,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "coco8: trains on coco8, the real one or its stand-in")
 
 
-_LONGEST_FIRST = ("distributed", "e2e", "exports", "cli")
+_LONGEST_FIRST = ("distributed", "e2e", "exports", "cli", "tests")
 
 
 def pytest_collection_modifyitems(items):

@@ -81,12 +81,27 @@ def start(words, *, cwd=None, env=None, stdout, stderr, start_new_session=False)
         "cwd": str(cwd or Path.cwd()),
         "env": dict(env),
         "session": start_new_session,
+        "parent": os.getpid(),
     }
     try:
         return Program(request, (stdout.fileno(), stderr.fileno()), read)
     finally:
         if read is not None:
             stdout.close()
+
+
+class Subprocess:
+    """What the package's own processes need of the module `subprocess`: plots and exports become programs, too."""
+
+    DEVNULL, STDOUT, TimeoutExpired = subprocess.DEVNULL, subprocess.STDOUT, subprocess.TimeoutExpired
+
+    @staticmethod
+    def run(words, *, timeout, env, start_new_session, **_):
+        return run(words[1:], timeout=timeout, env=env, start_new_session=start_new_session)
+
+    @staticmethod
+    def Popen(words, *, env, stdout, start_new_session, **_):
+        return start(words[1:], env=env, stdout=stdout, stderr=stdout, start_new_session=start_new_session)
 
 
 class Program:
@@ -208,6 +223,10 @@ def become(request: dict, files: list[int]) -> None:
     for number, file in zip((1, 2), files, strict=True):
         os.dup2(file, number)
         os.close(file)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.getppid = lambda: request["parent"]
     if request["session"]:
         os.setsid()
     os.chdir(request["cwd"])

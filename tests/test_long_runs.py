@@ -16,7 +16,7 @@ from yolo_callbacks import Callback, CSVLogger, Notify, TensorBoard
 from yolo_callbacks.callbacks import notify as notify_module
 from yolo_callbacks.support.background import Background
 
-EPOCHS = int(os.environ.get("YOLO_CB_LONG_RUN", "4000"))  # `make soak` takes 10,000
+EPOCHS = int(os.environ.get("YOLO_CB_LONG_RUN", "2000"))  # `make soak` takes 10,000
 WARM = EPOCHS // 2
 CONSTANT = 60 * (EPOCHS - WARM)  # bytes: queues, pools and caches that are as large at any length
 

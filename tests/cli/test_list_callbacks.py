@@ -15,7 +15,7 @@ def test_callbacks_lists_every_parameter_with_its_default():
     for name, cls in public_callbacks().items():
         assert name in shown
         for parameter in inspect.signature(cls).parameters.values():
-            default = "(needed)" if parameter.default is parameter.empty else repr(parameter.default)
+            default = "(required)" if parameter.default is parameter.empty else repr(parameter.default)
             assert re.search(rf"^\s+{parameter.name}\s+{re.escape(default)}\s", shown, re.MULTILINE), parameter
 
 

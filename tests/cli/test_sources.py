@@ -49,7 +49,7 @@ def test_the_arguments_of_each_source_are_arguments_of_ultralytics():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--data", "nope.yaml", *SMALL], "data set nope.yaml is not available"),
+        (["--data", "nope.yaml", *SMALL], "dataset nope.yaml is not available"),
         (["--model", "yolo26n-nonsense.yaml"], "model yolo26n-nonsense.yaml is not available"),
         (["model=yolo26n-cls.yaml"], "there are no built-in shapes for task=classify"),
         (["--data", "coco8.yaml", "--no-standin", *SMALL], "coco8 is not on this machine and cannot be downloaded (no"),

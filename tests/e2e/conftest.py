@@ -1,10 +1,25 @@
 """Real trainings, as small as they can be: four pictures of 64 pixels, on the CPU."""
 
+import os
+
 import pytest
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
+from tests import programs
 from tests.helpers import TINY, TINY_MODEL
+from yolo_callbacks.exports import process as export_process
+from yolo_callbacks.pictures import drawing
+
+
+@pytest.fixture(scope="package", autouse=True)
+def plots_and_exports_begin_soon():
+    """Let the processes that draw and export be programs of `tests.programs`, where there is a fork."""
+    with pytest.MonkeyPatch.context() as patch:
+        if hasattr(os, "fork"):
+            for module in (drawing, export_process):
+                patch.setattr(module, "subprocess", programs.Subprocess)
+        yield
 
 
 @pytest.fixture

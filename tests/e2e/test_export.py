@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import logging
+import subprocess
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ import yolo_callbacks as ycb
 from tests.helpers import TINY, run_json, tiny_model, wait_for
 from yolo_callbacks.cli.train import FAILURE, TrainRequest, train_command
 from yolo_callbacks.datasets import build_shapes
+from yolo_callbacks.exports import process as export_process
 from yolo_callbacks.support import storage
 from yolo_callbacks.support.log import LOGGER
 
@@ -51,6 +53,14 @@ def stand_in(source, folder, monkeypatch):
     (folder / "onnxslim.py").write_text("__version__ = '0'\n" + source)
     monkeypatch.syspath_prepend(folder)
     return folder / "log"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def real_processes():
+    """Let the exports here be processes of `python -m yolo_callbacks...`, as with everybody."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export_process, "subprocess", subprocess)
+        yield
 
 
 @pytest.fixture
