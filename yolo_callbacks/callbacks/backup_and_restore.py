@@ -47,9 +47,15 @@ class BackupAndRestore(Callback):
 
     priority = Priority.CHECKPOINT
 
-    def __init__(self, every_n_epochs: int = 1, delete_checkpoint: bool = True) -> None:
+    def __init__(self, every_n_epochs: int = 1, delete_checkpoint: bool = True, *, exact: bool = True) -> None:
         self.every_n_epochs = check_int("every_n_epochs", every_n_epochs, minimum=1)
         self.delete_checkpoint = check_bool("delete_checkpoint", delete_checkpoint)
+        self.exact = check_bool("exact", exact)
+
+    @property
+    def state_every_n_epochs(self) -> int:
+        """Return that the whole state is saved as often as the copy is made, for an exact resume."""
+        return self.every_n_epochs if self.exact else 0
 
     def outputs(self) -> Iterable[str]:
         """Return the copy."""
@@ -72,5 +78,6 @@ class BackupAndRestore(Callback):
             return
         if storage.is_whole(session.run.last_checkpoint):
             session.files.checkpoints.remove(BACKUP)
+            session.exact.remove()
         else:
             LOGGER.warning(f"{session.run.last_checkpoint} does not load, so {BACKUP} is kept")
