@@ -115,6 +115,8 @@ class ExactResume:
             # by the time of its record, a state is known to belong to this run's epoch
             content |= {"elapsed": history[-1].elapsed, "conditions": run.training_state.conditions()}
         self._worker.submit("saving the training state", lambda: self._write(states, epoch, content))
+        if self._alone:  # there is none yet: until there is, a kill makes the next resume inexact
+            self._worker.wait()
 
     def _write(self, states: TrainingStates, epoch: int, content: Mapping[str, Any]) -> None:
         with self._writes.attempt(f"the training state in {states.folder}", "the one before stays") as attempt:
