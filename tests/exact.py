@@ -199,9 +199,7 @@ CASES = {
         callbacks=(lambda: ycb.EarlyStopping(constant, patience=2, mode="max", on_plateau="finish", finish_epochs=3),),
         kills={"in": [in_batch(3), in_batch(4), in_batch(6)]},
     ),
-    "workers": Case(
-        {**ADAMW, "nbs": 12, "warmup_epochs": 2, "close_mosaic": 2}, {**ALL_MOMENTS, **WORKERS}, workers=2
-    ),
+    "workers": Case({**ADAMW, "nbs": 12, "warmup_epochs": 2, "close_mosaic": 2}, {**ALL_MOMENTS, **WORKERS}, workers=2),
     "workers, odd batches": Case({**ADAMW, **MIXING}, WORKERS, workers=2, images=18),
     "workers, a large data set": Case(ADAMW, WORKERS, workers=2, images=61, epochs=5),
     "one worker": Case(ADAMW, WORKERS, workers=1, images=9),

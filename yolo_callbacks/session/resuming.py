@@ -51,7 +51,8 @@ def choose_state(run: Run, states: TrainingStates, obstacles: Iterable[str]) -> 
             f"uninterrupted run, because {reason}"
         )
     epoch = content["epoch"]
-    other = f" ({checkpoint} is of epoch {done}, which runs again)" if epoch != done else ""
+    again = "which runs again" if epoch < done else "and not needed"
+    other = f" ({checkpoint} is of epoch {done}, {again})" if epoch != done else ""
     return content, f"Resuming exactly, after epoch {epoch}: the numbers are those of an uninterrupted run{other}"
 
 
