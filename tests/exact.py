@@ -1,7 +1,7 @@
 """Kill real trainings, resume them, and compare every number with that of a plain Ultralytics run left alone.
 
-`python -m tests.exact FOLDER` runs all cases, `python -m tests.exact FOLDER workers segment` those with these words in
-their names. The process imports everything once and never trains: each training is a fork of it.
+`python -m tests.exact FOLDER` runs all cases, `python -m tests.exact FOLDER segment mixing` those of these names. The
+process imports everything once and never trains: each training is a fork of it.
 """
 
 import argparse
@@ -397,14 +397,14 @@ class Matrix:
 def main(words=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("names", nargs="*")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="; ".join(CASES))
     parser.add_argument("--suite", action="store_true", help="the few that every run of the tests has time for")
     asked = parser.parse_args(words)
     dict.update(settings, mlflow=False)  # of this process alone: it would take longer than the training
     shutil.rmtree(asked.folder, ignore_errors=True)
     matrix, results = Matrix(asked.folder.resolve()), []
-    chosen = [n for n in CASES if not asked.names or any(word == n or word in n.split(", ") for word in asked.names)]
-    for name, moments in SUITE.items() if asked.suite else dict.fromkeys(chosen, ()).items():
+    chosen = dict.fromkeys(asked.names or CASES, ())
+    for name, moments in (SUITE if asked.suite else chosen).items():
         started = time.monotonic()
         for result in matrix.run(name, moments):
             results.append(result)

@@ -116,7 +116,7 @@ def data_digest(dataset: Any) -> str:
         digest.update(repr(rest).encode())
     for label in getattr(dataset, "labels", None) or ():
         for name in ("shape", "cls", "bboxes", "keypoints"):
-            value = label.get(name) if isinstance(label, Mapping) else None
+            value: Any = label.get(name)
             digest.update(value.tobytes() if hasattr(value, "tobytes") else repr(value).encode())
     return digest.hexdigest()
 
