@@ -23,7 +23,7 @@ help:
 	@echo "make test-coco8   the tests that train on coco8, with the real one: YOLO_CB_COCO8=folder make test-coco8"
 	@echo "make test-oldest   the tests that lean on the trainer, with the oldest Ultralytics that is supported"
 	@echo "make test-gpu   what only an NVIDIA GPU can show, and what the callbacks cost on it"
-	@echo "make soak    kill 50 trainings at random and at the worst moments, resume them, and compare"
+	@echo "make soak    kill trainings at random and at the worst moments, resume them, and compare every number"
 	@echo "make lint    set up, then ruff, mypy --strict, the import contracts, and the schemas of .github"
 	@echo "make format  set up, then let ruff format the code"
 	@echo "make bench   set up, then measure what the callbacks cost"
@@ -79,6 +79,7 @@ test-gpu: install
 
 soak: install
 	$(BIN)/python -m tests.soak $(SOAK) --kills 50 --moments
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.exact $(SOAK)-exact
 	YOLO_CB_LONG_RUN=10000 $(BIN)/python -m pytest tests/test_long_runs.py
 
 survival: install
@@ -103,5 +104,5 @@ bench: install
 	$(BIN)/python -m benchmarks.hooks
 
 clean:
-	rm -rf $(VENV) $(OLDEST_VENV) $(SOAK) .mypy_cache .ruff_cache .pytest_cache .hypothesis runs build dist
+	rm -rf $(VENV) $(OLDEST_VENV) $(SOAK) $(SOAK)-exact .mypy_cache .ruff_cache .pytest_cache .hypothesis runs build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -231,6 +231,15 @@ class Trial:
     def rows_of(self, place):
         return pd.read_csv(place / "run" / "results.csv")["epoch"].tolist()
 
+    def same_numbers(self, who):
+        """Compare with a run of the same that was left alone, in every digit of `results.csv` but the times."""
+        alone, killed = self.place(), self.killed(who, in_epoch(5, lambda t: die()))
+        assert self.run(who, alone) == 0
+        if killed is None:
+            return False
+        frames = [pd.read_csv(place / "run" / "results.csv").drop(columns="time") for place in (alone, killed)]
+        return frames[0].equals(frames[1])
+
     def one_row_an_epoch(self, who):
         for before in (after_saving(4), lambda w, m: before_saving(4)(w, m, whole=True)):
             place = self.killed(who, before)
@@ -324,6 +333,7 @@ class Trial:
 
 ROWS = {
     "killed in an epoch and resumed: stops when it would have stopped": "decides_as_before",
+    "killed in an epoch and resumed: every number is that of an uninterrupted run": "same_numbers",
     "killed around a checkpoint and resumed: one row for each epoch in every log": "one_row_an_epoch",
     "killed while `last.pt` is written: can be resumed": "torn_checkpoint",
     "killed in the final evaluation: resumed, it ends as it would have ended": "killed_at_the_end",

@@ -1,4 +1,4 @@
-"""BackupAndRestore: always one checkpoint that loads and can be resumed, whenever the process dies."""
+"""BackupAndRestore: always one checkpoint to resume from, exactly, whenever the process dies."""
 
 from __future__ import annotations
 
@@ -27,6 +27,12 @@ class BackupAndRestore(Callback):
     failure or a bad disk block may damage one of them, but not both. The copy keeps its optimizer, even after a
     stopped run, when Ultralytics strips `last.pt`.
 
+    Beside it, `weights/states` holds all that the next epoch depends on, so that a resumed run ends with the same
+    digits as one that was left alone: raw weights, accumulated gradients, random generators of every process, the
+    position in the data. It is on by default since it costs the training thread one copy in memory per epoch, a small
+    part of what Ultralytics' own checkpoint takes; another thread writes it, about 16 bytes per parameter. The log says
+    whether a resume is exact, and if not, why; see docs/semantics.md.
+
     `yolo-cb train --resume RUN` continues from the newest checkpoint that loads; in Python, use
     `YOLO(ycb.newest_checkpoint(RUN))` with `attach` and `train(resume=True)`.
 
@@ -34,6 +40,8 @@ class BackupAndRestore(Callback):
         every_n_epochs: Make a copy every N epochs, >= 1. Defaults to 1.
         delete_checkpoint: Remove the copy when the run ends by itself, at a plateau or after its last epoch. A run
             that was stopped from outside can be resumed, and keeps it. Defaults to True.
+
+        exact: Save the whole state of the training as well, on every rank. Defaults to True.
 
     Raises:
         TypeError: If an argument has the wrong type.

@@ -24,7 +24,8 @@ class PreemptionHandler(Callback):
 
     SIGTERM is what container runtimes, cloud machines and SLURM send before they kill; SIGUSR1 is what SLURM's
     `--signal=USR1@120` sends. The weights are saved as `weights/preempted.pt`; resuming it goes on with them and
-    trains the unfinished epoch again as a whole. A signal during the first epoch saves them too, but Ultralytics
+    trains the unfinished epoch again as a whole; with `BackupAndRestore(exact=True)` it begins where that epoch began.
+    A signal during the first epoch saves them too, but Ultralytics
     cannot resume a run without a finished epoch: it begins anew. Between two epochs the last one is whole, and that is
     saved.
 

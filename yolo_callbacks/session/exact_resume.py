@@ -34,6 +34,7 @@ class ExactResume:
         self._writes = BestEffortWrites()
         self._worker = Background("training state")
         self._taken_up: Mapping[str, Any] | None = None
+        self._in_first = False  # in the first epoch after an exact resume
         self._said = ""
         self._alone = True  # whatever else was saved is of no use
 
@@ -56,6 +57,8 @@ class ExactResume:
             self._choose(self._states)
         else:
             self._said = self._what_hinders()
+        if run.is_main and not self._obstacles:
+            self._worker.submit("looking at the data", run.training_state.look_at_data)
 
     def _choose(self, states: TrainingStates) -> None:
         run = self._run
@@ -83,10 +86,17 @@ class ExactResume:
         self._said = ""
         if not self._every or self._obstacles:
             return
+        if self._in_first:
+            self._say_departure("its first epoch began again with a smaller batch")
         self._run.training_state.begin_epoch()
         if self._taken_up is not None:
             self._run.training_state.restore(self._taken_up)
-            self._taken_up = None
+            self._taken_up, self._in_first = None, True
+
+    def _say_departure(self, why: str) -> None:
+        self._in_first = False
+        if self._run.is_main:
+            LOGGER.warning(f"From here on the numbers differ from those of an uninterrupted run: {why}")
 
     def end_epoch(self, history: History, decisions: Iterable[Decision]) -> None:
         """An epoch is dealt with: save the state, if that is due and there are epochs to come.
@@ -98,6 +108,9 @@ class ExactResume:
             decisions: What was decided after this one.
         """
         run, epoch, states = self._run, self._run.epoch, self._states
+        if self._in_first and run.training_state.has_nan():
+            self._say_departure("NaN in the first epoch, which Ultralytics cannot repeat after a resume")
+        self._in_first = False
         due = bool(self._every) and (not epoch % self._every or any(isinstance(d, Stop) for d in decisions))
         if states is None or self._obstacles or not due or epoch >= run.planned_epochs:
             return

@@ -34,6 +34,6 @@ def test_strides_are_kept():
     assert torch.equal(copy, nhwc)
 
 
-def test_anything_else_is_refused_by_its_place():
-    with pytest.raises(UnknownKindError, match=r"optimizer.0 is a object"):
+def test_anything_else_is_refused():
+    with pytest.raises(UnknownKindError, match="its state holds a object, which cannot be saved"):
         HostCopy().take({"optimizer": [object()]})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 # arguments that change no number of the training, or that are compared by what they lead to
@@ -121,6 +122,7 @@ def data_digest(dataset: Any) -> str:
     return digest.hexdigest()
 
 
+@cache
 def _versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 

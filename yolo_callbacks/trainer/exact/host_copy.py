@@ -15,10 +15,10 @@ class UnknownKindError(TypeError):
 
 
 class HostCopy:
-    """Holds one copy, on the CPU, of whatever is copied. The next one overwrites it."""
+    """Holds one copy, on the CPU, of whatever is copied. The next one overwrites its tensors."""
 
     def __init__(self) -> None:
-        self._buffers: dict[tuple[Any, ...], Any] = {}
+        self._last: Any = None
 
     def take(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """Return a copy of nested dicts, lists and tuples of numbers, strings and tensors.
@@ -28,37 +28,47 @@ class HostCopy:
         """
         import torch
 
-        buffers: dict[tuple[Any, ...], Any] = {}
         sources: list[Any] = []
+        targets: list[Any] = []
 
-        def copied(value: Any, path: tuple[Any, ...]) -> Any:
+        def copied(value: Any, last: Any) -> Any:
             if isinstance(value, torch.Tensor):
-                buffers[path] = self._buffer(path, value)
-                sources.append(value.detach())
-                return buffers[path]
-            if isinstance(value, Mapping):
-                return {copied(key, path): copied(item, (*path, key)) for key, item in value.items()}
+                target = last if _fits(last, value) else _host_memory(value)
+                sources.append(value)
+                targets.append(target)
+                return target
+            if isinstance(value, dict):
+                before = last if isinstance(last, dict) else {}
+                return {key: copied(item, before.get(key)) for key, item in value.items()}
             if isinstance(value, (list, tuple)):
-                items = [copied(item, (*path, index)) for index, item in enumerate(value)]
+                old = last if isinstance(last, (list, tuple)) and len(last) == len(value) else [None] * len(value)
+                items = [copied(*pair) for pair in zip(value, old)]
                 return tuple(items) if isinstance(value, tuple) else items
             value = plain(value)
             if type(value) not in _PLAIN:
-                raise UnknownKindError(f"{'.'.join(map(str, path))} is a {type(value).__name__}")
+                raise UnknownKindError(f"its state holds a {type(value).__name__}, which cannot be saved")
             return value
 
-        copy: dict[str, Any] = copied(state, ())
-        targets = list(buffers.values())
-        if targets:
+        copy: dict[str, Any] = copied(dict(state), self._last)
+        with torch.no_grad():
             torch._foreach_copy_(targets, sources, non_blocking=True)
-        for device in {source.device for source in sources if source.device.type == "cuda"}:
-            torch.cuda.current_stream(device).synchronize()
-        self._buffers = buffers
+        if sources and sources[0].device.type == "cuda":  # a weight of the model
+            torch.cuda.current_stream(sources[0].device).synchronize()
+        self._last = copy
         return copy
 
-    def _buffer(self, path: tuple[Any, ...], value: Any) -> Any:
-        import torch
 
-        old = self._buffers.get(path)
-        if old is not None and (old.shape, old.dtype, old.stride()) == (value.shape, value.dtype, value.stride()):
-            return old
-        return torch.empty_like(value, device="cpu", pin_memory=value.device.type == "cuda")
+def _fits(memory: Any, value: Any) -> bool:
+    """Return whether there is memory for a tensor as it is."""
+    return (
+        memory is not None
+        and getattr(memory, "shape", None) == value.shape
+        and memory.dtype == value.dtype
+        and memory.stride() == value.stride()
+    )
+
+
+def _host_memory(value: Any) -> Any:
+    import torch
+
+    return torch.empty_like(value, device="cpu", requires_grad=False, pin_memory=value.device.type == "cuda")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -40,15 +41,17 @@ class TrainingState:
         """Return why this training cannot be resumed exactly; nothing if it can."""
         return conditions.obstacles(self._trainer)
 
+    def look_at_data(self) -> None:
+        """Take the fingerprints of the data sets, unless they are known; from any thread."""
+        datasets = self._trainer.train_loader.dataset, self._trainer.test_loader.dataset
+        if any(dataset is not known for dataset, known in zip(datasets, self._digested or (None, None))):
+            digests = [conditions.data_digest(dataset) for dataset in datasets]
+            self._digests = dict(zip(("training images", "validation images"), digests))
+            self._digested = datasets
+
     def conditions(self) -> dict[str, Any]:
         """Return what must be the same before and after an interruption."""
-        datasets = {
-            "training images": self._trainer.train_loader.dataset,
-            "validation images": self._trainer.test_loader.dataset,
-        }
-        if tuple(datasets.values()) != self._digested:
-            self._digested = tuple(datasets.values())
-            self._digests = {name: conditions.data_digest(dataset) for name, dataset in datasets.items()}
+        self.look_at_data()
         return conditions.conditions(self._trainer, self._digests)
 
     def misfits(self, state: Mapping[str, Any]) -> list[str]:
@@ -171,6 +174,11 @@ class TrainingState:
         train, val = self._orders
         train.restore(state["train_data"], set_random)
         val.restore(state["val_data"])
+
+    def has_nan(self) -> bool:
+        """Return whether the epoch that has just ended gave NaN: an uninterrupted run would have repeated it."""
+        trainer = self._trainer
+        return not all(math.isfinite(float(value)) for value in (trainer.loss, trainer.fitness) if value is not None)
 
     # ------------------------------------------------------------------------------------ the end
 
