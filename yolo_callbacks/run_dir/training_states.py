@@ -51,9 +51,10 @@ class TrainingStates:
 
         with storage.replacing(self._path(epoch, self._rank)) as temporary:
             try:
-                torch.save({"format": FORMAT, "epoch": epoch, **content}, temporary)
-            except RuntimeError as error:  # which torch makes of a full disk
-                raise OSError(str(error).partition("\n")[0]) from error
+                with open(temporary, "wb") as file:
+                    torch.save({"format": FORMAT, "epoch": epoch, **content}, file)
+            except RuntimeError as error:  # torch hides the disk's own behind it
+                raise error.__context__ if isinstance(error.__context__, OSError) else error from None
             if not storage.is_whole(temporary):
                 raise OSError("what was written does not read back")
         newest = None if alone else self.newest()
