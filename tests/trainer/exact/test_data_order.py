@@ -129,3 +129,21 @@ def test_a_loader_is_left_as_it_was():
 
 def passes_after_one():
     return passes(loader(), 0, 3)[1:]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_iterator_that_was_made_with_the_loader_is_made_anew_with_the_same_numbers(workers):
+    """As by older versions of Ultralytics."""
+    alone, stopped, other = (loader(workers) for _ in range(3))
+    expected = passes(alone, 0, 4)
+    alone.close()
+    random.seed(3), torch.manual_seed(3)
+    stopped.iterator = stopped._get_iterator()
+    order = DataOrder(stopped, ships=True)
+    assert passes(stopped, 0, 2) == expected[:2]
+    state, drawn = plain(order.state()), plain(generators())
+    stopped.close()
+    other.iterator = other._get_iterator()
+    DataOrder(other, ships=True).restore(state, lambda: set_generators(drawn))
+    assert passes(other, 2, 4) == expected[2:]
+    other.close()

@@ -61,8 +61,8 @@ def _loader_problem(loader: Any) -> str | None:
         return f"has a {type(sampler).__name__}"
     if hasattr(loader.dataset, "datasets"):
         return "has several data sets"
-    if loader.num_workers and hasattr(loader.iterator, "_workers") and not hasattr(loader.iterator, "_take"):
-        return "has begun with its workers, as in older versions of Ultralytics"
+    if getattr(loader.iterator, "_num_yielded", 0):
+        return "has begun before it could be followed"
     return None
 
 

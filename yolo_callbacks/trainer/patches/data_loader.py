@@ -98,6 +98,20 @@ class CountedIterator:
         return getattr(self._iterator, name)
 
 
+class LaterIterator:
+    """Stands for an iterator that is made when the first batch is asked for, as newer loaders do."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+
+    def __iter__(self) -> LaterIterator:
+        return self
+
+    def __next__(self) -> Any:
+        self._loader.iterator = self._loader._get_iterator()
+        return next(self._loader.iterator)
+
+
 class LoaderPatch:
     """Counts the batches of one loader, collects what its workers send, and says how its next iterator begins.
 
@@ -128,8 +142,18 @@ class LoaderPatch:
         loader._get_iterator, loader.reset = self._begin, self._begin_anew
         if ships and loader.num_workers:
             loader.collate_fn = ShipsState(self._collate, len(loader))
-        if loader.iterator is not None:  # older versions make it with the loader
-            loader.iterator = CountedIterator(loader.iterator, self._take)
+        if loader.iterator is not None:
+            self._make_later()
+
+    def _make_later(self) -> None:
+        """Make anew an iterator that older versions have made with the loader: its workers would send nothing.
+
+        What it has drawn from the generator, which is the loader's alone, is drawn once more.
+        """
+        self.loader.close()
+        if (generator := self.loader.generator) is not None:
+            generator.manual_seed(generator.initial_seed())
+        self.loader.iterator = LaterIterator(self.loader)
 
     def replay_pass(self) -> None:
         """Draw a whole pass and drop it, so that the generator stands where the next one begins."""
