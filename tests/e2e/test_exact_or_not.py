@@ -12,6 +12,7 @@ import yolo_callbacks as ycb
 from tests.helpers import TINY, TINY_MODEL, crash_in, journal_records
 
 ARGUMENTS = {**TINY, "epochs": 5, "optimizer": "AdamW"}
+STOP = "on_train_batch_start", crash_in(4, KeyboardInterrupt)
 EXACTLY = "Resuming exactly, after epoch {}: the numbers are those of an uninterrupted run"
 
 
@@ -117,6 +118,12 @@ def from_the_future(run):
     return {}
 
 
+def of_another_program(run):
+    (path,) = (run / "weights" / "states").iterdir()
+    torch.save({"format": 1, "epoch": 3}, path)
+    return {}
+
+
 def forget_the_journal(run):
     (run / "callbacks" / "journal.jsonl").unlink()
     return {}
@@ -130,6 +137,7 @@ WHY_NOT = {
     "no training state was saved with it": remove,
     "epoch3-rank0of1.state is damaged": damage,
     "epoch3-rank0of1.state has format 2, this version reads up to 1: update yolo-callbacks": from_the_future,
+    "the saved state lacks something (KeyError('every'))": of_another_program,
     "the journal does not have epoch 3 as the saved state has it": forget_the_journal,
     "batch: 2 instead of 4": smaller_batch,
 }
@@ -138,19 +146,27 @@ WHY_NOT = {
 @pytest.mark.parametrize("why", WHY_NOT)
 def test_a_run_that_cannot_be_resumed_exactly_goes_on_from_its_weights_and_says_why(why, run, said):
     arguments = WHY_NOT[why](run)
-    attached = resume(run, **arguments)
+    begun = []
+
+    def begin(trainer):
+        begun.append(trainer.epoch + 1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        resume(run, None, ("on_train_batch_start", begin), **arguments)
     (line,) = said("because")
     assert line == (
         "Resuming from the weights of last.pt, after epoch 3: the numbers will differ from those of an uninterrupted "
         f"run, because {why}"
     )
-    assert attached.history.index.tolist() == [1, 2, 3, 4, 5]
+    assert begun == [4]
 
 
 def test_everything_that_has_changed_is_named(run, said, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
     listener = "on_pretrain_routine_start", lambda trainer: setattr(trainer.args, "hsv_h", 0.5)
-    resume(run, None, listener)
+    with pytest.raises(KeyboardInterrupt):
+        resume(run, None, listener, STOP)
     (line,) = said("because")
     assert "device: cpu (" in line
     assert "7 threads) instead of cpu (" in line
@@ -163,7 +179,8 @@ def test_other_pictures_are_noticed(run, said, shapes, tmp_path):
     label.write_text("0 0.5 0.5 0.25 0.25\n")
     data = tmp_path / "shapes" / shapes.name
     data.write_text(data.read_text().replace(str(shapes.parent), str(tmp_path / "shapes")))
-    resume(run, data=str(data))
+    with pytest.raises(KeyboardInterrupt):
+        resume(run, None, STOP, data=str(data))
     assert said("because the training images are not the same")
 
 
@@ -232,3 +249,12 @@ def test_the_trainer_and_its_loaders_are_left_as_they_were(shapes, tmp_path):
         assert not {"_get_iterator", "reset"} & vars(loader).keys()
         assert type(loader.batch_sampler.sampler.sampler).__module__.startswith("torch.")
         assert type(loader.iterator).__module__.startswith("torch.")
+
+
+def test_a_loader_that_something_else_reads_from_is_noticed(shapes, tmp_path, said):
+    def read(trainer):
+        next(iter(trainer.test_loader))
+
+    train(shapes, tmp_path, ("on_train_epoch_end", read), batch=1)
+    assert len(said("The training state of epoch 1 is not saved: the epoch ended before its last batch, or")) == 1
+    assert not states(tmp_path / "run")

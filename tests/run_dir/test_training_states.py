@@ -95,15 +95,15 @@ def test_what_is_no_state_is_refused_with_a_sentence(content, tmp_path):
 def test_a_damaged_one_of_any_rank_is_noticed(ranks):
     for states in ranks:
         states.write(1, {"x": torch.zeros(1000)}, alone=True)
-    ranks[0].verify(1)
+    ranks[0].verify_others(1)
     path = ranks[0].folder / "epoch1-rank1of2.state"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
     with pytest.raises(UnreadableStateError, match=r"epoch1-rank1of2\.state is damaged"):
-        ranks[0].verify(1)
-    with pytest.raises(UnreadableStateError, match="rank 5 has saved none"):
-        ranks[0].read(1, rank=5)
+        ranks[0].verify_others(1)
+    with pytest.raises(UnreadableStateError, match="rank 1 has saved none"):
+        ranks[1].read(2)
 
 
 def test_the_other_ranks_forget_theirs_when_rank_0_has(tmp_path, ranks):

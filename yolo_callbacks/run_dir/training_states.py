@@ -72,18 +72,17 @@ class TrainingStates:
             saved.setdefault((epoch, ranks), set()).add(rank)
         return max((epoch for (epoch, ranks), there in saved.items() if len(there) == ranks), default=None)
 
-    def read(self, epoch: int, rank: int | None = None) -> dict[str, Any]:
-        """Return what a rank has saved after an epoch, this one's unless another one is named.
+    def read(self, epoch: int) -> dict[str, Any]:
+        """Return what this rank has saved after an epoch.
 
         Raises:
             UnreadableStateError: If it cannot be used.
         """
         import torch
 
-        rank = self._rank if rank is None else rank
-        found = next((path for path, *numbers in self._files() if numbers[:2] == [epoch, rank]), None)
+        found = next((path for path, *numbers in self._files() if numbers[:2] == [epoch, self._rank]), None)
         if found is None:
-            raise UnreadableStateError(f"rank {rank} has saved none")
+            raise UnreadableStateError(f"rank {self._rank} has saved none")
         if not storage.is_whole(found):
             raise UnreadableStateError(f"{found.name} is damaged")
         try:
@@ -97,14 +96,14 @@ class TrainingStates:
             )
         return content
 
-    def verify(self, epoch: int) -> None:
-        """Make sure that the state of every rank is whole.
+    def verify_others(self, epoch: int) -> None:
+        """Make sure that the states of the other ranks are whole.
 
         Raises:
             UnreadableStateError: If one is not.
         """
-        for path, number, _, _ in self._files():
-            if number == epoch and not storage.is_whole(path):
+        for path, number, rank, _ in self._files():
+            if number == epoch and rank != self._rank and not storage.is_whole(path):
                 raise UnreadableStateError(f"{path.name} is damaged")
 
     def remove_all(self) -> None:

@@ -36,6 +36,7 @@ class ExactResume:
         self._taken_up: Mapping[str, Any] | None = None
         self._in_first = False  # in the first epoch after an exact resume
         self._said = ""
+        self._unsaved = False  # and said so
         self._alone = True  # whatever else was saved is of no use
 
     # ------------------------------------------------------------------------------------ taking up
@@ -122,6 +123,7 @@ class ExactResume:
             LOGGER.warning(self._what_hinders())
             return
         if state is None:
+            self._say_unsaved(epoch)
             return
         content: dict[str, Any] = {"every": self._every, "state": state}
         if run.is_main:
@@ -130,6 +132,12 @@ class ExactResume:
         self._worker.submit("saving the training state", lambda: self._write(states, epoch, content))
         if self._alone:  # there is none yet: until there is, a kill makes the next resume inexact
             self._worker.wait()
+
+    def _say_unsaved(self, epoch: int) -> None:
+        if self._run.is_main and not self._unsaved:
+            self._unsaved = True
+            why = "the epoch ended before its last batch, or something else has read from its data loaders"
+            LOGGER.warning(f"The training state of epoch {epoch} is not saved: {why}")
 
     def _write(self, states: TrainingStates, epoch: int, content: Mapping[str, Any]) -> None:
         with self._writes.attempt(f"the training state in {states.folder}", "the one before stays") as attempt:

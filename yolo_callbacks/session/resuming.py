@@ -26,6 +26,7 @@ from yolo_callbacks.support.log import LOGGER
 from yolo_callbacks.trainer.exact.conditions import differences
 from yolo_callbacks.trainer.run import Run
 
+_DIFFER = "the numbers will differ from those of an uninterrupted run, because"
 _NEWEST = ("last.pt", *(name.rpartition("/")[2] for name in TO_RESUME))  # each save replaces what they hold
 
 
@@ -45,15 +46,16 @@ def choose_state(run: Run, states: TrainingStates, obstacles: Iterable[str]) -> 
         return None, ""
     try:
         content = _fitting_state(run, states, obstacles)
-    except UnreadableStateError as reason:
-        return None, (
-            f"Resuming from the weights of {checkpoint}, after epoch {done}: the numbers will differ from those of an "
-            f"uninterrupted run, because {reason}"
-        )
-    epoch = content["epoch"]
-    again = "which runs again" if epoch < done else "and not needed"
-    other = f" ({checkpoint} is of epoch {done}, {again})" if epoch != done else ""
-    return content, f"Resuming exactly, after epoch {epoch}: the numbers are those of an uninterrupted run{other}"
+    except UnreadableStateError as error:
+        why = str(error)
+    except (LookupError, TypeError, AttributeError) as error:  # whatever another program may have written
+        why = f"the saved state lacks something ({error!r})"
+    else:
+        epoch = content["epoch"]
+        again = "which runs again" if epoch < done else "and not needed"
+        other = f" ({checkpoint} is of epoch {done}, {again})" if epoch != done else ""
+        return content, f"Resuming exactly, after epoch {epoch}: the numbers are those of an uninterrupted run{other}"
+    return None, f"Resuming from the weights of {checkpoint}, after epoch {done}: {_DIFFER} {why}"
 
 
 def _fitting_state(run: Run, states: TrainingStates, obstacles: Iterable[str]) -> Mapping[str, Any]:
@@ -67,7 +69,7 @@ def _fitting_state(run: Run, states: TrainingStates, obstacles: Iterable[str]) -
     epoch, done, checkpoint = states.newest(), run.epochs_before, run.resumed_from.name
     if epoch is None:
         raise UnreadableStateError("no training state was saved with it")
-    content = states.read(epoch, rank=0)
+    content = states.read(epoch)
     # a kill between the two leaves one of them ahead; an older checkpoint that somebody has chosen is what they want
     chosen = epoch > done and checkpoint not in _NEWEST
     if chosen or abs(epoch - done) > content["every"]:
@@ -79,7 +81,7 @@ def _fitting_state(run: Run, states: TrainingStates, obstacles: Iterable[str]) -
     records = read_journal(journal).entries if journal.exists() else []
     if not any((entry.record.epoch, entry.record.elapsed) == (epoch, content["elapsed"]) for entry in records):
         raise UnreadableStateError(f"the journal does not have epoch {epoch} as the saved state has it")
-    states.verify(epoch)
+    states.verify_others(epoch)
     return content
 
 

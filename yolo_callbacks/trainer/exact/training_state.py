@@ -177,8 +177,9 @@ class TrainingState:
 
     def has_nan(self) -> bool:
         """Return whether the epoch that has just ended gave NaN: an uninterrupted run would have repeated it."""
-        trainer = self._trainer
-        return not all(math.isfinite(float(value)) for value in (trainer.loss, trainer.fitness) if value is not None)
+        loss, fitness = self._trainer.loss, self._trainer.fitness
+        numbers = [] if loss is None else [float(loss.detach())]
+        return not all(map(math.isfinite, numbers if fitness is None else [*numbers, float(fitness)]))
 
     # ------------------------------------------------------------------------------------ the end
 
