@@ -292,7 +292,7 @@ def begin(case, data, folder, attached=True, arm=None):
     if attached:
         ycb.attach(model, callbacks(case))
     place = {"data": str(data), "project": str(folder), "name": "run"}
-    train(model, case, arm, {**TINY, **case.arguments, "epochs": case.epochs, **place})
+    train(model, case, arm, {**TINY, "close_mosaic": 1, **case.arguments, "epochs": case.epochs, **place})
 
 
 def go_on(case, data, folder, arm=None):

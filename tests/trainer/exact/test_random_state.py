@@ -89,7 +89,7 @@ def test_the_pictures_for_mosaics_are_the_same_in_the_same_order():
 
 def test_a_data_set_without_any_of_it_has_no_state():
     state = dataset_state(SimpleNamespace())
-    assert state == {"buffer": [], "transforms": []}
+    assert state == {"mosaic": False, "buffer": [], "transforms": []}
     set_dataset_state(SimpleNamespace(), state)
 
 

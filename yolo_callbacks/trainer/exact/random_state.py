@@ -49,8 +49,9 @@ def set_generators(state: Mapping[str, Any], device: Any = None) -> None:
 
 
 def dataset_state(dataset: Any) -> dict[str, Any]:
-    """Return what a data set remembers: the pictures that mosaics are made of, and Albumentations' generators."""
+    """Return what a data set remembers: the pictures for mosaics, if it makes any, and Albumentations' generators."""
     return {
+        "mosaic": mosaic_is_open(dataset),
         "buffer": [int(index) for index in getattr(dataset, "buffer", ())],
         "transforms": [
             {
@@ -77,14 +78,24 @@ def set_dataset_state(dataset: Any, state: Mapping[str, Any]) -> None:
         _set_python_state(transform.py_random, own["python"])
 
 
+def mosaic_is_open(dataset: Any) -> bool:
+    """Return whether pictures are still put together as mosaics, which Ultralytics ends some epochs before the last."""
+    transforms = _all(getattr(dataset, "transforms", None))
+    return any(type(transform).__name__ == "Mosaic" and transform.p > 0 for transform in transforms)
+
+
 def _with_generators(transform: Any) -> Iterator[Any]:
     """Yield every transform of a tree that has generators of its own, as those of Albumentations have."""
+    return (inner for inner in _all(transform) if hasattr(inner, "random_generator") and hasattr(inner, "py_random"))
+
+
+def _all(transform: Any) -> Iterator[Any]:
+    """Yield every transform of a tree."""
     if transform is None or isinstance(transform, (str, int, float)):
         return
-    if hasattr(transform, "random_generator") and hasattr(transform, "py_random"):
-        yield transform
+    yield transform
     for inner in (getattr(transform, "transform", None), *(getattr(transform, "transforms", None) or ())):
-        yield from _with_generators(inner)
+        yield from _all(inner)
 
 
 def _python_state(source: Any) -> list[Any]:

@@ -9,7 +9,13 @@ from typing import Any
 from yolo_callbacks.trainer.exact import conditions
 from yolo_callbacks.trainer.exact.data_order import DataOrder
 from yolo_callbacks.trainer.exact.host_copy import HostCopy
-from yolo_callbacks.trainer.exact.random_state import dataset_state, generators, set_dataset_state, set_generators
+from yolo_callbacks.trainer.exact.random_state import (
+    dataset_state,
+    generators,
+    mosaic_is_open,
+    set_dataset_state,
+    set_generators,
+)
 from yolo_callbacks.trainer.patches.accumulation import hold_steps, note_steps
 
 _STOPPER = ("best_fitness", "best_epoch", "possible_stop")  # its patience may be another one after a resume
@@ -63,6 +69,8 @@ class TrainingState:
         groups = [len(group["params"]) for group in self._trainer.optimizer.param_groups]
         if groups != [len(group["params"]) for group in state["optimizer"]["param_groups"]]:
             return ["the optimizer has other parameter groups"]
+        if state["dataset"]["mosaic"] and not mosaic_is_open(self._trainer.train_loader.dataset):
+            return ["this version of Ultralytics has closed mosaic for the resume, and would not have without one"]
         return []
 
     # ------------------------------------------------------------------------------------ following
