@@ -67,7 +67,7 @@ def test_an_interrupted_training_ends_as_two_that_were_left_alone(workers, train
             **ARGUMENTS,
         )
     model = YOLO(ycb.newest_checkpoint(stopped[0]))
-    train(kept, *ends[2].functions, model=model, resume=True)
+    train(kept, *ends[2].functions, model=model, resume=True, close_mosaic=ARGUMENTS["close_mosaic"])
     assert said("Resuming exactly, after epoch 3")
     assert ends[2].noted == ends[0].noted
     pd.testing.assert_frame_equal(results(stopped[0]), results(folders[0]), check_exact=True)

@@ -6,7 +6,7 @@ epochs once more as it did live. A fresh run is one with no epochs: what an earl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -126,9 +126,16 @@ def take_up(run: Run, ledger: Ledger, journal: Path, checkpoints: CheckpointStor
     run.apply_finish(ledger.finishing)
     run.continue_clock(ledger.history[-1].elapsed)
     *before, newest = ledger.entries
-    checkpoints.adopt(d for entry in before for d in entry.decisions if isinstance(d, SaveCheckpoint))
-    _keep_missed(run, checkpoints, newest)
+    if (run.checkpoint_epochs or 0) > run.epochs_before:  # a later one was written, and that waits for those before
+        checkpoints.adopt(_saves(ledger.entries))
+    else:
+        checkpoints.adopt(_saves(before))
+        _keep_missed(run, checkpoints, newest)
     return newest.stop or run.why_finished()
+
+
+def _saves(entries: Iterable[Entry]) -> Iterator[SaveCheckpoint]:
+    return (decision for entry in entries for decision in entry.decisions if isinstance(decision, SaveCheckpoint))
 
 
 def _earlier_epochs(run: Run, journal: Path) -> list[EpochRecord]:
@@ -208,8 +215,7 @@ def _mend_best(run: Run, checkpoints: CheckpointStore) -> None:
 
 def _keep_missed(run: Run, checkpoints: CheckpointStore, entry: Entry) -> None:
     """Keep the checkpoints of the newest epoch that a crash right after the decision left undone."""
-    saves = [decision for decision in entry.decisions if isinstance(decision, SaveCheckpoint)]
-    missed = [decision for decision in saves if not checkpoints.has(decision)]
+    missed = [decision for decision in _saves([entry]) if not checkpoints.has(decision)]
     source = _newest_epoch(run, checkpoints) if missed else None
     for decision in missed:
         if source is not None:
