@@ -1,12 +1,15 @@
 """Kill real trainings, resume them, and compare every number with that of a plain Ultralytics run left alone.
 
-`python -m tests.exact FOLDER` runs all cases, `python -m tests.exact FOLDER segment mixing` those of these names. The
-process imports everything once and never trains: each training is a fork of it.
+`python -m tests.exact FOLDER` runs all cases, `python -m tests.exact FOLDER segment mixing` those of these names;
+`--kills 20` kills each at random moments instead of the worst ones. The process imports everything once and never
+trains: each training is a fork of it.
 """
 
 import argparse
 import hashlib
 import json
+import os
+import random
 import re
 import shutil
 import signal
@@ -299,9 +302,11 @@ def go_on(case, data, folder, arm=None):
     try:
         checkpoint = ycb.newest_checkpoint(folder / "run")
     except NoCheckpointError as error:
-        if not error.untouched:
+        if error.ended:  # it was killed when all was done
+            return
+        if not error.untouched and (folder / "run").exists():
             raise
-        shutil.rmtree(folder / "run")
+        shutil.rmtree(folder / "run", ignore_errors=True)
         begin(case, data, folder, arm=arm)
         return
     model = YOLO(checkpoint)
@@ -321,9 +326,9 @@ def train(model, case, arm, arguments):
 
 def outcome(folder, *, attached=True):
     """Return every number that a training has left, but for durations and memory."""
-    run = folder / "run"
+    run, end = folder / "run", folder / "end.json"
     found = {
-        **json.loads((folder / "end.json").read_text()),
+        **(json.loads(end.read_text()) if end.exists() else {}),  # not if killed right after the last checkpoint
         "results.csv": pd.read_csv(run / "results.csv", dtype=str).drop(columns="time").to_csv(),
         **{name: digest(YOLO(run / "weights" / name).model.state_dict()) for name in ("last.pt", "best.pt")},
     }
@@ -378,6 +383,29 @@ class Matrix:
             found = self._kill(case, data, place / in_path(moment), case.kills[moment], whole)
             yield {"case": name, "killed": moment, **found}
 
+    def at_random(self, name, kills, source):
+        """Kill one case at random moments, once or several times in a row, and yield what was found."""
+        case, place = CASES[name], self.folder / in_path(f"{name} at random")
+        place.mkdir(parents=True)
+        log, data = place / "log.txt", self.data(case)
+        began = time.monotonic()
+        assert ended(fork(begin, case, data, place / "whole", log=log)) == 0, f"see {log}"
+        seconds, whole = time.monotonic() - began, outcome(place / "whole")
+        for number in range(1, kills + 1):
+            folder, moments, code = place / str(number), [], None
+            child = fork(begin, case, data, folder, log=folder.with_suffix(".log"))
+            while code != 0 and (not moments or source.random() < 0.4):
+                moments.append(round(source.uniform(0.1, 1.05) * seconds, 2))
+                time.sleep(moments[-1])
+                os.kill(child, signal.SIGKILL)
+                code = ended(child)
+                child = fork(go_on, case, data, folder, log=folder.with_suffix(".log"))
+            code = ended(child)
+            found = differences(whole, outcome(folder)) if code == 0 else [f"ended with {code}"]
+            said = [line for line in folder.with_suffix(".log").read_text().splitlines() if "Resuming " in line]
+            said = [line[line.index("Resuming ") :] for line in said if "Resuming training" not in line]
+            yield {"case": name, "killed": moments, "differences": found, "said": said}
+
     def _kill(self, case, data, folder, arms, whole):
         log, start = folder.with_suffix(".log"), begin
         for arm in arms:
@@ -398,15 +426,18 @@ def main(words=None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("names", nargs="*", metavar="NAME", help="; ".join(CASES))
+    parser.add_argument("--kills", type=int, default=0, help="kill at random moments instead, so many times a case")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--suite", action="store_true", help="the few that every run of the tests has time for")
     asked = parser.parse_args(words)
     dict.update(settings, mlflow=False)  # of this process alone: it would take longer than the training
     shutil.rmtree(asked.folder, ignore_errors=True)
-    matrix, results = Matrix(asked.folder.resolve()), []
+    matrix, results, source = Matrix(asked.folder.resolve()), [], random.Random(asked.seed)
     chosen = dict.fromkeys(asked.names or CASES, ())
     for name, moments in (SUITE if asked.suite else chosen).items():
         started = time.monotonic()
-        for result in matrix.run(name, moments):
+        kills = matrix.at_random(name, asked.kills, source) if asked.kills else matrix.run(name, moments)
+        for result in kills:
             results.append(result)
             print(json.dumps({**result, "seconds": round(time.monotonic() - started, 1)}), flush=True)
     bad = [result for result in results if result["differences"]]
