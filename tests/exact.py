@@ -171,7 +171,11 @@ CASES = {
     "rect": Case({**ADAMW, "rect": True}),
     "cache": Case({**ADAMW, "cache": "ram"}),
     "val=False": Case({**ADAMW, "val": False}),
-    "val=False and patience": Case({**ADAMW, "val": False, "patience": 4, "lr0": 0.0}, epochs=9),
+    "val=False and patience": Case(
+        {**ADAMW, "val": False, "patience": 4, "lr0": 0.0},
+        {"in an epoch": [in_batch(4, 2)], "in two epochs": [in_batch(2, 3), in_batch(5, 2)]},
+        epochs=9,
+    ),
     "multi_scale": Case({**ADAMW, "multi_scale": 0.5}),
     "mixing": Case({**ADAMW, **MIXING}),
     "SGD and cosine": Case({"optimizer": "SGD", "cos_lr": True}),
