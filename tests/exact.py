@@ -161,6 +161,7 @@ WORKERS = {
     "in an epoch": [in_batch(4, 2)],
     "when last.pt is written and the state is not, and in the next epoch": [at("on_model_save", 2), in_batch(3)],
 }
+WITHOUT_VALIDATION = {"in an epoch": [in_batch(4, 2)], "in two epochs": [in_batch(2, 3), in_batch(5, 2)]}
 ADAMW = {"optimizer": "AdamW"}
 CASES = {
     "detect": Case({**ADAMW, "nbs": 12, "warmup_epochs": 2.5, "close_mosaic": 2}, ALL_MOMENTS),
@@ -170,10 +171,10 @@ CASES = {
     "mosaic was closed before": Case({**ADAMW, "close_mosaic": 4}, {"in": [in_batch(5)]}),
     "rect": Case({**ADAMW, "rect": True}),
     "cache": Case({**ADAMW, "cache": "ram"}),
-    "val=False": Case({**ADAMW, "val": False}),
+    "val=False": Case({**ADAMW, "val": False}, WITHOUT_VALIDATION),
     "val=False and patience": Case(
         {**ADAMW, "val": False, "patience": 4, "lr0": 0.0},
-        {"in an epoch": [in_batch(4, 2)], "in two epochs": [in_batch(2, 3), in_batch(5, 2)]},
+        WITHOUT_VALIDATION,
         epochs=9,
     ),
     "multi_scale": Case({**ADAMW, "multi_scale": 0.5}),
@@ -240,7 +241,6 @@ SUITE = {
     "detect": [
         "in validation",
         "when last.pt is written and the state is not",
-        "while the state is written",
         "in an epoch, twice",
         "by SIGTERM and by SIGKILL",
     ],
@@ -248,7 +248,6 @@ SUITE = {
     "early stop by a callback": ["in an epoch"],
     "MuSGD": ["in an epoch"],
     "classify, workers": ["in an epoch"],
-    "segment": ["in an epoch"],
 }
 """Moments by case."""
 
