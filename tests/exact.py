@@ -239,15 +239,12 @@ CASES = {
 
 SUITE = {
     "detect": [
-        "in validation",
         "when last.pt is written and the state is not",
         "in an epoch, twice",
         "by SIGTERM and by SIGKILL",
     ],
-    "workers": list(WORKERS),
+    "workers": ["when last.pt is written and the state is not, and in the next epoch"],
     "early stop by a callback": ["in an epoch"],
-    "MuSGD": ["in an epoch"],
-    "classify, workers": ["in an epoch"],
 }
 """Moments by case."""
 
