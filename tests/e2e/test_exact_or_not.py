@@ -11,7 +11,7 @@ from ultralytics import YOLO
 import yolo_callbacks as ycb
 from tests.helpers import TINY, TINY_MODEL, crash_in, journal_records
 
-ARGUMENTS = {**TINY, "epochs": 5, "optimizer": "AdamW"}
+ARGUMENTS = {**TINY, "epochs": 5, "optimizer": "AdamW", "close_mosaic": 1}
 STOP = "on_train_batch_start", crash_in(4, KeyboardInterrupt)
 EXACTLY = "Resuming exactly, after epoch {}: the numbers are those of an uninterrupted run"
 

@@ -89,7 +89,7 @@ class ExactResume:
             return
         if self._in_first:
             self._say_departure("its first epoch began again with a smaller batch")
-        self._run.training_state.begin_epoch()
+        self._run.training_state.begin_epoch(before_workers=self._worker.wait)
         if self._taken_up is not None:
             self._run.training_state.restore(self._taken_up)
             self._taken_up, self._in_first = None, True

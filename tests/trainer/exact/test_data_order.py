@@ -147,3 +147,15 @@ def test_an_iterator_that_was_made_with_the_loader_is_made_anew_with_the_same_nu
     DataOrder(other, ships=True).restore(state, lambda: set_generators(drawn))
     assert passes(other, 2, 4) == expected[2:]
     other.close()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_something_may_be_waited_for_before_workers_are_started(workers):
+    calls = []
+    watched = loader(workers)
+    DataOrder(watched, ships=True, before_workers=lambda: calls.append(watched.iterator))
+    passes(watched, 0, 2)
+    watched.reset()
+    passes(watched, 0, 1)
+    watched.close()
+    assert calls == ([None, None] if workers else [])

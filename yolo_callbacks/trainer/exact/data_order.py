@@ -15,12 +15,13 @@ class DataOrder:
     Args:
         loader: An `InfiniteDataLoader`.
         ships: Whether the state of its workers matters: that of a training loader's does, as they augment pictures.
+        before_workers: Called before workers are started.
     """
 
-    def __init__(self, loader: Any, *, ships: bool) -> None:
+    def __init__(self, loader: Any, *, ships: bool, before_workers: Callable[[], Any] = lambda: None) -> None:
         self.loader = loader
         self._ships = ships and loader.num_workers > 0
-        self._patch = LoaderPatch(loader, ships=ships)
+        self._patch = LoaderPatch(loader, ships=ships, before_workers=before_workers)
         self._reset_before = False
 
     def begin_pass(self) -> None:

@@ -75,15 +75,22 @@ class TrainingState:
 
     # ------------------------------------------------------------------------------------ following
 
-    def begin_epoch(self) -> None:
-        """An epoch starts, or starts again: follow its loaders, which may be new ones."""
+    def begin_epoch(self, before_workers: Callable[[], Any]) -> None:
+        """An epoch starts, or starts again: follow its loaders, which may be new ones.
+
+        Args:
+            before_workers: Called before a loader starts its workers.
+        """
         trainer = self._trainer
         if self._begun == trainer.epoch:  # the loop forgets its last step here, too
             self._stop_hold()
         self._begun = trainer.epoch
         if not self._orders or self._orders[0].loader is not trainer.train_loader:
             self._release_orders()
-            self._orders = DataOrder(trainer.train_loader, ships=True), DataOrder(trainer.test_loader, ships=False)
+            self._orders = (
+                DataOrder(trainer.train_loader, ships=True, before_workers=before_workers),
+                DataOrder(trainer.test_loader, ships=False, before_workers=before_workers),
+            )
         if not self._undo:
             self._undo.append(note_steps(trainer, self._note_step))
         self._orders[0].begin_pass()

@@ -118,6 +118,8 @@ class LoaderPatch:
     Args:
         loader: An `InfiniteDataLoader`.
         ships: Whether its workers send their state with their last batches of each pass.
+        before_workers: Called before workers are started: a process that forks while a thread of it computes or writes
+            may leave a lock in the child that nobody opens.
 
     Attributes:
         sampler: Its sampler, recorded.
@@ -128,8 +130,9 @@ class LoaderPatch:
         next_iterator: Makes the next iterator in place of the loader; called with the loader's own way to make one.
     """
 
-    def __init__(self, loader: Any, *, ships: bool) -> None:
+    def __init__(self, loader: Any, *, ships: bool, before_workers: Callable[[], Any] = lambda: None) -> None:
         self.loader = loader
+        self._before_workers = before_workers
         self._batch_sampler = loader.batch_sampler.sampler
         self.sampler = RecordedSampler(self._batch_sampler.sampler)
         self.batches = self.batches_in_pass = self.resets = 0
@@ -176,6 +179,8 @@ class LoaderPatch:
         self.batches = 0
         self.shipped.clear()
         self.sampler.forget()
+        if self.loader.num_workers:
+            self._before_workers()
         make, self.next_iterator = self.next_iterator, None
         return CountedIterator(self._make() if make is None else make(self._make), self._take)
 
