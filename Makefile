@@ -14,6 +14,7 @@ OLDEST := $(shell sed -n 's/.*"ultralytics>=\([0-9.]*\)".*/\1/p' pyproject.toml)
 OLDEST_VENV := $(VENV)-ultralytics-$(OLDEST)
 OLDEST_TESTS := tests/conformance tests/e2e/test_main_path.py tests/e2e/test_each_callback.py \
 	tests/e2e/test_learning_rate.py tests/e2e/test_killed.py tests/e2e/test_repeated_and_resumed.py \
+	tests/e2e/test_exact_resume.py tests/e2e/test_exact_or_not.py \
 	tests/e2e/test_preempted.py tests/e2e/test_tasks.py tests/e2e/test_freeze.py tests/e2e/test_gradient_monitor.py \
 	tests/distributed/test_two_ranks.py
 SOAK := /tmp/yolo-callbacks-soak
@@ -26,7 +27,7 @@ help:
 	@echo "make test-coco8    run the tests that train on coco8, with the real one: YOLO_CB_COCO8=folder make test-coco8"
 	@echo "make test-oldest   run the tests that depend on the trainer, with the oldest supported Ultralytics"
 	@echo "make test-gpu      run the tests that need an NVIDIA GPU, and measure what the callbacks cost on it"
-	@echo "make soak          kill 50 trainings at random and at the worst moments, resume them, and compare"
+	@echo "make soak          kill trainings at random and at the worst moments, resume them, and compare every number"
 	@echo "make lint          run ruff, mypy --strict, the import contracts, and the schemas of .github"
 	@echo "make format        format the code with ruff"
 	@echo "make bench         measure what the callbacks cost"
@@ -82,6 +83,7 @@ test-gpu: install
 
 soak: install
 	$(BIN)/python -m tests.soak $(SOAK) --kills 50 --moments
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.exact $(SOAK)-exact
 	YOLO_CB_LONG_RUN=10000 $(BIN)/python -m pytest tests/test_long_runs.py
 
 survival: install
@@ -106,5 +108,5 @@ bench: install
 	$(BIN)/python -m benchmarks.hooks
 
 clean:
-	rm -rf $(VENV) $(OLDEST_VENV) $(SOAK) .mypy_cache .ruff_cache .pytest_cache .hypothesis runs build dist
+	rm -rf $(VENV) $(OLDEST_VENV) $(SOAK) $(SOAK)-exact .mypy_cache .ruff_cache .pytest_cache .hypothesis runs build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

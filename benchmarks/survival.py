@@ -231,6 +231,15 @@ class Trial:
     def rows_of(self, place):
         return pd.read_csv(place / "run" / "results.csv")["epoch"].tolist()
 
+    def same_digits(self, who):
+        """Compare with an uninterrupted run, in every digit of `results.csv` but the times."""
+        whole, killed = self.place(), self.killed(who, in_epoch(5, lambda t: die()))
+        assert self.run(who, whole) == 0
+        if killed is None:
+            return False
+        frames = [pd.read_csv(place / "run" / "results.csv").drop(columns="time") for place in (whole, killed)]
+        return frames[0].equals(frames[1])
+
     def one_row_per_epoch(self, who):
         for before in (after_saving(4), lambda w, m: before_saving(4)(w, m, whole=True)):
             place = self.killed(who, before)
@@ -324,6 +333,7 @@ class Trial:
 
 ROWS = {
     "killed mid-epoch and resumed: stops in the same epoch": "decides_as_before",
+    "killed mid-epoch and resumed: same digits as an uninterrupted run": "same_digits",
     "killed around a checkpoint and resumed: one row per epoch in every log": "one_row_per_epoch",
     "killed while `last.pt` is written: can be resumed": "torn_checkpoint",
     "killed in the final evaluation and resumed: trains no extra epoch": "killed_at_the_end",

@@ -25,7 +25,7 @@ EXAMPLES = {
     "CSVLogger": {"filename": "x.csv", "separator": ";"},
     "PlotLogger": {"refresh_seconds": 5},
     "PlatformLogger": {"metrics": {"waited": "EarlyStopping/wait", "F1": "recall"}, "prefix": "mine/"},
-    "BackupAndRestore": {"every_n_epochs": 2},
+    "BackupAndRestore": {"every_n_epochs": 2, "exact": False},
     "PerClassMetrics": {"classes": ["person", "*_sign"], "metrics": ["mAP50-95"], "heatmap": None},
     "FreezeBackbone": {"until_epoch": 3, "layers": [0, "*.bn"], "lr_factor": 0.1, "lr_ramp_epochs": 2},
     "PreemptionHandler": {"signals": "SIGTERM"},

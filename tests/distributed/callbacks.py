@@ -9,7 +9,7 @@ from ultralytics.utils import RANK
 from ultralytics.utils.torch_utils import unwrap_model
 
 import yolo_callbacks as ycb
-from tests.helpers import constant, slower
+from tests.helpers import constant, slower, wait_for
 from yolo_callbacks import Callback, Priority
 
 
@@ -59,7 +59,7 @@ class BrokenReporter(Callback):
 
 
 class StandStill(Callback):
-    """Stops the clock on every rank in the middle of an epoch."""
+    """Stops the clock on every rank in the middle of an epoch, when the state of the one before is saved."""
 
     def __init__(self, folder, epoch):
         self.folder = folder
@@ -67,6 +67,8 @@ class StandStill(Callback):
 
     def on_train_batch_end(self, trainer):
         if trainer.epoch + 1 == self.epoch:
+            state = trainer.save_dir / "weights" / "states" / f"epoch{self.epoch - 1}-rank{RANK}of2.state"
+            wait_for(state.exists)
             (self.folder / f"still-{RANK}").touch()
             time.sleep(600)
 
@@ -133,11 +135,11 @@ class HoldsALock(Callback):
 
 
 def undisturbed(folder):
-    return [*controllers(), Witness(folder), BrokenReporter()]
+    return [*controllers(), ycb.BackupAndRestore(), Witness(folder), BrokenReporter()]
 
 
 def standing_still(folder, epoch):
-    return [*controllers(), Witness(folder), StandStill(folder, epoch)]
+    return [*controllers(), ycb.BackupAndRestore(), Witness(folder), StandStill(folder, epoch)]
 
 
 def preemptible(folder):

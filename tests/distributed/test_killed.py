@@ -68,3 +68,20 @@ def test_a_resumed_run_leaves_the_files_of_an_undisturbed_one(resumed, whole):
     )
     assert files == expected
     assert pd.read_csv(run / "callbacks" / "epochs.csv")["epoch"].tolist() == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_run_that_is_resumed_on_as_many_ranks_learns_the_same(resumed, whole):
+    launch, run, ranks = resumed
+    said = [line for line in launch.output.splitlines() if "Resuming exactly" in line or "Resuming from" in line]
+    if ranks == 1:
+        assert len(said) == 1
+        assert "because ranks: 1 instead of 2" in said[0]
+        return
+    assert [line[line.index("Resuming") :] for line in said] == [
+        "Resuming exactly, after epoch 3: the numbers are those of an uninterrupted run"
+    ]
+    for rank in (0, 1):
+        weights = [line for line in launch.witness(rank) if "weights" in line]
+        assert weights == [line for line in whole.witness(rank) if "weights" in line and line["epoch"] > 3]
+    frames = [pd.read_csv(folder / "results.csv").drop(columns="time") for folder in (run, whole.folder / "run")]
+    pd.testing.assert_frame_equal(*frames, check_exact=True)

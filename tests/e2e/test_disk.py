@@ -9,6 +9,7 @@ import pytest
 from ultralytics.utils.patches import torch_load
 
 import yolo_callbacks as ycb
+from tests.helpers import wait_for
 from yolo_callbacks.run_dir.journal import read_journal
 
 SMALLER_THAN_A_CHECKPOINT = 50_000
@@ -53,7 +54,7 @@ def test_checkpoints_that_do_not_fit_leave_the_old_ones(train, weights, said):
         limit_files_to(None)
 
     run = train(
-        [ycb.BackupAndRestore(), ycb.ModelCheckpoint(save_last=True), ycb.CSVLogger()],
+        [ycb.BackupAndRestore(exact=False), ycb.ModelCheckpoint(save_last=True), ycb.CSVLogger()],
         before=at_start_of({3: full, 5: free, 6: look}),
         epochs=6,
     )
@@ -66,6 +67,30 @@ def test_checkpoints_that_do_not_fit_leave_the_old_ones(train, weights, said):
         assert len(said(f"{name} cannot be written")) == 1  # not once an epoch
     assert said("last.pt can be written again")
     assert epoch_of(weights / "latest.pt") == 6
+
+
+def test_a_training_state_that_does_not_fit_leaves_the_old_one(train, weights, said):
+    seen = []
+
+    def state(epoch):
+        return weights / "states" / f"epoch{epoch}-rank0of1.state"
+
+    def full(trainer):
+        wait_for(state(2).exists)
+        limit_files_to(SMALLER_THAN_A_CHECKPOINT)
+
+    def free(trainer):
+        seen.extend(path.name for path in (weights / "states").iterdir())
+        limit_files_to(None)
+
+    moments = {3: full, 5: free, 6: lambda trainer: wait_for(state(5).exists)}
+    train([ycb.BackupAndRestore()], before=at_start_of(moments), epochs=6)
+    assert seen == ["epoch2-rank0of1.state"]
+    (failed, worked) = said("the training state in ")
+    assert failed.endswith(
+        "states cannot be written, the one before stays; training goes on: [Errno 27] File too large"
+    )
+    assert worked.endswith("states can be written again")
 
 
 def in_the_way_of(path, aside):

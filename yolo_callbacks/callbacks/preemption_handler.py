@@ -24,8 +24,9 @@ class PreemptionHandler(Callback):
 
     Container runtimes, cloud machines and SLURM send SIGTERM before they kill; SLURM's `--signal=USR1@120` sends
     SIGUSR1. The weights are saved as `weights/preempted.pt`. Resuming it continues with these weights and trains the
-    whole unfinished epoch again. A signal in the first epoch saves them too, but Ultralytics cannot resume a run
-    without a finished epoch, so it starts over. A signal between two epochs saves the finished one.
+    whole unfinished epoch again; with `BackupAndRestore(exact=True)`, it repeats that epoch from its beginning. A
+    signal in the first epoch saves the weights too, but Ultralytics cannot resume a run without a finished epoch, so it
+    starts over. A signal between two epochs saves the finished one.
 
     All this takes one batch (of training or validation), one checkpoint, and at most 10 s for pending writes. Then
     `SystemExit` ends the process with code 128 plus the signal's number (143, 138), so that everything else is closed

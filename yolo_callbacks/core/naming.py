@@ -16,6 +16,7 @@ from yolo_callbacks.support.checks import nearest
 WEIGHTS = "weights"
 BACKUP, PREEMPTED = f"{WEIGHTS}/backup.pt", f"{WEIGHTS}/preempted.pt"
 LAST_KEPT, BEST_KEPT = f"{WEIGHTS}/last.kept.pt", f"{WEIGHTS}/best.kept.pt"
+STATES = f"{WEIGHTS}/states"
 LATEST, EXCEPTION = "latest.pt", "exception.pt"
 TO_RESUME = (PREEMPTED, BACKUP, f"{WEIGHTS}/{LATEST}", LAST_KEPT, BEST_KEPT)
 """Checkpoints that can be resumed, besides `last.pt`."""

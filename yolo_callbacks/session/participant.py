@@ -16,6 +16,11 @@ class Participant(Rule, Generic[S]):
     replaces: ClassVar[str] = ""
     """The Ultralytics integration that it replaces, such as `"tensorboard"`; it is switched off for the run."""
 
+    @property
+    def state_every_n_epochs(self) -> int:
+        """How often the whole state of the training is saved for it, so that a resume is exact; 0 for never."""
+        return 0
+
     # ------------------------------------------------------------------------------------------------- measuring
 
     def measures(self, session: S) -> Iterable[str]:

@@ -6,7 +6,7 @@ over them again as it did live. A fresh run has no epochs: files of an earlier r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,74 @@ from yolo_callbacks.run_dir.journal import read_journal
 from yolo_callbacks.run_dir.manifest import manifest_of
 from yolo_callbacks.run_dir.recovery import checkpoints_in, epochs_in, load
 from yolo_callbacks.run_dir.results_csv import mend_results_csv, read_results_csv, results_in_checkpoint
+from yolo_callbacks.run_dir.training_states import TrainingStates, UnreadableStateError
 from yolo_callbacks.support import storage
 from yolo_callbacks.support.log import LOGGER
+from yolo_callbacks.trainer.exact.conditions import differences
 from yolo_callbacks.trainer.run import Run
+
+_DIFFER = "the numbers will differ from those of an uninterrupted run, because"
+_NEWEST = ("last.pt", *(name.rpartition("/")[2] for name in TO_RESUME))  # each save replaces what they hold
+
+
+def choose_state(run: Run, states: TrainingStates, obstacles: Iterable[str]) -> tuple[Mapping[str, Any] | None, str]:
+    """Choose how a run is resumed: exactly, from the state that was saved of it, or from a checkpoint's weights.
+
+    Args:
+        run: The run, loaded from its checkpoint.
+        states: What was saved.
+        obstacles: Why the run cannot be resumed exactly, whatever was saved.
+
+    Returns:
+        The content of the state, None to go on from the weights; and what was chosen and why, for people.
+    """
+    checkpoint, done = run.resumed_from.name, run.epochs_before
+    if done >= run.planned_epochs:
+        return None, ""
+    try:
+        content = _fitting_state(run, states, obstacles)
+    except UnreadableStateError as error:
+        why = str(error)
+    except (LookupError, TypeError, AttributeError) as error:  # whatever another program may have written
+        why = f"the saved state lacks something ({error!r})"
+    else:
+        epoch = content["epoch"]
+        again = "which runs again" if epoch < done else "and not needed"
+        other = f" ({checkpoint} is of epoch {done}, {again})" if epoch != done else ""
+        return content, f"Resuming exactly, after epoch {epoch}: the numbers are those of an uninterrupted run{other}"
+    return None, f"Resuming from the weights of {checkpoint}, after epoch {done}: {_DIFFER} {why}"
+
+
+def _fitting_state(run: Run, states: TrainingStates, obstacles: Iterable[str]) -> Mapping[str, Any]:
+    """Return the state that a run can be resumed from exactly.
+
+    Raises:
+        UnreadableStateError: If there is none; the message says why.
+    """
+    if obstacles:
+        raise UnreadableStateError("; ".join(obstacles))
+    epoch, done, checkpoint = states.newest(), run.epochs_before, run.resumed_from.name
+    if epoch is None:
+        raise UnreadableStateError("no training state was saved with it")
+    content = states.read(epoch)
+    # a kill between the two leaves one of them ahead; an older checkpoint that somebody has chosen is what they want
+    chosen = epoch > done and checkpoint not in _NEWEST
+    if chosen or abs(epoch - done) > content["every"]:
+        raise UnreadableStateError(f"the saved state is of epoch {epoch}")
+    changed = differences(content["conditions"], run.training_state.conditions())
+    if changed := changed or run.training_state.misfits(content["state"]):
+        raise UnreadableStateError(", ".join(changed))
+    journal = journal_of(run)
+    records = read_journal(journal).entries if journal.exists() else []
+    if not any((entry.record.epoch, entry.record.elapsed) == (epoch, content["elapsed"]) for entry in records):
+        raise UnreadableStateError(f"the journal does not have epoch {epoch} as the saved state has it")
+    states.verify_others(epoch)
+    return content
+
+
+def journal_of(run: Run) -> Path:
+    """Return where a run's journal is."""
+    return run.callbacks_dir / "journal.jsonl"
 
 
 def known_checkpoints(run: Run) -> list[dict[str, Any]]:
@@ -30,7 +95,7 @@ def known_checkpoints(run: Run) -> list[dict[str, Any]]:
     done = run.epochs_before
     listed = manifest_of(run.save_dir).get("checkpoints", []) if done else []
     later = [item["file"] for item in listed if item["epoch"] > done]
-    if later:
+    if later and run.checkpoint_epochs is None:  # otherwise they are made again as they are
         LOGGER.warning(f"Kept checkpoints of epochs after {done}, which now run again: {', '.join(later)}")
     return [item for item in listed if item["epoch"] <= done]
 
@@ -61,9 +126,16 @@ def take_up(run: Run, ledger: Ledger, journal: Path, checkpoints: CheckpointStor
     run.apply_finish(ledger.finishing)
     run.continue_clock(ledger.history[-1].elapsed)
     *before, newest = ledger.entries
-    checkpoints.adopt(d for entry in before for d in entry.decisions if isinstance(d, SaveCheckpoint))
-    _keep_missed(run, checkpoints, newest)
+    if (run.checkpoint_epochs or 0) > run.epochs_before:  # a later one was written, and that waits for those before
+        checkpoints.adopt(_saves(ledger.entries))
+    else:
+        checkpoints.adopt(_saves(before))
+        _keep_missed(run, checkpoints, newest)
     return newest.stop or run.why_finished()
+
+
+def _saves(entries: Iterable[Entry]) -> Iterator[SaveCheckpoint]:
+    return (decision for entry in entries for decision in entry.decisions if isinstance(decision, SaveCheckpoint))
 
 
 def _earlier_epochs(run: Run, journal: Path) -> list[EpochRecord]:
@@ -75,7 +147,7 @@ def _earlier_epochs(run: Run, journal: Path) -> list[EpochRecord]:
     done = run.epochs_before
     content = read_journal(journal) if journal.exists() else JournalContent(Plan(), (), [])
     written = [entry.record for entry in content.entries]
-    if written and written[-1].epoch > done:
+    if written and written[-1].epoch > done and run.checkpoint_epochs is None:
         whose = f"epochs after {done}, which now run again," if done else "an earlier run"
         LOGGER.warning(f"The journal of {whose} is kept as {storage.set_aside(journal)}")
     if not done:
@@ -109,7 +181,7 @@ def _mend_results(run: Run) -> None:
 
 def _tidy_checkpoints(run: Run, checkpoints: CheckpointStore) -> None:
     """Set aside the checkpoints of another run in this folder, or of epochs of this one that run again."""
-    done, last = run.epochs_before, run.last_checkpoint
+    done, last = max(run.epochs_before, run.checkpoint_epochs or 0), run.last_checkpoint
     known = [last, *(checkpoints.path(name) for name in TO_RESUME)]
     if done:
         resumed = run.resumed_from.resolve()
@@ -132,7 +204,7 @@ def _tidy_checkpoints(run: Run, checkpoints: CheckpointStore) -> None:
 
 def _mend_best(run: Run, checkpoints: CheckpointStore) -> None:
     """Write `best.pt` where the process died between `last.pt` and it."""
-    if not run.epochs_before:
+    if not run.epochs_before or run.checkpoint_epochs not in (None, run.epochs_before):
         return
     content = load(run.resumed_from)
     fitness = (content.get("train_metrics") or {}).get("fitness")
@@ -145,8 +217,7 @@ def _mend_best(run: Run, checkpoints: CheckpointStore) -> None:
 
 def _keep_missed(run: Run, checkpoints: CheckpointStore, entry: Entry) -> None:
     """Keep the newest epoch's checkpoints that were decided just before a crash."""
-    saves = [decision for decision in entry.decisions if isinstance(decision, SaveCheckpoint)]
-    missed = [decision for decision in saves if not checkpoints.has(decision)]
+    missed = [decision for decision in _saves([entry]) if not checkpoints.has(decision)]
     source = _newest_epoch(run, checkpoints) if missed else None
     for decision in missed:
         if source is not None:

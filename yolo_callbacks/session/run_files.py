@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_callbacks.core.decision import Decision, SaveCheckpoint, Stop, StopReason
-from yolo_callbacks.core.naming import WEIGHTS
+from yolo_callbacks.core.naming import STATES, WEIGHTS
 from yolo_callbacks.exports.export import Exports
 from yolo_callbacks.exports.plan import ExportPlan
 from yolo_callbacks.run_dir.checkpoints import CheckpointStore
@@ -60,7 +60,7 @@ class RunFiles:
         self.journal = Journal(run.callbacks_dir / "journal.jsonl")
         self.checkpoints = CheckpointStore(run, self.background("checkpoints"), known, self._list_checkpoints)
         self.exports = Exports(run, self.checkpoints, self.background("exports"), self._list_exports)
-        for folder in (run.callbacks_dir, run.save_dir / WEIGHTS):
+        for folder in (run.callbacks_dir, run.save_dir / WEIGHTS, run.save_dir / STATES):
             storage.remove_leftovers(folder)
 
     def background(self, name: str) -> Background:

@@ -13,6 +13,7 @@ from yolo_callbacks.core.events import TRAIN_EVENTS, check_events
 from yolo_callbacks.core.ledger import Ledger
 from yolo_callbacks.core.lineup import check_outputs, label
 from yolo_callbacks.core.record import History, Plan
+from yolo_callbacks.session.exact_resume import ExactResume
 from yolo_callbacks.session.hook import LIFECYCLE_EVENTS, Hook
 from yolo_callbacks.session.main_rank import MainRank
 from yolo_callbacks.session.measuring import Measuring
@@ -33,6 +34,7 @@ class Session:
     Attributes:
         run: The facade over the trainer.
         ledger: Epochs and decisions; on the ranks above 0 the decisions only.
+        exact: Saves the training's whole state, and takes it up.
         files: What the run leaves on disk; on rank 0 only.
     """
 
@@ -44,6 +46,7 @@ class Session:
         self._steps = Steps(self, self._callbacks)
         self._measuring = Measuring(self.run, self._steps)
         self._main: MainRank | None = None  # on rank 0, once the training has begun
+        self.exact = ExactResume(self.run)
         self.ledger = Ledger(self._callbacks, Plan(), self._steps.failed)
         self._facts: dict[str, Any] = {}
         self._opened = self._completed = self._over = False
@@ -194,6 +197,7 @@ class Session:
             over, self._main.over_before = self._main.over_before, None
             LOGGER.info(f"This run already ended after epoch {self.history.epoch}: {over.message}")
             self.run.skip_training()
+        self.exact.begin_epoch()
         self.run.begin_epoch(self.ledger.learning_rate, self.ledger.freezing)
 
     def _on_train_epoch_end(self) -> None:
@@ -220,6 +224,7 @@ class Session:
         if self._main is not None:
             self._main.carry_out(decisions)
             self._steps.act()
+        self.exact.end_epoch(self.history, decisions)
         self.run.close_epoch()
 
     def _on_train_end(self) -> None:
@@ -234,6 +239,7 @@ class Session:
         """Check what the callbacks need, resume an interrupted run, and set the callbacks up. Once per run."""
         if self._opened:
             return
+        self.exact.begin(self._callbacks.values())
         main: MainRank | None = None
         if self.run.is_main:
             self._check()
@@ -288,6 +294,7 @@ class Session:
         try:
             if self._main is not None:
                 self._main.ending.close(error, completed=self._completed)
+            self.exact.close(error)
         finally:
             self._over = True
             self._error_around = None  # its traceback may hold models

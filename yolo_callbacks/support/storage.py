@@ -190,6 +190,12 @@ def remove(path: Path) -> None:
         path.unlink()
 
 
+def remove_empty(folder: Path) -> None:
+    """Remove a folder if there is nothing in it."""
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
 def size(path: Path) -> int:
     """Return a file's size in bytes, 0 if it does not exist."""
     try:

@@ -24,6 +24,13 @@ def broadcast(value: T, world_size: int) -> T:
     return box[0]
 
 
+def rank() -> int:
+    """Return the number of this process among those that train, 0 if it is the only one."""
+    from ultralytics.utils import RANK
+
+    return max(0, int(RANK))
+
+
 def is_main() -> bool:
     """Return whether this process is rank 0 or the only one."""
     from ultralytics.utils import RANK

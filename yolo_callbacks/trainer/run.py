@@ -14,6 +14,7 @@ from yolo_callbacks.core.learning_rate import LearningRateState
 from yolo_callbacks.core.record import EpochRecord
 from yolo_callbacks.trainer import stops
 from yolo_callbacks.trainer.checkpointing import Checkpointing
+from yolo_callbacks.trainer.exact.training_state import TrainingState
 from yolo_callbacks.trainer.frozen_layers import FrozenLayers
 from yolo_callbacks.trainer.learning_rate import apply_factors, remove_factor
 from yolo_callbacks.trainer.model.view import ModelView
@@ -38,6 +39,7 @@ class Run(RunState):
     Attributes:
         model: A read-only view of the model.
         checkpointing: Serializes the model.
+        training_state: Everything that the next epoch depends on.
     """
 
     def __init__(self, trainer: Any) -> None:
@@ -49,6 +51,7 @@ class Run(RunState):
         self._unprotect: Callable[[], None] | None = None
         self.model = ModelView(trainer)
         self.checkpointing = Checkpointing(self, self._layers)
+        self.training_state = TrainingState(trainer)
 
     # ---------------------------------------------------------------- patches
 
@@ -91,6 +94,16 @@ class Run(RunState):
             self._unprotect = protect_files(
                 self._trainer, before_save, written, validated, may_strip_now, self._published
             )
+
+    def resume_exactly(self, epochs: int, state: Mapping[str, Any]) -> None:
+        """Let a resumed run begin where its saved state ends, whatever its checkpoint holds. Every rank.
+
+        Args:
+            epochs: Number of epochs that the state has behind it.
+            state: What `capture_state` has returned.
+        """
+        self.checkpoint_epochs = self.epochs_before
+        self.training_state.prepare(epochs, state)
 
     # ---------------------------------------------------------------- what happens in one epoch
 
@@ -143,6 +156,11 @@ class Run(RunState):
         self.epoch_is_open = False
         self._recorder.close_epoch()
         self.checkpointing.close_epoch()
+
+    def capture_state(self) -> dict[str, Any] | None:
+        """Return a copy of the training's state after the epoch that has just ended, see `TrainingState.capture`."""
+        with self._published.hidden():
+            return self.training_state.capture()
 
     def continue_clock(self, elapsed: float) -> None:
         """Continue the clock of an interrupted run."""
@@ -229,6 +247,7 @@ class Run(RunState):
         try:
             if self._trainer is not None:
                 self.model.release()
+                self.training_state.release()
                 self._published.release()
                 release_console(self._trainer)
             if self._unprotect is not None:

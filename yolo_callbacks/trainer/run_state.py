@@ -28,6 +28,8 @@ class RunState:
 
     Attributes:
         save_dir: The run directory.
+        checkpoint_epochs: Number of epochs of the loaded checkpoint, in a run that goes on from its saved state
+            instead; None in any other run.
         epoch_is_open: True from the end of an epoch's batches to its first on_fit_epoch_end. The final evaluation
             sends that event once more, without any training before it.
     """
@@ -37,6 +39,7 @@ class RunState:
         self._ending = Ending(trainer)
         self._classes: Classes | None = None
         self.save_dir = Path(trainer.save_dir)
+        self.checkpoint_epochs: int | None = None
         self.epoch_is_open = False
 
     @property
