@@ -4,6 +4,7 @@
 """
 
 import csv
+import json
 import os
 import pathlib
 import resource
@@ -147,10 +148,10 @@ def begin(who, data, folder, *, before=None, times=1, **arguments):
 def resume(who, folder):
     model = YOLO(who.checkpoint(folder))
     who.prepare(model, folder)
-    rates = []
-    model.add_callback("on_train_epoch_end", lambda t: rates.append(t.optimizer.param_groups[0]["lr"]))
+    rates = {}
+    model.add_callback("on_train_epoch_end", lambda t: rates.update({t.epoch + 1: t.optimizer.param_groups[0]["lr"]}))
     model.train(trainer=Trainer, resume=True)
-    (folder / "rates.txt").write_text(" ".join(map(str, rates)))
+    (folder / "rates.json").write_text(json.dumps(rates))
 
 
 def lr_recorder(who, model):
@@ -269,7 +270,7 @@ class Trial:
         place = self.killed(who, in_epoch(6, lambda t: die()))
         if place is None:
             return False
-        rate = float((place / "rates.txt").read_text().split()[0])
+        rate = json.loads((place / "rates.json").read_text())["6"]
         return abs(rate / (FIRST_RATE * schedule(5)) - 0.5) < 1e-6
 
     def nan(self, who):

@@ -45,6 +45,7 @@ def test_a_killed_run_goes_on_from_the_newest_checkpoint_that_loads(interrupted,
     said = plain(result.stderr)
     assert "Resuming from elsewhere/old/weights/backup.pt, after epoch" in said
     assert "last.pt does not load (RuntimeError)" in said
+    assert "Resuming exactly, after epoch" in plain(result.stdout)
     assert epochs_in(moved) == [list(range(1, 26))] * 2 or "patience=30" in run_in(moved)["stop"]["message"]
     assert {c["class"] for c in run_in(moved)["callbacks"].values()} == {
         "CSVLogger", "EarlyStopping", "BackupAndRestore", "PreemptionHandler",

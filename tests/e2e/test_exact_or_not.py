@@ -10,6 +10,7 @@ from ultralytics import YOLO
 
 import yolo_callbacks as ycb
 from tests.helpers import TINY, TINY_MODEL, crash_in, journal_records
+from yolo_callbacks.trainer.exact.training_state import TrainingState
 
 ARGUMENTS = {**TINY, "epochs": 5, "optimizer": "AdamW", "close_mosaic": 1}
 STOP = "on_train_batch_start", crash_in(4, KeyboardInterrupt)
@@ -253,3 +254,15 @@ def test_a_loader_that_something_else_reads_from_is_noticed(shapes, tmp_path, sa
     train(shapes, tmp_path, ("on_train_epoch_end", read), batch=1)
     assert len(said("The training state of epoch 1 is not saved: the epoch ended before its last batch, or")) == 1
     assert not states(tmp_path / "run")
+
+
+@pytest.mark.parametrize("step", ["obstacles", "capture"])
+def test_a_trainer_that_lacks_something_is_trained_all_the_same(step, shapes, tmp_path, said, monkeypatch):
+    def fail(state):
+        raise AttributeError("no attribute 'stopper'")
+
+    monkeypatch.setattr(TrainingState, step, fail)
+    train(shapes, tmp_path, epochs=3)
+    why = "If this run is interrupted, its resume will not be exact: AttributeError: no attribute 'stopper'"
+    assert len(said(why)) == 1
+    assert len(rows(tmp_path / "run")) == 3

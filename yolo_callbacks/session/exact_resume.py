@@ -53,7 +53,10 @@ class ExactResume:
         run = self._run
         self._every = min(every)
         self._states = TrainingStates(run.save_dir, ranks.rank(), max(1, run.world_size))
-        self._obstacles = run.training_state.obstacles()
+        try:
+            self._obstacles = run.training_state.obstacles()
+        except Exception as error:  # whatever a custom trainer lacks
+            self._obstacles = [f"{type(error).__name__}: {error}"]
         if run.resumed:
             self._choose(self._states)
         else:
@@ -118,8 +121,8 @@ class ExactResume:
         self._worker.wait()  # the next copy is made where the last one is
         try:
             state = run.capture_state()
-        except TypeError as error:  # of a custom trainer
-            self._obstacles = [str(error)]
+        except Exception as error:  # as above: the training matters more than its state
+            self._obstacles = [f"{type(error).__name__}: {error}"]
             LOGGER.warning(self._what_hinders())
             return
         if state is None:
