@@ -143,7 +143,7 @@ def draw(results: dict[str, Path], picture: Path) -> None:
 
     frames = {name: pd.read_csv(path).rename(columns=str.strip) for name, path in results.items()}
     looks = {
-        "left alone": {"color": "0.75", "linewidth": 6},
+        "uninterrupted": {"color": "0.75", "linewidth": 6},
         "killed in epoch 13, resumed by Ultralytics": {"color": "tab:red", "linewidth": 1.5},
         "killed in epoch 13, resumed exactly": {"color": "tab:blue", "linewidth": 1.5, "linestyle": "--"},
     }
@@ -165,7 +165,7 @@ def draw(results: dict[str, Path], picture: Path) -> None:
 def picture(folder: Path, target: Path, environment: dict[str, str]) -> None:
     """Do the three trainings, each part in a process of its own, and draw them."""
     ways = {
-        "left alone": ["alone"],
+        "uninterrupted": ["alone"],
         "killed in epoch 13, resumed by Ultralytics": ["kill", "resume"],
         "killed in epoch 13, resumed exactly": ["exact kill", "exact resume"],
     }

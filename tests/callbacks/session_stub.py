@@ -65,7 +65,7 @@ class SessionStub(Session):
         self.ledger = Ledger(self._callbacks, Plan(planned_epochs=planned))
         self.files = RunFiles(self.run, known_checkpoints(self.run))
         self._main = SimpleNamespace(ending=Ending(self.run, self.files, self.ledger, self._steps))
-        self._opened = True
+        self.opened = True
 
     def begin(self):
         for callback in self.callbacks.values():

@@ -34,7 +34,8 @@ class Session:
     Attributes:
         run: The facade over the trainer.
         ledger: Epochs and decisions; on the ranks above 0 the decisions only.
-        exact: Saves the training's whole state, and takes it up.
+        exact: Saves the whole state of the training, and restores it.
+        opened: Whether the training has begun.
         files: What the run leaves on disk; on rank 0 only.
     """
 
@@ -49,7 +50,7 @@ class Session:
         self.exact = ExactResume(self.run)
         self.ledger = Ledger(self._callbacks, Plan(), self._steps.failed)
         self._facts: dict[str, Any] = {}
-        self._opened = self._completed = self._over = False
+        self.opened = self._completed = self._over = False
         self._error_around = sys.exc_info()[1]  # train() may be called inside an except block
         self._asked_to_stop: Stop | None = None
 
@@ -83,7 +84,7 @@ class Session:
             name = type(callback).__name__
             if callback.replaces and self.run.replace_integration(callback.replaces):  # before it can start
                 LOGGER.info(f"{name}: Ultralytics' own {name} logging is off in this run; the callback replaces it")
-        if self._opened and self.run.is_main:
+        if self.opened and self.run.is_main:
             self._check()
             self._steps.setup(only=new)
 
@@ -100,7 +101,7 @@ class Session:
         for event in TRAIN_EVENTS:
             if event in LIFECYCLE_EVENTS or any(callback.overrides(event) for callback in self._callbacks.values()):
                 self.run.listen(event, Hook(event, _receive))
-        if self._opened:
+        if self.opened:
             self.run.protect_callback_lists()
 
     def request_stop(self, stop: Stop) -> None:
@@ -150,11 +151,6 @@ class Session:
     def finish_decision(self) -> Finish | None:
         """The decision that brought the end of the run forward, or None."""
         return self.ledger.finishing.decision
-
-    @property
-    def opened(self) -> bool:
-        """Whether the training has begun."""
-        return self._opened
 
     @property
     def ended(self) -> bool:
@@ -237,7 +233,7 @@ class Session:
 
     def _open(self) -> None:
         """Check what the callbacks need, resume an interrupted run, and set the callbacks up. Once per run."""
-        if self._opened:
+        if self.opened:
             return
         self.exact.begin(self._callbacks.values())
         main: MainRank | None = None
@@ -246,14 +242,14 @@ class Session:
             main = MainRank(self.run, self._steps, self._measuring)
             self.ledger, self.files = main.ledger, main.files
             main.take_up(self._facts)
-        in_force = self.ledger.learning_rate, self.ledger.freezing, self.ledger.finishing
-        in_force = broadcast(in_force, self.run.world_size)
-        self.ledger.learning_rate, self.ledger.freezing, self.ledger.finishing = in_force
-        self.run.apply_finish(self.ledger.finishing)
+        ledger = self.ledger
+        in_force = broadcast((ledger.learning_rate, ledger.freezing, ledger.finishing), self.run.world_size)
+        ledger.learning_rate, ledger.freezing, ledger.finishing = in_force
+        self.run.apply_finish(ledger.finishing)
         self.run.guard_integrations()
         if main is not None:
             self.run.protect(main.announce, main.before_stripping)
-        self._opened, self._main = True, main
+        self.opened, self._main = True, main
         self._listen()
         if main is not None:
             self._steps.setup()
@@ -274,8 +270,6 @@ class Session:
         "on_fit_epoch_end": _on_fit_epoch_end,
         "on_train_end": _on_train_end,
     }
-
-    # ------------------------------------------------------------------------------------------ the end
 
     def leave(self, stop: Stop, error: SystemExit, save_as: str) -> NoReturn:
         """End the training immediately, in or between epochs, in a state that can be resumed.
