@@ -29,6 +29,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 HEAVY = ("cv2", "matplotlib", "pandas", "polars", "psutil", "requests", "torch._dynamo", "torchvision", "yaml")
 POLL = 0.01  # seconds
+FORKS = sys.platform == "linux"  # macOS has libraries that do not survive a fork, and Windows has no fork
 
 
 def import_heavy() -> None:
@@ -68,9 +69,9 @@ def start(words, *, cwd=None, env=None, stdout, stderr, start_new_session=False)
         start_new_session: Whether it leads a process group of its own.
     """
     env = environment() if env is None else env
-    if not hasattr(os, "fork"):
-        words = [sys.executable, *words]
-        return subprocess.Popen(words, cwd=cwd, env=env, stdout=stdout, stderr=stderr, text=True)
+    if not FORKS:
+        words, options = [sys.executable, *map(str, words)], {"text": True, "start_new_session": start_new_session}
+        return subprocess.Popen(words, cwd=cwd, env=env, stdout=stdout, stderr=stderr, **options)
     read = None
     if stdout == subprocess.PIPE:
         read, write = os.pipe()

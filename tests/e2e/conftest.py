@@ -1,7 +1,5 @@
 """Real trainings, as small as they can be: four pictures of 64 pixels, on the CPU."""
 
-import os
-
 import pytest
 from ultralytics import YOLO
 
@@ -16,7 +14,7 @@ from yolo_callbacks.pictures import drawing
 def plots_and_exports_begin_soon():
     """Let the processes that draw and export be programs of `tests.programs`, where there is a fork."""
     with pytest.MonkeyPatch.context() as patch:
-        if hasattr(os, "fork"):
+        if programs.FORKS:
             for module in (drawing, export_process):
                 patch.setattr(module, "subprocess", programs.Subprocess)
         yield
