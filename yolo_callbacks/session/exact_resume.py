@@ -143,7 +143,7 @@ class ExactResume:
             LOGGER.warning(f"The training state of epoch {epoch} is not saved: {why}")
 
     def _write(self, states: TrainingStates, epoch: int, content: Mapping[str, Any]) -> None:
-        with self._writes.attempt(f"the training state in {states.folder}", "the one before stays") as attempt:
+        with self._writes.attempt(f"the training state in {states.folder}", "the previous one is kept") as attempt:
             states.write(epoch, content, alone=self._alone)
         self._alone = self._alone and not attempt.worked
 
