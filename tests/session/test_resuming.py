@@ -205,7 +205,7 @@ def test_the_epochs_are_those_of_the_journal(tmp_path):
     assert (over, run.continued_at) == (None, 30.0)
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(done=st.integers(1, 6), written=st.integers(0, 8), pending=st.booleans(), torn=st.booleans())
 def test_each_finished_epoch_is_there_once_whatever_the_journal_lacks(done, written, pending, torn, tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
