@@ -20,6 +20,7 @@ class Trainer(SimpleNamespace):
             args=SimpleNamespace(save=save, task=task),
             last=folder / "last.pt",
             best=folder / "best.pt",
+            wdir=folder,
             save_period=5,
             epoch=2,
             metrics={"fitness": 0.5},
@@ -35,7 +36,7 @@ class Trainer(SimpleNamespace):
         for path in (self.last, self.best):
             path.write_bytes(buffer.getvalue())
         if self.save_period > 0:
-            (self.last.parent / f"epoch{self.epoch}.pt").write_bytes(b"")
+            (self.wdir / f"epoch{self.epoch}.pt").write_bytes(b"")
 
 
 class Own(Trainer):
