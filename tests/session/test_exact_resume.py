@@ -1,5 +1,6 @@
 """When the whole state of a training is saved, when it is put back, and what is said where it cannot be."""
 
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -206,6 +207,22 @@ def test_states_of_an_earlier_course_stay_until_the_first_new_one_is_there(run, 
     assert alone == [True, False]
 
 
+def test_the_training_waits_for_the_first_state_alone(run, monkeypatch):
+    exact, write, slow = begun(run), TrainingStates.write, threading.Event()
+
+    def write_slowly(*args, **how):
+        slow.wait(0.2)
+        write(*args, **how)
+
+    monkeypatch.setattr(TrainingStates, "write", write_slowly)
+    for run.epoch in (1, 2):
+        exact.end_epoch(History(Plan(), [record(run.epoch, 0.5)]), ())
+        assert saved(run) == [1]
+    slow.set()
+    exact.close(None)
+    assert saved(run) == [2]
+
+
 # ------------------------------------------------------------------------------------ taking up
 
 
@@ -228,6 +245,15 @@ def test_the_state_is_put_back_once_before_the_first_epoch(resumed, said):
     done = [step for step in resumed.training_state.done if step != "looked at the data"]
     assert done[1:] == ["begun", ("restored", {"weight": 3.0}), "begun"]
     assert said.lines == [("INFO", "Resuming exactly")]
+
+
+def test_the_state_that_was_taken_up_stays_until_a_newer_one_is_there(resumed, monkeypatch):
+    exact, write, alone = begun(resumed), TrainingStates.write, []
+    monkeypatch.setattr(
+        TrainingStates, "write", lambda me, *args, **how: alone.append(how["alone"]) or write(me, *args, **how)
+    )
+    assert epoch(exact, 4) == [4]
+    assert alone == [False]
 
 
 def test_from_the_weights_nothing_is_put_back(resumed, monkeypatch, said):
