@@ -208,17 +208,17 @@ def test_states_of_an_earlier_course_stay_until_the_first_new_one_is_there(run, 
 
 
 def test_the_training_waits_for_the_first_state_alone(run, monkeypatch):
-    exact, write, slow = begun(run), TrainingStates.write, threading.Event()
+    exact, write, looked = begun(run), TrainingStates.write, threading.Event()
 
-    def write_slowly(*args, **how):
-        slow.wait(0.2)
-        write(*args, **how)
+    def write_slowly(states, epoch, content, *, alone):
+        looked.wait(0.2 if epoch == 1 else 30)
+        write(states, epoch, content, alone=alone)
 
     monkeypatch.setattr(TrainingStates, "write", write_slowly)
     for run.epoch in (1, 2):
         exact.end_epoch(History(Plan(), [record(run.epoch, 0.5)]), ())
         assert saved(run) == [1]
-    slow.set()
+    looked.set()
     exact.close(None)
     assert saved(run) == [2]
 
