@@ -88,6 +88,12 @@ def test_two_of_a_class_have_two_names(session):
     assert len(set(session.callbacks)) == 2
 
 
+def test_one_that_is_given_twice_at_once_is_there_once(session):
+    callback = Looks()
+    session.join([callback, callback])
+    assert list(session.callbacks.values()) == [callback]
+
+
 def test_who_joins_later_is_set_up_and_nobody_else_again():
     first, second = Looks(), Looks()
     session = SessionStub(first)

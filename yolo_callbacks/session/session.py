@@ -73,8 +73,8 @@ class Session:
             facts: Further fields for `run.json`.
         """
         self._facts.update(facts or {})
-        known = list(self._callbacks.values())
-        new = [callback for callback in callbacks if all(callback is not item for item in known)]
+        known, given = list(self._callbacks.values()), {id(callback): callback for callback in callbacks}
+        new = [callback for callback in given.values() if all(callback is not item for item in known)]
         if not new:
             return
         together = label(sorted([*known, *new], key=lambda callback: callback.priority))
