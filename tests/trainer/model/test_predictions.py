@@ -226,11 +226,12 @@ def test_tasks_of_whole_images(task, preds, batch, labels, predictions):
 
 
 def test_what_the_validator_changes_later_does_not_show():
-    batch, preds = batch_of(1), [found(0.9)]
+    batch, preds = batch_of(1, masks=torch.ones(1, 2, 2)), [found(0.9)]
     preds[0]["conf"] = preds[0]["conf"].half()
     (item,) = watched(preds, batch)
-    for tensor in (*preds[0].values(), batch["img"], batch["cls"], batch["bboxes"]):
+    for tensor in (*preds[0].values(), batch["img"], batch["cls"], batch["bboxes"], batch["masks"]):
         tensor.zero_()
+    assert item.labels["masks"].min() == 1
     assert item.image.max() == 127
     assert item.labels["bboxes"].tolist() == [[0.5] * 4]
     assert item.predictions["cls"].tolist() == [1]

@@ -1,6 +1,7 @@
 """An error in an integration is told once, without secrets, and never ends a training."""
 
 import pytest
+from ultralytics.utils import SETTINGS
 
 from yolo_callbacks.trainer.patches.guard import Guard
 
@@ -54,7 +55,8 @@ def test_what_is_to_end_the_process_comes_out(error):
 
 
 def test_neither_the_key_of_the_platform_nor_a_login_is_shown(said, monkeypatch):
-    monkeypatch.setenv("ULTRALYTICS_API_KEY", "ul_0123456789\n")
+    monkeypatch.delenv("ULTRALYTICS_API_KEY", raising=False)
+    monkeypatch.setitem(SETTINGS, "api_key", "ul_0123456789\n")
     text = "illegal header b'Bearer ul_0123456789\\n' for https://me:pa55@host/a?sig=s1gned"
     Guard("A").attempt(failing(ValueError(text)), None, "on_val_end")
     (told,) = said.warnings
