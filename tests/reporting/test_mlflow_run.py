@@ -130,6 +130,17 @@ def test_no_more_numbers_at_once_than_mlflow_accepts_and_whole_epochs_if_possibl
     assert [len(batch) for batch in client.metrics if batch] == batches
 
 
+def test_after_a_failure_only_the_epochs_that_are_left_are_sent():
+    client, entries = Client(), [entry(number, **{f"m{i}": 1.0 for i in range(600)}) for number in (1, 2, 3)]
+    client.fails = {4}  # parameters and tags are two requests, and each epoch is one
+    run = run_at(client, entries)
+    with pytest.raises(NotDelivered):
+        run.update()
+    assert run.missing == [2, 3]
+    run.update()
+    assert [epoch for name, epoch in client.sent if name == "lr_factor"] == [1, 2, 3]
+
+
 @pytest.mark.parametrize(
     ("there", "done", "sent", "told"),
     [

@@ -65,7 +65,7 @@ def test_a_large_input_is_not_traced_as_it_is(imgsz, side, channels):
             return x
 
     prepare_graph(nn.Sequential(Look(), model), channels, imgsz)()
-    assert set(sizes) == {(1, channels, side, side)}
+    assert sizes == [(1, channels, side, side)]  # once: a check would reset the random state meanwhile
 
 
 def test_the_training_draws_the_same_random_numbers_and_nothing_is_warned_of():
