@@ -2,15 +2,11 @@
 
 import importlib.util
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from ultralytics import YOLO
@@ -22,7 +18,6 @@ from yolo_callbacks.core.lineup import check_outputs, label
 from yolo_callbacks.datasets import build_shapes
 from yolo_callbacks.exports import worker
 from yolo_callbacks.exports.export import pickle_classes_by_value
-from yolo_callbacks.exports.process import ExportProcess
 from yolo_callbacks.exports.verdict import verdict
 from yolo_callbacks.support import storage
 
@@ -162,38 +157,6 @@ def test_a_class_of_the_users_script_travels_with_its_checkpoint(tmp_path):
     before = (tmp_path / "plain.pt").read_bytes()
     pickle_classes_by_value(tmp_path / "plain.pt")
     assert (tmp_path / "plain.pt").read_bytes() == before
-
-
-def test_a_process_that_fails_says_how(tmp_path):
-    """The request names a checkpoint that is not there."""
-    request = {"checkpoint": str(tmp_path / "no.pt"), "format": "onnx", "arguments": {}, "nice": True}
-    told = ExportProcess().run(request, tmp_path, timeout=60)
-    assert told["error"].startswith("FileNotFoundError")
-    assert "Traceback" in (tmp_path / "output.log").read_text()
-    assert ExportProcess().run(request, tmp_path, timeout=0.01)["error"] == "it took longer than 0.01 s"
-    called_off = ExportProcess()
-    called_off.cancel()
-    assert called_off.run(request, tmp_path, timeout=60)["error"] == "it was cancelled"
-
-
-@pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
-def test_who_is_left_behind_ends_and_clears_up(tmp_path):
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
-    child = (
-        "import os, time; from pathlib import Path; from yolo_callbacks.exports.worker import _end_with; "
-        f"_end_with(os.getppid(), Path({str(scratch)!r})); print(os.getpid(), flush=True); time.sleep(60)"
-    )
-    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
-    process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True)
-    number = int(process.stdout.readline())
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
-    deadline = time.monotonic() + 20
-    while psutil.pid_exists(number) and scratch.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert not scratch.exists()
 
 
 def test_the_fingerprint_of_a_folder_knows_names_and_contents(tmp_path):

@@ -4,55 +4,16 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from yolo_callbacks.core.classes import Classes, ClassResults, distinct
+from tests.pictures.class_table import table
 from yolo_callbacks.pictures.class_curves import read_curves
 from yolo_callbacks.pictures.heatmap import draw_heat_map, render
-from yolo_callbacks.run_dir.class_log import ClassLog
 
 ODD = ("person", "$100 $bill", "人/车 😀", "a_name{that} is far too long \\to be shown in a picture", "%s")
-
-
-def table(folder, names, epochs, value, metrics=("recall", "mAP50-95"), main="mAP50-95"):
-    """Write a table; `value(index, epoch)` is None for a class that does not occur."""
-    classes = Classes(distinct(names), metrics, main)
-    path = folder / "run" / "callbacks" / "classes.csv"
-    log = ClassLog(path, classes, 0)
-    log.begin()
-    for epoch in epochs:
-        values = [value(index, epoch) for index in range(len(classes.names))]
-        column = {name: values if name == main else [None if v is None else 1.0 for v in values] for name in metrics}
-        log.add(epoch, ClassResults(classes, column, [0 if v is None else 3 for v in values]))
-    return path
 
 
 def words(figure):
     texts = [text for axis in figure.axes for text in (*axis.get_yticklabels(), *axis.texts)]
     return [figure.get_suptitle(), *(text.get_text() for text in texts)]
-
-
-def test_the_values_that_were_measured(tmp_path):
-    path = table(tmp_path, ["a", "b", "ghost"], [1, 2, 5], lambda i, e: None if i == 2 else e / 10 + i / 100)
-    curves = read_curves(path)
-    assert (curves.metric, curves.names, curves.absent) == ("mAP50-95", ["a", "b"], ["ghost"])
-    assert curves.ends == [(1, 1), (2, 2), (5, 5)]  # the epochs in between were not validated
-    assert curves.values == pytest.approx(np.array([[0.1, 0.2, 0.5], [0.11, 0.21, 0.51]]))
-    assert curves.newest.tolist() == [0.5, 0.51]
-
-
-def test_many_epochs_are_averaged_to_what_can_be_told_apart(tmp_path):
-    curves = read_curves(table(tmp_path, ["a"], range(1, 1801), lambda i, e: e / 2000))
-    assert curves.values.shape == (1, 600)
-    assert curves.ends[:2] == [(1, 3), (4, 6)]
-    assert curves.values[0, 0] == pytest.approx(2 / 2000)
-    assert curves.newest.tolist() == [0.9]
-
-
-@pytest.mark.parametrize(
-    ("metrics", "main"),
-    [(("mAP50-95(B)", "mAP50-95(M)"), "mAP50-95(M)"), (("pixel_acc", "mIoU"), "mIoU"), (("top5", "top1"), "top1")],
-)
-def test_the_main_metric_of_each_task_is_drawn(tmp_path, metrics, main):
-    assert read_curves(table(tmp_path, ["a"], [1], lambda i, e: 0.5, metrics, main)).metric == main
 
 
 def test_the_best_class_stands_on_top_and_absent_ones_at_the_bottom(tmp_path):
@@ -99,10 +60,3 @@ def test_a_picture_of_anything(tmp_path, names, epochs):
     pixels = imread(picture)
     assert pixels.shape[1] == 1320
     assert len(np.unique(pixels.reshape(-1, pixels.shape[2]), axis=0)) > 3
-
-
-def test_nothing_to_draw(tmp_path):
-    with pytest.raises(ValueError, match="has no class to draw"):
-        read_curves(table(tmp_path, ["a"], [], lambda i, e: 0.5))
-    with pytest.raises(ValueError, match=r"no class of .* occurs in the validation set"):
-        read_curves(table(tmp_path, ["a"], [1], lambda i, e: None))

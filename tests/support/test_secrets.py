@@ -1,7 +1,5 @@
 import copy
 import json
-import logging
-import threading
 from urllib.parse import quote
 
 import cloudpickle
@@ -13,7 +11,6 @@ import yolo_callbacks as ycb
 from yolo_callbacks.config import restore_callbacks
 from yolo_callbacks.core.lineup import configuration, label
 from yolo_callbacks.support.background import tell_once
-from yolo_callbacks.support.log import quiet
 from yolo_callbacks.support.secrets import HIDDEN, Secret, hide, secret_url, unless_hidden, without_secrets
 
 
@@ -207,20 +204,3 @@ def test_what_run_json_hides_must_come_from_the_environment(monkeypatch):
             unless_hidden("url", value, "A_URL")
     monkeypatch.setenv("A_URL", "https://y")
     assert unless_hidden("url", "https://***@x", "A_URL") is None
-
-
-def test_other_libraries_are_quiet_on_this_thread_only(caplog):
-    logger = logging.getLogger("some.library")
-
-    def other():
-        logger.warning("from another thread")
-
-    with caplog.at_level(logging.DEBUG), quiet("some.library") as said:
-        logger.debug("POST %s", "/t0ken")
-        thread = threading.Thread(target=other)
-        thread.start()
-        thread.join()
-    logger.warning("afterwards")
-    assert said == ["POST /t0ken"]
-    assert [record.getMessage() for record in caplog.records] == ["from another thread", "afterwards"]
-    assert logger.filters == []
