@@ -51,6 +51,7 @@ RESULT = "told = {'file': 'a.onnx'}; " + TOLD
             "json.dump({'error': 'no room'}, open(request['result'], 'w')); sys.exit(1)",
             {"error": "no room"},  # its own reason says more
         ),
+        ("", {"error": "its process left no result"}),
         ("open(request['result'], 'w').write('{'); sys.exit(3)", {"error": "its process ended with exit code 3"}),
         pytest.param(
             RESULT + "os.kill(os.getpid(), 11)",

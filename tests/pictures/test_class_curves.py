@@ -90,7 +90,7 @@ def test_a_row_that_is_half_written_is_left_out(tmp_path):
 
 
 def test_a_row_that_has_lost_a_cell_is_left_out(tmp_path):
-    curves = read_curves(written(tmp_path, "1,a,0.9", "1,b,3,0.25", "2,a,3,0.75"))
+    curves = read_curves(written(tmp_path, "1,a,0.9", "", "1,b,3,0.25", "2,a,3,0.75"))
     assert (curves.names, curves.newest.tolist()) == (["b", "a"], [0.25, 0.75])
 
 

@@ -60,6 +60,7 @@ class ExportProcess:
             result: dict[str, Any] = json.loads(result_file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             result = {}
+            failure = failure or "its process left no result"
         if failure is not None:
             result.setdefault("error", failure)
         return result

@@ -60,8 +60,7 @@ def read_curves(path: Path) -> ClassCurves:
     newest: dict[str, float] = {}
     seen = np.zeros(epochs + 1, dtype=bool)
     for row in rows:
-        epoch = int(row[epoch_at])
-        if epoch > epochs or len(row) != len(header):
+        if len(row) != len(header) or (epoch := int(row[epoch_at])) > epochs:
             continue
         name = row[name_at]
         if name not in sums:

@@ -67,6 +67,7 @@ def draw_in_process(module: str, source: Path, picture: Path, arguments: Sequenc
 
     Raises:
         RuntimeError: If it fails.
+        subprocess.TimeoutExpired: If it takes longer than a minute.
     """
     done = subprocess.run(
         python_process.command(module, str(source), str(picture), *arguments),
