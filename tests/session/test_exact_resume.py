@@ -189,7 +189,7 @@ def test_a_full_disk_leaves_the_state_before(run, said, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(TrainingStates, "write", refuse)
         assert epoch(exact, 2) == [1]
-    assert "the one before stays" in said.warnings[0]
+    assert "the previous one is kept" in said.warnings[0]
     assert epoch(exact, 3) == [3]
 
 
