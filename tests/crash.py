@@ -4,6 +4,9 @@ import os
 import signal
 import traceback
 
+import yolo_callbacks as ycb
+from yolo_callbacks.run_dir.recovery import NoCheckpointError
+
 
 def fork(function, *args, log):
     """Run a function in a child of its own, and return the child's number."""
@@ -29,3 +32,23 @@ def ended(child):
 
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def go_on(run, resume, begin):
+    """Resume a killed run from its newest checkpoint, or begin it again where it has none; nothing where all was done.
+
+    Args:
+        run: The run directory.
+        resume: Called with the checkpoint.
+        begin: Called without arguments.
+    """
+    try:
+        checkpoint = ycb.newest_checkpoint(run)
+    except NoCheckpointError as error:
+        if error.ended:  # it was killed when all was done
+            return
+        if not error.untouched and run.exists():
+            raise
+        begin()
+        return
+    resume(checkpoint)

@@ -25,11 +25,11 @@ from ultralytics import YOLO, settings
 from ultralytics.utils.torch_utils import unwrap_model
 
 import yolo_callbacks as ycb
+from tests import crash
 from tests.crash import die, ended, fork
 from tests.helpers import TINY, TINY_MODEL, constant, slower
 from yolo_callbacks.datasets import SHAPES, build_shapes
 from yolo_callbacks.run_dir import training_states
-from yolo_callbacks.run_dir.recovery import NoCheckpointError
 
 NOT_COMPARED = ["seconds", "images_per_second", "rss_gb", "gpu_gb", "elapsed"]  # of epochs.csv
 MIXING = {"mixup": 0.5, "cutmix": 0.5, "copy_paste": 0.5, "degrees": 20.0, "shear": 5.0, "flipud": 0.5, "bgr": 0.2}
@@ -299,19 +299,16 @@ def begin(case, data, folder, attached=True, arm=None):
 
 
 def go_on(case, data, folder, arm=None):
-    try:
-        checkpoint = ycb.newest_checkpoint(folder / "run")
-    except NoCheckpointError as error:
-        if error.ended:  # it was killed when all was done
-            return
-        if not error.untouched and (folder / "run").exists():
-            raise
+    def resume(checkpoint):
+        model = YOLO(checkpoint)
+        ycb.attach(model, callbacks(case))
+        train(model, case, arm, {"resume": True})
+
+    def begin_again():
         shutil.rmtree(folder / "run", ignore_errors=True)
         begin(case, data, folder, arm=arm)
-        return
-    model = YOLO(checkpoint)
-    ycb.attach(model, callbacks(case))
-    train(model, case, arm, {"resume": True})
+
+    crash.go_on(folder / "run", resume, begin_again)
 
 
 def train(model, case, arm, arguments):

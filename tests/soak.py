@@ -21,13 +21,13 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils.patches import torch_load
 
 import yolo_callbacks as ycb
+from tests import crash
 from tests.crash import die, ended, fork
 from tests.helpers import TINY, TINY_MODEL, constant, slower
 from tests.programs import import_heavy
 from yolo_callbacks.datasets import build_shapes
 from yolo_callbacks.run_dir.journal import read_journal
 from yolo_callbacks.run_dir.manifest import read_manifest
-from yolo_callbacks.run_dir.recovery import NoCheckpointError
 from yolo_callbacks.support import storage
 
 PLANNED = 7
@@ -74,18 +74,12 @@ def begin(data, folder, patience):
 
 
 def go_on(data, folder, patience):
-    try:
-        checkpoint = ycb.newest_checkpoint(folder / "run")
-    except NoCheckpointError as error:
-        if error.ended:  # it was killed when all was done
-            return
-        if not error.untouched and (folder / "run").exists():
-            raise
-        begin(data, folder, patience)
-        return
-    model = YOLO(checkpoint)
-    ycb.attach(model, callbacks(patience))
-    model.train(trainer=Trainer, resume=True)
+    def resume(checkpoint):
+        model = YOLO(checkpoint)
+        ycb.attach(model, callbacks(patience))
+        model.train(trainer=Trainer, resume=True)
+
+    crash.go_on(folder / "run", resume, lambda: begin(data, folder, patience))
 
 
 # ------------------------------------------------------------------------------------------------- what is compared

@@ -3,7 +3,6 @@
 import json
 import struct
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -11,6 +10,7 @@ from ultralytics import YOLO
 
 import yolo_callbacks as ycb
 from tests.helpers import TINY, TINY_MODEL, journal, run_json
+from tests.odd_values import NUMBERS, ODD
 from tests.platform_server import Platform, train_in_process
 from yolo_callbacks import StopReason
 from yolo_callbacks.core.events import TRAIN_EVENTS
@@ -405,24 +405,6 @@ def test_resetting_the_callbacks_of_a_model_detaches_it(train, tmp_path):
     assert not (tmp_path / "run" / "callbacks").exists()
     assert run.history.empty
     assert run.stop_reason is None
-
-
-ODD = {
-    "text": "hello",
-    "nothing": None,
-    "list": [1.0, 2.0],
-    "dict": {"a": 1.0},
-    "vector": torch.ones(3),
-    "huge": 10**400,
-    "complex": 1j,
-    "nan": float("nan"),
-    "inf": float("inf"),
-    "scalar": torch.tensor(2.5),
-    "numpy": np.float32(0.5),
-    "true": True,
-    7: 1.0,
-}
-NUMBERS = {"nan": float("nan"), "inf": float("inf"), "scalar": 2.5, "numpy": 0.5, "true": 1.0, "7": 1.0}
 
 
 def test_odd_values_among_the_metrics_are_kept_where_they_are_numbers(train_beside, tmp_path):

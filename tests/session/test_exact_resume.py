@@ -317,8 +317,8 @@ def test_other_ranks_follow_rank_0_in_the_end(main, left, run, monkeypatch):
 
 @pytest.mark.parametrize(("error", "seconds"), [(None, 0.4), (ValueError(), 0.4), (SystemExit(143), 0.1)])
 def test_a_state_that_is_not_written_in_time_is_abandoned(error, seconds, run, said, monkeypatch):
-    monkeypatch.setattr(module, "_CLOSE_TIMEOUT", 0.4)
-    monkeypatch.setattr(module, "_HURRY_TIMEOUT", 0.1)
+    monkeypatch.setattr(module, "CLOSE_TIMEOUT", 0.4)
+    monkeypatch.setattr(module, "HURRY_TIMEOUT", 0.1)
     exact = begun(run)
     closed = []
     monkeypatch.setattr(exact._worker, "close", closed.append)

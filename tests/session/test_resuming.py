@@ -16,7 +16,7 @@ from yolo_callbacks.run_dir.checkpoints import CheckpointStore
 from yolo_callbacks.run_dir.journal import Journal, read_journal
 from yolo_callbacks.run_dir.recovery import epochs_in
 from yolo_callbacks.run_dir.training_states import TrainingStates, UnreadableStateError
-from yolo_callbacks.session.resuming import choose_state, journal_of, known_checkpoints, take_up
+from yolo_callbacks.session.resuming import choose_state, known_checkpoints, take_up
 from yolo_callbacks.support.background import Background
 
 LOADED = {"workers": 2}
@@ -157,7 +157,7 @@ def test_a_state_needs_a_journal_and_the_states_of_all_ranks(tmp_path, monkeypat
 
         patch.setattr(states, "verify_others", damaged)
         assert choose_state(run, states, ())[1].endswith("that of rank 1 is damaged")
-    journal_of(run).unlink()
+    (run.callbacks_dir / "journal.jsonl").unlink()
     assert "the journal does not have epoch 5" in choose_state(run, states, ())[1]
 
 
@@ -172,7 +172,7 @@ def taken_up(run, *callbacks, known=()):
     """Take a run up; return its ledger, what its checkpoint store lists, and why it had ended."""
     ledger = Ledger({type(callback).__name__: callback for callback in callbacks}, Plan(planned_epochs=10))
     store = CheckpointStore(run, Background("x"), known, lambda: None)
-    over = take_up(run, ledger, journal_of(run), store)
+    over = take_up(run, ledger, run.callbacks_dir / "journal.jsonl", store)
     store.wait()
     return ledger, store, over
 

@@ -185,8 +185,8 @@ def test_each_name_has_one_worker_and_only_views_rest(files):
 
 @pytest.mark.parametrize("hurry", [True, False])
 def test_a_worker_that_hangs_is_abandoned_by_name(hurry, files, said, monkeypatch):
-    monkeypatch.setattr(module, "_HURRY_TIMEOUT", 0.1)
-    monkeypatch.setattr(module, "_CLOSE_TIMEOUT", 0.1)
+    monkeypatch.setattr(module, "HURRY_TIMEOUT", 0.1)
+    monkeypatch.setattr(module, "CLOSE_TIMEOUT", 0.1)
     over = threading.Event()
     for name in ("first", "second"):
         files.background(name).submit("a task", lambda: over.wait(30) and None)

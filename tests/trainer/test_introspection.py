@@ -2,29 +2,12 @@
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from ultralytics.cfg import get_cfg
 
+from tests.odd_values import NUMBERS, ODD
 from yolo_callbacks.trainer import introspection
-
-ODD = {
-    "text": "hello",
-    "nothing": None,
-    "list": [1.0, 2.0],
-    "dict": {"a": 1.0},
-    "vector": torch.ones(3),
-    "huge": 10**400,
-    "complex": 1j,
-    "nan": float("nan"),
-    "inf": float("inf"),
-    "scalar": torch.tensor(2.5),
-    "numpy": np.float32(0.5),
-    "true": True,
-    7: 1.0,
-}
-NUMBERS = {"nan": float("nan"), "inf": float("inf"), "scalar": 2.5, "numpy": 0.5, "true": 1.0, "7": 1.0}
 
 
 def trainer(**arguments):

@@ -10,13 +10,12 @@ from yolo_callbacks.core.record import History
 from yolo_callbacks.run_dir.training_states import TrainingStates
 from yolo_callbacks.session.participant import Participant
 from yolo_callbacks.session.resuming import choose_state
+from yolo_callbacks.session.run_files import CLOSE_TIMEOUT, HURRY_TIMEOUT
 from yolo_callbacks.support.background import Background
 from yolo_callbacks.support.best_effort import BestEffortWrites
 from yolo_callbacks.support.log import LOGGER
 from yolo_callbacks.trainer import ranks
 from yolo_callbacks.trainer.run import Run
-
-_CLOSE_TIMEOUT, _HURRY_TIMEOUT = 120.0, 10.0  # seconds, as for the other files of a run
 
 
 class ExactResume:
@@ -151,13 +150,13 @@ class ExactResume:
 
     def remove(self) -> None:
         """Remove the states of all ranks, since nothing is left to train. Rank 0."""
-        self._worker.wait(_CLOSE_TIMEOUT)
+        self._worker.wait(CLOSE_TIMEOUT)
         if self._states is not None:
             self._states.remove_all()
 
     def close(self, error: BaseException | None) -> None:
         """Wait until the state is on disk, or only a moment where the machine is taken away, and end the thread."""
-        timeout = _HURRY_TIMEOUT if isinstance(error, SystemExit) else _CLOSE_TIMEOUT
+        timeout = HURRY_TIMEOUT if isinstance(error, SystemExit) else CLOSE_TIMEOUT
         if not self._worker.close(timeout):
             LOGGER.warning(f"The training state was not written within {timeout:g} s and is abandoned")
         if self._states is not None and not self._run.is_main:

@@ -18,6 +18,7 @@ from yolo_callbacks.core.record import EpochRecord, Plan
 from yolo_callbacks.run_dir.checkpoints import CheckpointStore
 from yolo_callbacks.run_dir.journal import read_journal
 from yolo_callbacks.run_dir.manifest import manifest_of
+from yolo_callbacks.run_dir.recorded_run import RecordedRun
 from yolo_callbacks.run_dir.recovery import checkpoints_in, epochs_in, load
 from yolo_callbacks.run_dir.results_csv import mend_results_csv, read_results_csv, results_in_checkpoint
 from yolo_callbacks.run_dir.training_states import TrainingStates, UnreadableStateError
@@ -77,17 +78,11 @@ def _fitting_state(run: Run, states: TrainingStates, obstacles: Iterable[str]) -
     changed = differences(content["conditions"], run.training_state.conditions())
     if changed := changed or run.training_state.misfits(content["state"]):
         raise UnreadableStateError(", ".join(changed))
-    journal = journal_of(run)
-    records = read_journal(journal).entries if journal.exists() else []
+    records = RecordedRun(run.save_dir).journal.entries
     if not any((entry.record.epoch, entry.record.elapsed) == (epoch, content["elapsed"]) for entry in records):
         raise UnreadableStateError(f"the journal does not have epoch {epoch} as the saved state has it")
     states.verify_others(epoch)
     return content
-
-
-def journal_of(run: Run) -> Path:
-    """Return where a run's journal is."""
-    return run.callbacks_dir / "journal.jsonl"
 
 
 def known_checkpoints(run: Run) -> list[dict[str, Any]]:

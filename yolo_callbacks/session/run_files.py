@@ -23,8 +23,8 @@ VIEWS = "views"
 """The worker for files that are rewritten each time; it takes a bounded share of the time, however long they get."""
 
 _VIEWS_SHARE = 0.02
-_CLOSE_TIMEOUT = 120.0  # seconds that the end of the training waits for each worker
-_HURRY_TIMEOUT = 10.0  # seconds in all, if the machine is about to be taken away
+CLOSE_TIMEOUT = 120.0  # seconds that the end of the training waits for each worker
+HURRY_TIMEOUT = 10.0  # seconds in all, if the machine is about to be taken away
 
 
 def status_of(stop: Stop | None, error: BaseException | None) -> str:
@@ -54,7 +54,7 @@ class RunFiles:
         self._run = run
         self._workers: dict[str, Background] = {}
         self._told: set[str] = set()
-        self._timeout = _CLOSE_TIMEOUT
+        self._timeout = CLOSE_TIMEOUT
         self._listed: list[dict[str, Any]] = []
         self.manifest = Manifest(run.callbacks_dir / "run.json", self.background(VIEWS), resumed=run.epochs_before > 0)
         self.journal = Journal(run.callbacks_dir / "journal.jsonl")
@@ -138,7 +138,7 @@ class RunFiles:
 
     def wait(self, *, hurry: bool = False) -> None:
         """Wait until everything is on disk, within a time limit; a short one if `hurry`."""
-        self._timeout = _HURRY_TIMEOUT if hurry else _CLOSE_TIMEOUT
+        self._timeout = HURRY_TIMEOUT if hurry else CLOSE_TIMEOUT
         deadline = time.monotonic() + self._timeout
         for name, worker in self._workers.items():
             if not worker.wait(max(0.0, deadline - time.monotonic()) if hurry else self._timeout):
@@ -148,7 +148,7 @@ class RunFiles:
         """Cancel the exports and end the threads."""
         self.exports.cancel()
         for worker in self._workers.values():
-            worker.close(0.0 if self._timeout == _HURRY_TIMEOUT else self._timeout)
+            worker.close(0.0 if self._timeout == HURRY_TIMEOUT else self._timeout)
 
     def restored(self, decisions: Iterable[Decision]) -> tuple[SaveCheckpoint, Path] | None:
         """Strip and return the checkpoint that the model is restored to; None if there is none."""
