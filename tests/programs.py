@@ -3,7 +3,8 @@
 A process that trains for a second spends five more on importing torch and its like. Here one server per test process
 imports those once, and each program is a fork of it. Ultralytics and this package are not among them: they read
 environment variables when they are imported, so each program imports them anew. Output, signals, exit codes and what
-runs at the interpreter's end are those of any Python process; only `/proc` shows the server's command and environment.
+runs at the interpreter's end are those of any Python process; only `/proc` shows the server's command and environment
+(`command_and_environment` tells a program's own), and its parent is the server.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,9 +28,13 @@ import threading
 import types
 from pathlib import Path
 
+import psutil
+
 ROOT = Path(__file__).parents[1]
 HEAVY = ("cv2", "matplotlib", "pandas", "polars", "psutil", "requests", "torch._dynamo", "torchvision", "yaml")
 POLL = 0.01  # seconds
+SERVER = "YOLO_CALLBACKS_TEST_SERVER"
+"""Names the socket of the server to a program that starts programs, too."""
 FORKS = sys.platform == "linux"  # macOS has libraries that do not survive a fork, and Windows has no fork
 
 
@@ -61,7 +67,7 @@ def start(words, *, cwd=None, env=None, stdout, stderr, start_new_session=False)
     """Start `python WORD ...`, and return an object with the methods of `subprocess.Popen`.
 
     Args:
-        words: `"-c"` and code, or `"-m"` and a module, and the arguments.
+        words: `"-c"` and code, or `"-m"` and a module, or `"-u"` and a file, and the arguments.
         cwd: The folder it starts in; this one without.
         env: Its environment variables; without it, `environment()`.
         stdout: An open file, or `subprocess.PIPE` to read from `.stdout`.
@@ -112,7 +118,7 @@ class Program:
         self.args, self.returncode = request["words"], None
         self.stdout = None if read is None else os.fdopen(read, encoding="utf-8", errors="replace")
         self._connection = socket.socket(socket.AF_UNIX)
-        self._connection.connect(_server())
+        self._connection.connect(server())
         socket.send_fds(self._connection, [b"\0"], files)
         self._answers = self._connection.makefile("rwb")
         self._answers.write(json.dumps(request).encode() + b"\n")
@@ -162,9 +168,28 @@ class Program:
         self.wait()
 
 
+def command_and_environment(process: psutil.Process) -> tuple[list[str], dict[str, str]]:
+    """Return a process's words and environment variables, also if it is a program that is running.
+
+    Raises:
+        psutil.Error: If it has ended.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        return tuple(json.loads(_facts(server(), process.pid).read_text()))
+    return process.cmdline(), process.environ()
+
+
+def _facts(server: str, program: int) -> Path:
+    return Path(server).with_name(f"{program}.json")
+
+
+def server() -> str:
+    """Return the path of the server's socket: this process's own server, or that of whoever has started it."""
+    return os.environ.get(SERVER) or _own_server()
+
+
 @functools.cache
-def _server() -> str:
-    """Start the server of this test process, and return the path of its socket."""
+def _own_server() -> str:
     path = Path(tempfile.mkdtemp(dir="/tmp")) / "socket"  # the path of a socket has at most 100 bytes
     server = subprocess.Popen(
         [sys.executable, "-m", "tests.programs", str(path)],
@@ -177,9 +202,7 @@ def _server() -> str:
     def end():
         server.stdin.close()
         server.wait()
-        with contextlib.suppress(OSError):
-            path.unlink()
-            path.parent.rmdir()
+        shutil.rmtree(path.parent, ignore_errors=True)
 
     atexit.register(end)
     return str(path)
@@ -212,9 +235,11 @@ def serve(path: str) -> tuple[dict, list[int]] | None:
                     return request, files
                 for file in files:
                     os.close(file)
+                _facts(path, child).write_text(json.dumps([request["words"], request["env"]]))
                 connection.sendall(b"%d\n" % child)
                 children[child] = connection
             while children and (ended := os.waitpid(-1, os.WNOHANG))[0]:
+                _facts(path, ended[0]).unlink()
                 with children.pop(ended[0]) as connection, contextlib.suppress(OSError):
                     connection.sendall(b"%d\n" % os.waitstatus_to_exitcode(ended[1]))
 
@@ -241,6 +266,8 @@ def become(request: dict, files: list[int]) -> None:
     sys.modules["__main__"] = main = types.ModuleType("__main__")
     if how == "-m":
         runpy._run_module_as_main(what)
+    elif how == "-u":
+        exec(compile(Path(what).read_text(), what, "exec"), main.__dict__)
     else:
         exec(compile(what, "<string>", "exec"), main.__dict__)
 

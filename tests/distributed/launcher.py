@@ -52,7 +52,7 @@ class Launch:
             self._parent = programs.start(
                 ["-m", "tests.distributed.parent", "task.pkl", "answer.pkl"],
                 cwd=folder,
-                env={**programs.environment(), "PYTHONPATH": path, _MARK: self._id},
+                env={**programs.environment(), "PYTHONPATH": path, _MARK: self._id, programs.SERVER: programs.server()},
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
@@ -91,9 +91,9 @@ class Launch:
 
     def launcher_and_workers(self):
         """Return torchrun's process and those of the ranks."""
-        processes = self.processes()
-        workers = [process for process in processes if "LOCAL_RANK" in process.environ()]
-        return next(process for process in processes if "torch.distributed.run" in process.cmdline()), workers
+        known = [(process, *programs.command_and_environment(process)) for process in self.processes()]
+        workers = [process for process, _, environment in known if "LOCAL_RANK" in environment]
+        return next(process for process, command, _ in known if "tests.distributed.torchrun" in command), workers
 
     def terminate(self):
         """Send SIGTERM to the process that called `model.train()`, and to it alone."""
@@ -125,5 +125,6 @@ class Launch:
 
     def _is_ours(self, process):
         with contextlib.suppress(psutil.Error):
-            return process.status() != psutil.STATUS_ZOMBIE and process.environ().get(_MARK) == self._id
+            running = process.status() != psutil.STATUS_ZOMBIE
+            return running and programs.command_and_environment(process)[1].get(_MARK) == self._id
         return False

@@ -7,9 +7,24 @@ import sys
 from pathlib import Path
 
 from ultralytics import YOLO
+from ultralytics.engine import trainer as engine
 
 import yolo_callbacks as ycb
 from yolo_callbacks.cli.interrupts import forward_signals
+
+
+def with_our_torchrun(generate):
+    """Return the function that makes the command of a launch, with `tests.distributed.torchrun` for torchrun."""
+
+    def generate_ddp_command(trainer):
+        command, file = generate(trainer)
+        command[command.index("torch.distributed.run")] = "tests.distributed.torchrun"
+        return command, file
+
+    return generate_ddp_command
+
+
+engine.generate_ddp_command = with_our_torchrun(engine.generate_ddp_command)
 
 
 def main(task_file, answer_file):

@@ -38,5 +38,5 @@ def test_a_metric_that_the_run_has_not_ends_all_ranks_before_the_first_epoch(sta
 def test_a_callback_that_cannot_travel_to_the_ranks_is_named_before_they_start(start):
     launch = start(unpicklable, {"name": "run"}).wait()
     assert launch.returncode != 0
-    assert "torch.distributed.run" not in launch.output
+    assert "debug command" not in launch.output  # Ultralytics says it before a launch
     assert "HoldsALock" in launch.output.strip().splitlines()[-1]

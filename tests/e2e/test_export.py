@@ -14,6 +14,7 @@ import pytest
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
+from tests import programs
 from tests.helpers import TINY, run_json, tiny_model, wait_for
 from yolo_callbacks.cli.train import FAILURE, TrainRequest, train_command
 from yolo_callbacks.datasets import build_shapes
@@ -55,12 +56,10 @@ def stand_in(source, folder, monkeypatch):
     return folder / "log"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def real_processes():
-    """Let the exports here be processes of `python -m yolo_callbacks...`, as with everybody."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export_process, "subprocess", subprocess)
-        yield
+@pytest.fixture
+def real_processes(monkeypatch):
+    """Let the exports be processes of `python -m yolo_callbacks...`, as with everybody."""
+    monkeypatch.setattr(export_process, "subprocess", subprocess)
 
 
 @pytest.fixture
@@ -104,7 +103,8 @@ def exporting():
     found = []
     for process in psutil.Process().children(recursive=True):
         try:
-            found += [process] if "yolo_callbacks.exports.worker" in process.cmdline() else []
+            command, _ = programs.command_and_environment(process)
+            found += [process] if "yolo_callbacks.exports.worker" in command else []
         except psutil.Error:
             continue
     return found
@@ -210,6 +210,7 @@ def test_the_command_line_ends_with_an_error_where_an_export_is_rejected(rejecte
     assert f"The training itself succeeded: {rejected.folder}" in rejected.said
 
 
+@pytest.mark.usefixtures("real_processes")
 @pytest.mark.parametrize(
     ("source", "settings", "why"),
     [
@@ -276,6 +277,7 @@ def test_what_is_proved_is_not_exported_again_after_a_resume(train, onnxslim, tm
     assert run_json(tmp_path / "run")["exports"][0]["passed"]
 
 
+@pytest.mark.usefixtures("real_processes")
 def test_an_interrupted_training_takes_its_export_along(train, onnxslim, tmp_path):
     onnxslim(HANG)
 
