@@ -311,9 +311,9 @@ def test_tuning_an_attached_model_works_as_without_us(arguments, tmp_path, monke
     monkeypatch.delenv("PYTEST_CURRENT_TEST")
     model = scratch()
     run = ycb.attach(model, callbacks())
-    model.tune(**arguments, name="tune", iterations=2, epochs=1, val=False)
+    model.tune(**arguments, name="tune", iterations=1, epochs=1, val=False)
     trials = (tmp_path / "tune" / "tune_results.ndjson").read_text().splitlines()
-    assert [json.loads(line)["iteration"] for line in trials] == [1, 2]
+    assert [json.loads(line)["iteration"] for line in trials] == [1]
     assert (tmp_path / "tune" / "best_hyperparameters.yaml").exists()
     assert not list(tmp_path.rglob("callbacks"))  # the trials are processes of the yolo command, which knows no Python
     assert run.history.empty
