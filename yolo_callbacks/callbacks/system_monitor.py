@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from yolo_callbacks.callback import Callback
-from yolo_callbacks.core import system_findings as columns
+from yolo_callbacks.core import findings as columns
+from yolo_callbacks.core.findings import PREFIX
 from yolo_callbacks.core.rule import Priority
-from yolo_callbacks.core.system_findings import PREFIX, SystemFold
+from yolo_callbacks.core.system_findings import SystemFold
 from yolo_callbacks.support.checks import check_verbose
 from yolo_callbacks.support.log import LOGGER
 from yolo_callbacks.support.per_run import PerRun
@@ -17,7 +18,6 @@ from yolo_callbacks.support.sampler import Sampler
 if TYPE_CHECKING:
     from yolo_callbacks.session.session import Session
 
-_IMAGES = f"{PREFIX}images_per_second"
 _SAMPLE_SECONDS = 1.0  # the driver's own sample period is up to this long
 
 
@@ -80,7 +80,7 @@ class SystemMonitor(PerRun[Sampler], Callback):
     def measures(self, session: Session) -> Iterable[str]:
         """Return the names of the columns."""
         machine = session.run.machine
-        times = (columns.DATA_WAIT, columns.DATA, columns.STEP, columns.VALIDATION, columns.SAVE, _IMAGES)
+        times = (columns.DATA_WAIT, columns.DATA, columns.STEP, columns.VALIDATION, columns.SAVE, columns.IMAGES)
         return (*times, *(f"{PREFIX}{name}" for name in (*machine.memory_names, *machine.load_names)))
 
     def setup(self, session: Session) -> None:
@@ -111,7 +111,7 @@ class SystemMonitor(PerRun[Sampler], Callback):
             measured[columns.DATA] = seconds["data"]
             measured[columns.STEP] = seconds["step"]
             measured[columns.DATA_WAIT] = seconds["data"] / training
-            measured[_IMAGES] = run.images_per_epoch * run.clock.batches / run.batches_per_epoch / training
+            measured[columns.IMAGES] = run.images_per_epoch * run.clock.batches / run.batches_per_epoch / training
         if "validation" in seconds:
             measured[columns.VALIDATION] = seconds["validation"]
         load = self._live.take() if self._live is not None else {}

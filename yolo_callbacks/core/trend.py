@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 SHORTEST = 20
 """Number of values below which nothing is said."""
@@ -63,7 +64,7 @@ def steady_growth(steps: Sequence[int], values: Sequence[float]) -> Trend | None
 
 def _rises_evenly(values: Sequence[float]) -> bool:
     bounds = [len(values) * block // _BLOCKS for block in range(_BLOCKS + 1)]
-    medians = [statistics.median(values[start:end]) for start, end in zip(bounds, bounds[1:])]
-    rises = [after - before for before, after in zip(medians, medians[1:])]
+    medians = [statistics.median(values[start:end]) for start, end in pairwise(bounds)]
+    rises = [after - before for before, after in pairwise(medians)]
     mean = sum(rises) / len(rises)
     return mean > 0 and min(rises) >= _EVENNESS * mean
