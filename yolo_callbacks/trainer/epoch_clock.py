@@ -86,13 +86,13 @@ class EpochClock:
     def _wait(self, _: Any = None) -> None:
         self._mark = time.perf_counter()
 
-    def _begin_batch(self, _: Any, clock: Callable[[], float] = time.perf_counter) -> None:
-        now = clock()
+    def _begin_batch(self, _: Any) -> None:
+        now = time.perf_counter()
         self._data += now - self._mark
         self._mark = now
 
-    def _end_batch(self, _: Any, clock: Callable[[], float] = time.perf_counter) -> None:
-        now = clock()
+    def _end_batch(self, _: Any) -> None:
+        now = time.perf_counter()
         self._step += now - self._mark
         self._mark = now
         self.batches += 1
