@@ -44,6 +44,10 @@ def test_without_a_gpu_there_are_no_numbers_of_one(tmp_path):
     assert 0 < measured["rss_gb"] < 1000 and measured["disk_free_gb"] > 0
 
 
+def test_a_folder_that_is_gone_costs_only_its_own_number(tmp_path):
+    assert set(Machine(trainer(tmp_path / "gone")).memory()) == {"rss_gb"}
+
+
 def test_a_gpu_tells_its_memory_its_load_and_its_power(gpu, tmp_path):
     machine = Machine(trainer(tmp_path, "cuda:0"))
     assert machine.load_names == ("gpu_utilization", "gpu_power_w")

@@ -108,9 +108,8 @@ class SystemMonitor(PerRun[Sampler], Callback):
         seconds, measured = run.clock.seconds, dict[str, float]()
         if "data" in seconds:
             training = seconds["data"] + seconds["step"]
-            measured[columns.DATA] = seconds["data"]
-            measured[columns.STEP] = seconds["step"]
             measured[columns.DATA_WAIT] = seconds["data"] / training
+            measured[columns.DATA], measured[columns.STEP] = seconds["data"], seconds["step"]
             measured[columns.IMAGES] = run.images_per_epoch * run.clock.batches / run.batches_per_epoch / training
         if "validation" in seconds:
             measured[columns.VALIDATION] = seconds["validation"]

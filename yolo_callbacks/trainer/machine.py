@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 _GB = 2**30
@@ -51,7 +52,8 @@ class Machine:
             measured["gpu_allocated_gb"] = stats["allocated_bytes.all.current"] / _GB
             measured["gpu_peak_gb"] = stats["allocated_bytes.all.peak"] / _GB
             measured["gpu_reserved_gb"] = stats["reserved_bytes.all.current"] / _GB
-        measured["disk_free_gb"] = psutil.disk_usage(str(self._trainer.save_dir)).free / _GB
+        with suppress(OSError):  # somebody may have moved the folder
+            measured["disk_free_gb"] = psutil.disk_usage(str(self._trainer.save_dir)).free / _GB
         return measured
 
     def _worker_pids(self) -> list[int]:
