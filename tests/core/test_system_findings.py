@@ -48,7 +48,7 @@ def test_waiting_for_data_is_told_once_after_a_few_epochs_with_the_evidence():
         (
             4,
             "data",
-            "62% of the training time went into waiting for data (16.0 of 26.0 s per epoch): cache=disk or cache=ram, "
+            "62 % of the training time went into waiting for data (16.0 of 26.0 s per epoch): cache=disk or cache=ram, "
             "or a faster disk",
         )
     ]
@@ -69,7 +69,7 @@ def test_the_advice_fits_the_run(columns, advice):
 
 def test_it_is_told_again_only_if_it_gets_worse():
     levels = [5.0] * 6 + [1.0] * 8 + [5.0] * 8 + [30.0] * 8 + [29.0] * 8
-    assert [(number, message[:3]) for number, _, message in told(run(*levels))] == [(4, "33%"), (25, "75%")]
+    assert [(number, message[:2]) for number, _, message in told(run(*levels))] == [(4, "33"), (25, "75")]
 
 
 @pytest.mark.parametrize(
@@ -96,11 +96,11 @@ def test_waiting_is_not_worth_a_word_where_training_is_a_small_part_of_the_epoch
 def test_long_validations_and_slow_saves_are_told():
     found = told([epoch(number, validation_seconds=20.0, save_seconds=15.0) for number in range(1, 9)])
     assert [(number, kind, message.partition(":")[0]) for number, kind, message in found] == [
-        (4, "save", "33% of the time went into saving checkpoints (15.0 of 45.0 s per epoch)")
+        (4, "save", "33 % of the time went into saving checkpoints (15.0 of 45.0 s per epoch)")
     ]
     found = told([epoch(number, validation_seconds=30.0) for number in range(1, 9)])
     assert [(number, kind, message.partition(":")[0]) for number, kind, message in found] == [
-        (4, "validation", "75% of the time went into validation (30.0 of 40.0 s per epoch)")
+        (4, "validation", "75 % of the time went into validation (30.0 of 40.0 s per epoch)")
     ]
 
 

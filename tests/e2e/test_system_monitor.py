@@ -85,7 +85,7 @@ def test_a_slow_loader_and_a_leak_are_told_once_each_and_the_resumed_run_goes_on
         train(TINY_MODEL, 6, **settings)
     (told,) = lines
     share = re.fullmatch(
-        r"epoch 4: (\d+)% of the training time went into waiting for data \((.*) of (.*) s per epoch\): cache=disk or "
+        r"epoch 4: (\d+) % of the training time went into waiting for data \((.*) of (.*) s per epoch\): cache=disk or "
         r"cache=ram, or a faster disk",
         told,
     )

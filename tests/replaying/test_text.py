@@ -45,7 +45,7 @@ def test_what_limited_a_run_is_said_of_an_old_one_too(tmp_path):
     Journal(tmp_path / "old" / "callbacks" / "journal.jsonl").begin(JournalContent(ycb.Plan(6), (), entries))
     report = ycb.replay(tmp_path, [ycb.EarlyStopping(patience=4)])
     ((run, (message,)),) = report.findings.items()
-    assert message.startswith("epoch 4: 60% of the training time went into waiting for data (6.0 of 10.0 s per epoch)")
+    assert message.startswith("epoch 4: 60 % of the training time went into waiting for data (6.0 of 10.0 s per epoch)")
     assert f"What limited the runs:\n  {run}: {message}" in str(report)
     assert report.to_json()["findings"] == {run: [message]}
 

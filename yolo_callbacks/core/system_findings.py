@@ -44,7 +44,7 @@ class SystemFold:
         >>> slow = {"system/data_seconds": 6.0, "system/step_seconds": 4.0}
         >>> history = History(Plan(), [EpochRecord(epoch, slow) for epoch in range(1, 5)])
         >>> history.fold(SystemFold()).findings["data"].message.partition(":")[0]
-        '60% of the training time went into waiting for data (6.0 of 10.0 s per epoch)'
+        '60 % of the training time went into waiting for data (6.0 of 10.0 s per epoch)'
     """
 
     def initial(self, plan: Plan) -> SystemState:

@@ -66,18 +66,20 @@ def limits(recent: Sequence[Times], newest: EpochRecord) -> Iterator[Finding]:
     waiting = statistics.median_low(times.data / times.training for times in recent)
     idle = _median(recent, "gpu_idle")
     if waiting >= _WAITING and data >= max(_WORTH, _WAITING_OF_EPOCH * whole):
-        spent = f"{waiting:.0%} of the training time went into waiting for data"
+        spent = f"{_percent(waiting)} of the training time went into waiting for data"
         advice = _loading(newest.metrics)
         yield Finding("data", newest.epoch, waiting, f"{spent} ({_of(data, training)} per epoch): {advice}")
     elif waiting < _WAITING and idle >= _IDLING and training >= _WORTH:
-        worked = f"the GPU worked in only {1.0 - idle:.0%} of the training time"
+        worked = f"the GPU worked in only {_percent(1.0 - idle)} of the training time"
         advice = "a larger batch=, or compile=True"
-        yield Finding("gpu", newest.epoch, idle, f"{worked}, and waiting for data took {waiting:.0%} of it: {advice}")
+        yield Finding(
+            "gpu", newest.epoch, idle, f"{worked}, and waiting for data took {_percent(waiting)} of it: {advice}"
+        )
     for part, (most, doing, advice) in _TOO_LONG.items():
         seconds = _median(recent, part)
         share = statistics.median_low(getattr(times, part) / times.whole for times in recent)
         if share >= most and seconds >= _WORTH:
-            spent = f"{share:.0%} of the time went into {doing} ({_of(seconds, whole)} per epoch)"
+            spent = f"{_percent(share)} of the time went into {doing} ({_of(seconds, whole)} per epoch)"
             yield Finding(part, newest.epoch, share, f"{spent}: {advice}")
 
 
@@ -92,6 +94,10 @@ def _median(recent: Sequence[Times], part: str) -> float:
     """Return the median of one part, the lower one of two, so that half the epochs are no majority."""
     values = [getattr(times, part) for times in recent]
     return math.nan if any(map(math.isnan, values)) else float(statistics.median_low(values))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _of(part: float, whole: float) -> str:

@@ -21,7 +21,6 @@ class EpochClock:
 
     Attributes:
         batches: Number of batches of the epoch that are done; 0 unless it listens to them.
-        seconds: Duration of each part of the epoch that has taken place so far.
     """
 
     def __init__(self, trainer: Any) -> None:
@@ -38,7 +37,8 @@ class EpochClock:
         }
 
     @property
-    def seconds(self) -> dict[str, float]:  # noqa: D102, an attribute to those who read it
+    def seconds(self) -> dict[str, float]:
+        """Duration of each part of the epoch that has taken place so far: `data`, `step`, `validation`, `save`."""
         batches = {DATA: self._data, STEP: self._step} if self.batches else {}
         return {**batches, **self._others}
 

@@ -12,6 +12,9 @@ _GB = 2**30
 class Machine:
     """Reads memory, disk and GPU load of one training, of this process alone. Changes nothing.
 
+    Ultralytics' `SystemLogger` reads the whole machine, and the GPUs by the driver's numbers, which differ from those
+    of PyTorch if `CUDA_VISIBLE_DEVICES` is set.
+
     Args:
         trainer: An Ultralytics trainer.
     """
