@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import timeit
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -153,6 +154,33 @@ def grow(epochs: int) -> None:
         print(f"epochs up to {end:>6,}        {statistics.median(window):.3f} ms per epoch (median)")
 
 
+def clock_microseconds(batches: int = 20_000) -> tuple[float, float]:
+    """Return what the two batch events take without `SystemMonitor`'s clock, and with it: the minimum of 15 rounds.
+
+    Thread time, so that other processes count little. The lists are those of an attached trainer.
+    """
+    from yolo_callbacks.trainer.epoch_clock import EpochClock
+    from yolo_callbacks.trainer.patches.callback_lists import protect_callback_lists
+
+    trainer = SimpleNamespace(
+        callbacks={f"on_train_{name}": [] for name in ("epoch_start", "batch_start", "batch_end")}
+    )
+    protect_callback_lists(trainer, {})
+
+    def batch() -> None:
+        for event in ("on_train_batch_start", "on_train_batch_end"):
+            for function in trainer.callbacks.get(event, []):  # as Ultralytics' run_callbacks
+                function(trainer)
+
+    def measured() -> float:
+        return 1e6 * min(timeit.repeat(batch, number=batches, repeat=15, timer=time.thread_time)) / batches
+
+    without, clock = measured(), EpochClock(trainer)
+    clock.listen()
+    clock.begin_epoch()
+    return without, measured()
+
+
 def main() -> None:
     """Print all figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -163,6 +191,8 @@ def main() -> None:
     print(f"import yolo_callbacks      {import_milliseconds('import yolo_callbacks'):.1f} ms")
     print(f"yolo-cb --help             {help_milliseconds():.0f} ms, whole process")
     grow(10_000)
+    without, timed = clock_microseconds()
+    print(f"SystemMonitor              {timed - without:.2f} us per batch ({timed:.2f} with, {without:.2f} without)")
     with tempfile.TemporaryDirectory() as folder:
         os.environ.update(private(Path(folder)))
         os.environ.pop("ULTRALYTICS_API_KEY", None)

@@ -28,6 +28,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "callbacks.preemption_handler": ["PreemptionHandler"],
         "callbacks.reduce_lr_on_plateau": ["ReduceLROnPlateau"],
         "callbacks.remote_monitor": ["RemoteMonitor"],
+        "callbacks.system_monitor": ["SystemMonitor"],
         "callbacks.tensorboard": ["TensorBoard"],
         "config": ["ConfigError", "load_config"],
         "core.decision": ["Decision", "Finish", "SaveCheckpoint", "SetFrozen", "SetLearningRate", "Stop", "StopReason"],

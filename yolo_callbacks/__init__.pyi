@@ -21,6 +21,7 @@ from .callbacks.plot_logger import PlotLogger as PlotLogger
 from .callbacks.preemption_handler import PreemptionHandler as PreemptionHandler
 from .callbacks.reduce_lr_on_plateau import ReduceLROnPlateau as ReduceLROnPlateau
 from .callbacks.remote_monitor import RemoteMonitor as RemoteMonitor
+from .callbacks.system_monitor import SystemMonitor as SystemMonitor
 from .callbacks.tensorboard import TensorBoard as TensorBoard
 from .config import ConfigError as ConfigError
 from .config import load_config as load_config

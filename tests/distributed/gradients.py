@@ -33,4 +33,4 @@ class ClipRecorder(Callback):
 
 def watched(folder):
     monitors = [ycb.GradientMonitor(every_n_steps=1), ycb.ActivationMonitor(every_n_batches=1)]
-    return [*monitors, ycb.CSVLogger(), ClipRecorder(folder)]
+    return [*monitors, ycb.SystemMonitor(), ycb.CSVLogger(), ClipRecorder(folder)]

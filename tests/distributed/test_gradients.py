@@ -40,6 +40,13 @@ def test_activations_are_measured_beside_them(table):
     assert "activations/module.model.22/std" not in table
 
 
+def test_times_and_memory_are_those_of_rank_0(table):
+    times = [f"system/{name}_seconds" for name in ("data", "step", "validation", "save")]
+    assert table[[*times, "system/rss_gb"]].gt(0).all(axis=None)
+    assert (table[times].sum(axis="columns") < table["seconds"]).all()
+    assert table["system/data_wait"].between(0, 1).all()
+
+
 def test_nothing_is_left_behind_and_nobody_hangs(launch):
     assert not launch.left_behind
     for rank in (0, 1):

@@ -49,6 +49,7 @@ def everything():
         ycb.CSVLogger(),
         ycb.GradientMonitor(),
         ycb.ActivationMonitor(),
+        ycb.SystemMonitor(),
         ycb.PerClassMetrics(),
         ycb.PlatformLogger(),
         ycb.PreemptionHandler(),

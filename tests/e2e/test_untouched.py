@@ -1,4 +1,4 @@
-"""The default callbacks change nothing of an ordinary training: the same seed gives the same digits."""
+"""The default callbacks and SystemMonitor change nothing of a training: the same seed gives the same digits."""
 
 import pandas as pd
 import pytest
@@ -20,7 +20,7 @@ def test_results_with_and_without(task, model, tmp_path):
     for attached in (False, True):
         yolo = YOLO(model, verbose=False)
         if attached:
-            ycb.attach(yolo)
+            ycb.attach(yolo, [*ycb.default_callbacks(), ycb.SystemMonitor()])
         yolo.train(
             data=str(file), epochs=3, imgsz=64, batch=8, nbs=8, device="cpu", plots=False, verbose=False, seed=3,
             project=str(tmp_path), name=f"run{attached}",

@@ -15,7 +15,22 @@ MIB = 2**20
 
 
 def monitors():
-    return [ycb.GradientMonitor(every_n_steps=1), ycb.ActivationMonitor("model.4", every_n_batches=1)]
+    layers = ycb.ActivationMonitor("model.4", every_n_batches=1)
+    return [ycb.GradientMonitor(every_n_steps=1), layers, ycb.SystemMonitor()]
+
+
+def test_memory_and_load_are_in_the_columns(train, device):
+    """The training is longer than the second in which the driver is asked once."""
+    _, run = train([ycb.SystemMonitor()], epochs=30)
+    if device == "cpu":
+        assert not run.history.filter(like="system/gpu").shape[1]
+        return
+    held, peak, reserved = (run.history[f"system/gpu_{name}_gb"] for name in ("allocated", "peak", "reserved"))
+    assert (held > 0).all() and (peak >= held).all() and (reserved >= held).all()
+    assert peak.iloc[-1] == pytest.approx(torch.cuda.max_memory_allocated() / 2**30)
+    load = run.history["system/gpu_utilization"].dropna()
+    assert len(load) and load.between(0, 1).all()
+    assert run.history["system/gpu_power_w"].dropna().between(1, 2000).all()
 
 
 def test_nothing_is_left_of_a_training(train, allocated):

@@ -38,6 +38,20 @@ def test_the_logarithms_of_losses_are_still_written_as_powers(tmp_path):
     assert any("10^" in label.get_text() and label.get_parse_math() for label in losses.get_yticklabels())
 
 
+def test_where_the_time_goes_and_the_memory_are_drawn_where_they_were_measured(tmp_path):
+    system = {"data_wait": 0.5, "data_seconds": 2.0, "save_seconds": 1.0, "rss_gb": 3.0, "disk_free_gb": 900.0}
+    measured = {f"system/{name}": value for name, value in system.items()}
+    both = [Entry(ycb.EpochRecord(n, {"fitness": 0.5, **(measured if n > 1 else {})})) for n in (1, 2, 3)]
+    figure = draw_curves(both, ycb.Plan(planned_epochs=5), "run")
+    drawn = {axis.get_title(): axis.get_legend_handles_labels()[1] for axis in figure.axes[4:]}
+    assert drawn == {"Parts of an epoch (s)": ["data", "save"], "Memory (GiB)": ["rss"]}
+    assert figure.get_suptitle().startswith("run · epoch 3 of 5")
+    figure.savefig(tmp_path / "curves.png")
+    assert len(draw_curves(both[:1], ycb.Plan()).axes) == 4
+    odd = [Entry(ycb.EpochRecord(1, dict.fromkeys(measured, float("nan"))))]
+    draw_curves(odd, ycb.Plan()).savefig(tmp_path / "curves.png")
+
+
 def test_a_run_directory_that_reads_like_a_formula(tmp_path):
     journal = tmp_path / "d$_$x" / "callbacks" / "journal.jsonl"
     Journal(journal).begin(JournalContent(ycb.Plan(), (), entries("box")))

@@ -1,12 +1,16 @@
 """A replay in the terminal."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
 import yolo_callbacks as ycb
+from tests.helpers import record
 from tests.replaying.logs import rise_and_fall, write_csv
+from yolo_callbacks.core.entry import Entry, JournalContent
 from yolo_callbacks.replaying.text import notes
+from yolo_callbacks.run_dir.journal import Journal
 
 
 def test_what_is_printed(report, monkeypatch):
@@ -32,6 +36,22 @@ def test_it_fits_the_terminal(report, monkeypatch, width):
     assert all("…" not in line for line in lines)
 
 
+def test_what_limited_a_run_is_said_of_an_old_one_too(tmp_path):
+    slow = {"system/data_seconds": 6.0, "system/step_seconds": 4.0}
+    entries = [Entry(record(n, 0.1 * n)) for n in range(1, 7)]
+    entries = [
+        replace(entry, record=replace(entry.record, metrics={**entry.record.metrics, **slow})) for entry in entries
+    ]
+    Journal(tmp_path / "old" / "callbacks" / "journal.jsonl").begin(JournalContent(ycb.Plan(6), (), entries))
+    report = ycb.replay(tmp_path, [ycb.EarlyStopping(patience=4)])
+    ((run, (message,)),) = report.findings.items()
+    assert message.startswith("epoch 4: 60 % of the training time went into waiting for data (6.0 of 10.0 s per epoch)")
+    assert f"What limited the runs:\n  {run}: {message}" in str(report)
+    assert report.to_json()["findings"] == {run: [message]}
+
+
 def test_notes_say_no_more_than_there_is(tmp_path):
     folder = write_csv(tmp_path, rise_and_fall(5, 20), epochs=20)
-    assert len(list(notes(ycb.replay(folder, [ycb.EarlyStopping(patience=4)])))) == 1
+    report = ycb.replay(folder, [ycb.EarlyStopping(patience=4)])
+    assert len(list(notes(report))) == 1
+    assert report.findings == {} and "limited" not in str(report) and "findings" not in report.to_json()

@@ -76,6 +76,27 @@ def test_each_epoch_is_measured_once():
     assert callback.calls == 2
 
 
+class SavesSlowly(Measures):
+    """Knows how long a checkpoint takes when it is saved."""
+
+    def measure_after_save(self, session):
+        return {"mine/late": len(self.numbers)}
+
+
+def test_what_is_known_after_saving_is_missing_in_what_is_announced_before():
+    one, _ = measuring(SavesSlowly({"mine/a": 1.0}))
+    assert one.record(LearningRateState(), complete=False).measured == {"mine/a": 1.0}
+    assert measured(one) == {"mine/a": 1.0, "mine/late": 1.0}
+
+
+def test_an_error_after_saving_is_logged_and_costs_no_other_number(said):
+    broken = SavesSlowly({"mine/a": 1.0})
+    broken.measure_after_save = lambda session: {"mine/late": "much"}
+    one, _ = measuring(broken, SavesSlowly({}))
+    assert measured(one) == {"mine/a": 1.0, "mine/late": 0.0}
+    assert "SavesSlowly-0.measure_after_save failed" in said.warnings[0]
+
+
 def test_numbers_of_any_kind_become_pythons():
     one, _ = measuring(Measures({"a/a": np.float32(0.5), "a/b": True}), Measures({"b/a": np.int64(3)}))
     assert measured(one) == {"a/a": 0.5, "a/b": 1.0, "b/a": 3.0}

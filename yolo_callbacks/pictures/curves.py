@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from yolo_callbacks.core.decision import Finish, SetFrozen, SetLearningRate, Stop
 from yolo_callbacks.core.entry import Entry, best_fitness
+from yolo_callbacks.core.findings import PREFIX
 from yolo_callbacks.core.finishing import finish_in
 from yolo_callbacks.core.metrics import direction
 from yolo_callbacks.core.record import Plan
@@ -26,11 +27,14 @@ _COLORS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#17becf", "#8c564b", "#e
 _GOLD, _RED, _GRAY = "#c99700", "#d62728", "#555555"
 _LABEL_BOX = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
 
+_SYSTEM = {"Parts of an epoch (s)": "_seconds", "Memory (GiB)": "_gb"}
+_NOT_DRAWN = (f"{PREFIX}disk_free_gb",)  # of another size
+
 Curve = tuple[Sequence[int], Sequence[float]]
 
 
 def draw_curves(entries: Sequence[Entry], plan: Plan, title: str = "") -> Figure:
-    """Draw metrics, losses, learning rate and the counters of the callbacks over the epochs.
+    """Draw metrics, losses, learning rate and counters over the epochs; times and memory, if `SystemMonitor` has them.
 
     Args:
         entries: The epochs, at least one.
@@ -42,20 +46,24 @@ def draw_curves(entries: Sequence[Entry], plan: Plan, title: str = "") -> Figure
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=_INCHES, dpi=_DPI, layout="constrained")
-    axes = [axis for row in figure.subplots(2, 2, sharex=True) for axis in row]
-    metrics, losses, rate, counters = axes
+    system = {n: c for n, c in _curves(entries, _metrics).items() if n.startswith(PREFIX)}
+    rows = 3 if system else 2
+    figure = Figure(figsize=(_INCHES[0], _INCHES[1] * rows / 2), dpi=_DPI, layout="constrained")
+    axes = [axis for row in figure.subplots(rows, 2, sharex=True) for axis in row]
+    metrics, losses, rate, counters, *others = axes
     _draw_metrics(metrics, entries)
     _draw_losses(losses, entries)
     _draw_learning_rate(rate, entries)
     _draw_counters(counters, entries)
+    for axis, (what, ending) in zip(others, _SYSTEM.items()):
+        _draw_system(axis, system, what, ending)
     for axis in axes:
         _mark_decisions(axis, entries, named=axis is rate)
         axis.grid(True, alpha=0.25)
         axis.set_xlim(*_limits(entries))
         axis.xaxis.get_major_locator().set_params(integer=True)
-    rate.set_xlabel("epoch")
-    counters.set_xlabel("epoch")
+    for axis in axes[-2:]:
+        axis.set_xlabel("epoch")
     figure.suptitle(_headline(entries, plan, title), fontsize=11)
     show_text_literally(figure)
     return figure
@@ -137,6 +145,17 @@ def _draw_counters(axis: Axes, entries: Sequence[Entry]) -> None:
         return
     axis.set_ylim(bottom=0)
     _title_and_legend(axis, "Epochs without improvement")
+
+
+def _draw_system(axis: Axes, curves: Mapping[str, Curve], title: str, ending: str) -> None:
+    """Draw what `SystemMonitor` has measured in one unit."""
+    chosen = {name: curve for name, curve in curves.items() if name.endswith(ending) and name not in _NOT_DRAWN}
+    for color, (name, curve) in zip(_first_colors(len(chosen)), chosen.items()):
+        _line(axis, curve, name.removeprefix(PREFIX).removesuffix(ending), color)
+    axis.set_ylim(
+        0, 1.1 * max((v for _, values in chosen.values() for v in values if math.isfinite(v)), default=1) or 1
+    )
+    _title_and_legend(axis, title)
 
 
 def _mark_decisions(axis: Axes, entries: Sequence[Entry], named: bool) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from yolo_callbacks.core.record import History
+from yolo_callbacks.core.system_findings import SystemFold
 from yolo_callbacks.replaying.logged_run import read_run
 from yolo_callbacks.replaying.outcome import Outcome, outcomes
 from yolo_callbacks.replaying.report import ReplayReport
@@ -41,6 +43,7 @@ def replay(runs: Paths, rules: Rules = None) -> ReplayReport:
     chosen = rules_of(rules)
     logs, skipped = find_logs(runs)
     found: list[Outcome] = []
+    findings: dict[str, list[str]] = {}
     replayed = unknown = 0
     for files in logs:
         try:
@@ -55,9 +58,11 @@ def replay(runs: Paths, rules: Rules = None) -> ReplayReport:
         if len(problems) < len(chosen):
             found += [item for item in results if isinstance(item, Outcome)]
             replayed, unknown = replayed + 1, unknown + (not run.arguments_known)
+            told = History(run.plan, run.records).fold(SystemFold()).findings.values()
+            findings |= {run.name: [f"epoch {item.epoch}: {item.message}" for item in told]} if told else {}
     if not replayed:
         raise NothingReplayedError(skipped)
-    return ReplayReport(found, skipped, replayed, unknown)
+    return ReplayReport(found, skipped, replayed, unknown, findings)
 
 
 class NothingReplayedError(ValueError):

@@ -40,6 +40,7 @@ class ReplayReport(ReplaySummary):
         runs: Number of runs that were replayed.
         unknown_arguments: How many of them have no `args.yaml`: for these, the planned epochs are the logged ones, and
             everything else is Ultralytics' default.
+        findings: By run, what limited it, if `SystemMonitor` has measured it.
     """
 
     @property
@@ -96,6 +97,7 @@ class ReplayReport(ReplaySummary):
             "summary": [_plain(row) for row in self.rule_rows()],
             "table": [_plain(row) for row in self.run_rows()],
             "decisions": self.decision_rows(),
+            **({"findings": {run: list(found) for run, found in self.findings.items()}} if self.findings else {}),
         }
 
     def __repr__(self) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
@@ -25,6 +25,7 @@ class ReplaySummary:
     skipped: Sequence[Skipped] = ()
     runs: int = 0
     unknown_arguments: int = 0
+    findings: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def rules(self) -> list[str]:

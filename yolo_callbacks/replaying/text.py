@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -16,7 +16,7 @@ from yolo_callbacks.replaying.summary import LARGE_LOSS, SMALL_LOSS, ReplaySumma
 from yolo_callbacks.reporting.summary import literal
 
 _WIDE, _MAX_WIDTH = 110, 150  # characters
-_MAX_SKIPPED = 10  # shown without details
+_MAX_LISTED = 10  # shown without details
 
 
 def as_text(report: ReplaySummary) -> str:
@@ -44,13 +44,21 @@ def show(report: ReplaySummary, console: Console, *, details: bool = False) -> N
     console.print(_rules(report, console.width))
     for note in notes(report):
         console.print(literal(note), style="dim")
+    limited = [f"{run}: {message}" for run, messages in report.findings.items() for message in messages]
     skipped = [str(item) for item in report.skipped]
-    if skipped:
-        console.print(f"\n[bold yellow]Not replayed:[/] {len(skipped)}", highlight=False)
-        for line in skipped[: len(skipped) if details else _MAX_SKIPPED]:
+    _show_list(console, "What limited the runs:", limited, details)
+    _show_list(console, f"Not replayed: {len(skipped)}", skipped, details)
+
+
+def _show_list(console: Console, title: str, lines: Sequence[str], details: bool) -> None:
+    """Print lines under a title, only the first of them unless `details`."""
+    if lines:
+        head, _, rest = title.partition(":")
+        console.print(f"\n[bold yellow]{head}:[/]{rest}", highlight=False)
+        for line in lines[: len(lines) if details else _MAX_LISTED]:
             console.print(literal(f"  {line}"), soft_wrap=True)
-        if len(skipped) > _MAX_SKIPPED and not details:
-            console.print(f"  and {len(skipped) - _MAX_SKIPPED} more (shown with --details)", highlight=False)
+        if len(lines) > _MAX_LISTED and not details:
+            console.print(f"  and {len(lines) - _MAX_LISTED} more (shown with --details)", highlight=False)
 
 
 def notes(report: ReplaySummary) -> Iterator[str]:

@@ -22,7 +22,10 @@ from unicodedata import category
 
 from yolo_callbacks.core.decision import Decision, Stop
 from yolo_callbacks.core.entry import Entry, best_fitness
+from yolo_callbacks.core.findings import Finding
 from yolo_callbacks.core.finishing import finish_in
+from yolo_callbacks.core.record import History
+from yolo_callbacks.core.system_findings import SystemFold
 from yolo_callbacks.run_dir.recovery import may_be_resumed
 from yolo_callbacks.support.numbers import duration
 
@@ -77,6 +80,7 @@ class Report:
     def rows(self) -> list[tuple[str, str]]:
         """Return the lines as pairs of a label and a text."""
         rows = [("Best", _best_in_words(self.entries)), ("Ended", self._end()), ("Epochs", self._epochs())]
+        rows += [("System", f"epoch {item.epoch}: {item.message}") for item in self._findings()]
         rows.append(("Run", str(self.folder)))
         for item in self.manifest.get("checkpoints", []):
             if item.get("role") in ("best", "restore"):
@@ -90,6 +94,10 @@ class Report:
         if self.ended and self.manifest.get("data_source"):  # generated data: the user has other data to train on
             rows.append(("Next", f"the same on your own data: {self._on_own_data()}"))
         return [(_in_one_line(name), _in_one_line(text)) for name, text in rows if text]
+
+    def _findings(self) -> Iterable[Finding]:
+        """Return what limited the run, if `SystemMonitor` has measured it."""
+        return History(records=(entry.record for entry in self.entries)).fold(SystemFold()).findings.values()
 
     def _epochs(self) -> str:
         if not self.entries:

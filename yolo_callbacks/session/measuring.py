@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Generic
 
 from yolo_callbacks.core.learning_rate import LearningRateState
 from yolo_callbacks.core.lineup import check_metrics
 from yolo_callbacks.core.metrics import is_of_classes
 from yolo_callbacks.core.record import EpochRecord, History
-from yolo_callbacks.session.participant import S
+from yolo_callbacks.session.participant import Participant, S
 from yolo_callbacks.session.steps import Steps
 from yolo_callbacks.support.checks import as_number
 from yolo_callbacks.support.log import LOGGER
@@ -64,18 +64,24 @@ class Measuring(Generic[S]):
     def record(self, learning_rate: LearningRateState, *, complete: bool = True) -> EpochRecord:
         """Build the record of the epoch that has just been validated."""
         if self._measured[0] != self._run.epoch:
-            self._measured = self._run.epoch, {**self._by_callbacks(), **self._of_classes()}
-        return self._run.record(learning_rate, self._measured[1], complete=complete)
+            measured = self._by_callbacks("measure", lambda callback: callback.measure(self._steps.session))
+            self._measured = self._run.epoch, {**measured, **self._of_classes()}
+        late: Mapping[str, float] = {}
+        if complete:
+            late = self._by_callbacks(
+                "measure_after_save", lambda callback: callback.measure_after_save(self._steps.session)
+            )
+        return self._run.record(learning_rate, {**self._measured[1], **late}, complete=complete)
 
-    def _by_callbacks(self) -> Mapping[str, float]:
-        """Return what the callbacks measure."""
+    def _by_callbacks(self, step: str, measure: Callable[[Participant[S]], Mapping[str, float]]) -> Mapping[str, float]:
+        """Return what the callbacks measure in a step."""
         numbers: dict[str, float] = {}
         for name, callback in self._steps.callbacks.items():
             try:
-                measured = callback.measure(self._steps.session).items()
-                numbers |= {key: float(as_number(f"{name}.measure()[{key!r}]", value)) for key, value in measured}
+                measured = measure(callback).items()
+                numbers |= {key: float(as_number(f"{name}.{step}()[{key!r}]", value)) for key, value in measured}
             except Exception as error:
-                self._steps.failed(name, "measure", error)
+                self._steps.failed(name, step, error)
         return numbers
 
     @property

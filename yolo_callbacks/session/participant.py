@@ -38,6 +38,13 @@ class Participant(Rule, Generic[S]):
         """
         return {}
 
+    def measure_after_save(self, session: S) -> Mapping[str, float]:
+        """Return further numbers of the epoch that are known only when its checkpoint is saved.
+
+        If the process dies while saving, a resumed run continues without them.
+        """
+        return {}
+
     # ------------------------------------------------------------------------------------------------- effects
 
     def setup(self, session: S) -> None:

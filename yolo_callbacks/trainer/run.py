@@ -14,9 +14,11 @@ from yolo_callbacks.core.learning_rate import LearningRateState
 from yolo_callbacks.core.record import EpochRecord
 from yolo_callbacks.trainer import stops
 from yolo_callbacks.trainer.checkpointing import Checkpointing
+from yolo_callbacks.trainer.epoch_clock import EpochClock
 from yolo_callbacks.trainer.exact.training_state import TrainingState
 from yolo_callbacks.trainer.frozen_layers import FrozenLayers
 from yolo_callbacks.trainer.learning_rate import apply_factors, remove_factor
+from yolo_callbacks.trainer.machine import Machine
 from yolo_callbacks.trainer.model.view import ModelView
 from yolo_callbacks.trainer.patches.callback_lists import protect_callback_lists
 from yolo_callbacks.trainer.patches.files import protect_files
@@ -40,6 +42,8 @@ class Run(RunState):
         model: A read-only view of the model.
         checkpointing: Serializes the model.
         training_state: Everything that the next epoch depends on.
+        clock: Where the time of an epoch goes.
+        machine: Memory, disk, and load of the GPU.
     """
 
     def __init__(self, trainer: Any) -> None:
@@ -52,6 +56,8 @@ class Run(RunState):
         self.model = ModelView(trainer)
         self.checkpointing = Checkpointing(self, self._layers)
         self.training_state = TrainingState(trainer)
+        self.clock = EpochClock(trainer)
+        self.machine = Machine(trainer)
 
     # ---------------------------------------------------------------- patches
 
@@ -92,7 +98,7 @@ class Run(RunState):
 
             written, validated = self.checkpointing.note_written, self._recorder.note_validated
             self._unprotect = protect_files(
-                self._trainer, before_save, written, validated, may_strip_now, self._published
+                self._trainer, before_save, written, validated, may_strip_now, self._published, self.clock.during
             )
 
     def resume_exactly(self, epochs: int, state: Mapping[str, Any]) -> None:
@@ -118,6 +124,7 @@ class Run(RunState):
         self._layers.apply(freezing)
         self.model.begin_epoch()
         self._recorder.begin_epoch()
+        self.clock.begin_epoch()
 
     def end_batches(self) -> None:
         """Note the end of an epoch's batches; the validation is next."""
@@ -248,6 +255,8 @@ class Run(RunState):
             if self._trainer is not None:
                 self.model.release()
                 self.training_state.release()
+                self.clock.release()
+                self.machine.release()
                 self._published.release()
                 release_console(self._trainer)
             if self._unprotect is not None:

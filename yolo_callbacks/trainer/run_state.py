@@ -200,6 +200,11 @@ class RunState:
         """Number of training batches per epoch; it grows if the first one has run out of memory."""
         return len(self._trainer.train_loader)
 
+    @property
+    def images_per_epoch(self) -> int:
+        """Number of training images per epoch, over all ranks."""
+        return len(self._trainer.train_loader.dataset)
+
     # ---------------------------------------------------------------- descriptions
 
     def describe(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ Needed in: every supported version.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from operator import is_not
 from typing import Any
 
 
@@ -23,11 +24,23 @@ class SnapshotList(list[Any]):
     _iterations = 0
 
     def __iter__(self) -> Iterator[Any]:
+        if self.at_end is not None:
+            return self._to_the_end()
+        return self._snapshot() if self else iter(())  # Ultralytics iterates over two lists per batch, mostly empty
+
+    def _snapshot(self) -> Iterator[Any]:
         before = self[:]
+        for item in before:
+            if item in self:
+                yield item
+        now = self[:]
+        if len(now) != len(before) or any(map(is_not, now, before)):
+            yield from [item for item in now if all(item is not old for old in before)]
+
+    def _to_the_end(self) -> Iterator[Any]:
         self._iterations += 1
         try:
-            yield from (item for item in before if item in self[:])
-            yield from [item for item in self[:] if all(item is not old for old in before)]
+            yield from self._snapshot()
         finally:
             self._iterations -= 1
             if self.at_end is not None and not self._iterations:

@@ -11,6 +11,7 @@ Needed in: every supported version.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 from yolo_callbacks.support import storage
 from yolo_callbacks.support.best_effort import BestEffortWrites
 from yolo_callbacks.support.log import LOGGER
+from yolo_callbacks.trainer.epoch_clock import SAVE, VALIDATION
 from yolo_callbacks.trainer.patches.published_metrics import PublishedMetrics
 
 Write = Callable[[Path, bytes], Any]
@@ -50,6 +52,7 @@ def protect_files(
     validated: Callable[[], None],
     may_strip: Callable[[], bool],
     published: PublishedMetrics,
+    during: Callable[[str], AbstractContextManager[None]] = lambda part: nullcontext(),
 ) -> Callable[[], None]:
     """Make a trainer's files survive a kill and a failing disk.
 
@@ -60,6 +63,7 @@ def protect_files(
         validated: Called after each validation of an epoch.
         may_strip: Called before `last.pt` and `best.pt` are stripped at the end; returns whether they may be.
         published: Numbers among the trainer's metrics that do not belong in a checkpoint.
+        during: Called with `"validation"` or `"save"`; what it returns is entered meanwhile.
 
     Returns:
         A function that undoes it.
@@ -81,7 +85,8 @@ def protect_files(
 
     @wraps(own["validate"])
     def validate(*args: Any, **kwargs: Any) -> Any:
-        result = own["validate"](*args, **kwargs)
+        with during(VALIDATION):
+            result = own["validate"](*args, **kwargs)
         validated()
         return result
 
@@ -94,7 +99,7 @@ def protect_files(
         return result
 
     def save_model(*args: Any, **kwargs: Any) -> Any:
-        with published.hidden():
+        with during(SAVE), published.hidden():
             return attempt("save_model", trainer.wdir, "no checkpoint is saved", args, kwargs, failed=False)
 
     def plot_metrics(*args: Any, **kwargs: Any) -> Any:
