@@ -1,10 +1,13 @@
-"""Whether an exported file computes the same as its checkpoint: both get the same noise, and their outputs are compared.
+"""Whether an exported file computes the same as its model: both get the same noise, and their outputs are compared.
 
-This needs no data and no trained weights: an untrained model scores 0 on any data, exported well or badly.
+This needs no data and no trained weights: an untrained model scores 0 on any data, exported well or badly. The
+statistics of its BatchNorm layers are those of the noise: with the initial ones its signals fade from layer to layer,
+and all its outputs are nearly the same.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,21 +25,51 @@ _NOTHING = 1e-9  # as good as 0
 _HEADS = ("nms", "end2end")  # arguments of an export that choose what the model puts out
 
 
-def compare(exported: Path, checkpoint: Path, task: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Run an exported file and its checkpoint, and compare their outputs.
+def settle(model: Any, arguments: Mapping[str, Any]) -> None:
+    """Set the statistics of a model's BatchNorm layers to those of the noise; leave a model that refuses it as it is."""
+    import torch
+
+    layers = [layer for layer in model.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    momentum, before = [layer.momentum for layer in layers], [copy.deepcopy(layer.state_dict()) for layer in layers]
+    for layer in layers:
+        layer.momentum = 1.0
+    try:
+        with torch.no_grad():
+            model.float().train()(_noise(arguments, (getattr(model, "yaml", None) or {}).get("channels", 3)))
+    except Exception:  # a user's model may need more than pictures to train
+        for layer, state in zip(layers, before):
+            layer.load_state_dict(state)
+    finally:
+        model.eval()
+        for layer, own in zip(layers, momentum):
+            layer.momentum = own
+
+
+def _noise(arguments: Mapping[str, Any], channels: int) -> Any:
+    """Return pictures of noise, shape (batch, channels, height, width), in [0, 1]; always the same."""
+    import torch
+    from ultralytics.utils.checks import check_imgsz
+
+    height, width = check_imgsz(arguments["imgsz"], stride=32, min_dim=2)
+    shape = int(arguments.get("batch", 1)), int(channels), height, width
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0))
+
+
+def compare(exported: Path, model: Any, predictor: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Run an exported file and the model that it was made from, and compare their outputs.
 
     Args:
         exported: The exported file.
-        checkpoint: Its checkpoint.
-        task: The task of both.
+        model: The model, a copy that the export has not touched.
+        predictor: Ultralytics' class that loads and runs both.
         arguments: The arguments of the export, among them `imgsz`.
 
     Returns:
-        `"finite"`: whether the exported file's outputs are finite wherever the checkpoint's are; `"agreements"`: see
+        `"finite"`: whether the exported file's outputs are finite wherever the model's are; `"agreements"`: see
         `agreements`; `"reduced"`: whether the export was to have a lower precision.
     """
-    mine, _ = _run(exported, task, arguments)
-    theirs, end2end = _run(checkpoint, task, arguments)
+    mine, _ = _run(None, {"model": str(exported)}, predictor, arguments)
+    theirs, end2end = _run(model, {}, predictor, arguments)
     comparable = all(_is_finite(output) for output in theirs)
     return {
         "finite": all(_is_finite(output) for output in mine) or not comparable,
@@ -46,15 +79,15 @@ def compare(exported: Path, checkpoint: Path, task: str, arguments: Mapping[str,
 
 
 def agreements(mine: Iterable[Array], theirs: Iterable[Array], *, end2end: bool = False) -> list[dict[str, Any]]:
-    """Compare the outputs of an exported file with those of its checkpoint.
+    """Compare the outputs of an exported file with those of its model.
 
     Each is compared with the first one of the same shape; an output without such a counterpart (some formats arrange
     theirs otherwise) is left out.
 
     Args:
         mine: Outputs of the exported file, each of shape (images, ...).
-        theirs: Outputs of the checkpoint.
-        end2end: Whether the checkpoint's first output lists the detections that it has chosen, one per row.
+        theirs: Outputs of the model.
+        end2end: Whether the model's first output lists the detections that it has chosen, one per row.
 
     Returns:
         For each output its `"shape"`, the share in [0, 1] that agrees, and whether it is `"chosen"`: the model chooses
@@ -89,26 +122,20 @@ def _rows(mine: Array, theirs: Array) -> float:
     return sum(agree) / max(len(agree), 1)
 
 
-def _run(path: Path, task: str, arguments: Mapping[str, Any]) -> tuple[list[Array], bool]:
+def _run(
+    model: Any, names: Mapping[str, Any], predictor: Any, arguments: Mapping[str, Any]
+) -> tuple[list[Array], bool]:
     """Return the raw outputs of a model for noise, and whether the first one lists chosen detections."""
     import torch
-    from ultralytics import YOLO
-    from ultralytics.utils.checks import check_imgsz
 
-    model = YOLO(path, task=task)
     heads = {name: arguments[name] for name in _HEADS if arguments.get(name) is False}
     settings = {"imgsz": arguments["imgsz"], "device": arguments.get("device"), "batch": arguments.get("batch", 1)}
-    predictor = model._smart_load("predictor")(
-        overrides={**model.overrides, **settings, **heads, "save": False, "verbose": False}, _callbacks=model.callbacks
-    )
-    predictor.setup_model(model=model.model, verbose=False)
-    backend = predictor.model
-    size = check_imgsz(arguments["imgsz"], stride=32, min_dim=2)
-    shape = (int(settings["batch"]), int(getattr(backend, "channels", 3)), *size)
-    noise = torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(backend.device)
+    runner = predictor(overrides={**names, **settings, **heads, "save": False, "verbose": False})
+    runner.setup_model(model=model, verbose=False)
+    noise = _noise(arguments, getattr(runner.model, "channels", 3))
     with torch.inference_mode():
-        outputs = backend(noise)
-    return [_array(tensor) for tensor in _tensors(outputs)], bool(getattr(backend, "end2end", False))
+        outputs = runner.model(noise.to(runner.model.device))
+    return [_array(tensor) for tensor in _tensors(outputs)], bool(getattr(runner.model, "end2end", False))
 
 
 def _array(tensor: Any) -> Any:

@@ -17,6 +17,7 @@ written to another one after each step, so that a crash loses only the current s
 from __future__ import annotations
 
 import contextlib
+import copy
 import gc
 import json
 import os
@@ -31,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_callbacks.exports.formats import install_hint
-from yolo_callbacks.exports.outputs import compare
+from yolo_callbacks.exports.outputs import compare, settle
 from yolo_callbacks.support import storage
 from yolo_callbacks.support.numbers import finite_or_none
 
@@ -73,10 +74,15 @@ def _carry_out(request: Mapping[str, Any], report: Any) -> None:
     checkpoint = Path(request["checkpoint"])
     model = YOLO(checkpoint)
     report(task=model.task, names=_names(model.names))
+    untouched = None
+    if request.get("outputs"):
+        settle(model.model, request["arguments"])
+        untouched = copy.deepcopy(model.model)
     exported = Path(model.export(**request["arguments"], format=request["format"]))
     report(file=exported.name)
-    if request.get("outputs"):
-        report(outputs=compare(exported, checkpoint, model.task, request["arguments"]))
+    if untouched is not None:
+        predictor = model._smart_load("predictor")
+        report(outputs=compare(exported, untouched, predictor, request["arguments"]))
     if request["validation"] is None:
         return
     validator = model._smart_load("validator")  # for both: an exported file does not name its model's class
