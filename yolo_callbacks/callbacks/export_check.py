@@ -13,7 +13,7 @@ from yolo_callbacks.support.log import LOGGER
 from yolo_callbacks.support.per_run import PerRun
 
 if TYPE_CHECKING:
-    from yolo_callbacks.exports.check import CheckedFormat, ModelCheck
+    from yolo_callbacks.exports.check import CheckedFormat
     from yolo_callbacks.exports.plan import ExportPlan
     from yolo_callbacks.session.session import Session
 

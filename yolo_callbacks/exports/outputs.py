@@ -26,7 +26,7 @@ _HEADS = ("nms", "end2end")  # arguments of an export that choose what the model
 
 
 def settle(model: Any, arguments: Mapping[str, Any]) -> None:
-    """Set the statistics of a model's BatchNorm layers to those of the noise; leave a model that refuses it as it is."""
+    """Set the statistics of a model's BatchNorm layers to those of the noise, if it can train on noise."""
     import torch
 
     layers = [layer for layer in model.modules() if isinstance(layer, torch.nn.BatchNorm2d)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-
 _VALUES_AGREE = 0.99  # of the numbers: a fault in one level of a pyramid spoils more
 _CHOICES_AGREE = 0.5  # of the choices; those between nearly equal scores may differ, a fault spoils nearly all
 

@@ -38,6 +38,12 @@ class Participant(Rule, Generic[S]):
         """
         return {}
 
+    def between_batches(self) -> None:
+        """A batch of an `ExtraValidation` is done. It sends no events, so that nobody takes it for the trainer's own.
+
+        Called on rank 0; an exception ends the run, as in an event.
+        """
+
     # ------------------------------------------------------------------------------------------------- effects
 
     def setup(self, session: S) -> None:
