@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Union
 
 from yolo_callbacks.callback import Callback
@@ -13,14 +14,19 @@ from yolo_callbacks.support.log import LOGGER
 from yolo_callbacks.support.per_run import PerRun
 
 if TYPE_CHECKING:
-    from yolo_callbacks.exports.check import CheckedFormat
+    from yolo_callbacks.exports.check import CheckedFormat, ModelCheck
     from yolo_callbacks.exports.plan import ExportPlan
     from yolo_callbacks.session.session import Session
 
 _WORKER = "export check"
 
 
-class ExportCheck(PerRun["ModelCheck"], Callback):
+@dataclass
+class _Live:
+    check: ModelCheck
+
+
+class ExportCheck(PerRun[_Live], Callback):
     """Export the model before its first epoch: what would fail after days of training is known after half a minute.
 
     The model is exported with its initial weights, pretrained or not; the exported file is loaded, and both get the
@@ -56,7 +62,6 @@ class ExportCheck(PerRun["ModelCheck"], Callback):
     """
 
     priority = Priority.REPORT
-    critical = True
 
     def __init__(
         self,
@@ -95,7 +100,8 @@ class ExportCheck(PerRun["ModelCheck"], Callback):
         from yolo_callbacks.exports.check import ModelCheck
 
         arguments, waits = session.run.validation_arguments(), self.on_failure == "error"
-        check = self._live = ModelCheck(self._plan(), arguments, session.run.save_dir, considerate=not waits)
+        check = ModelCheck(self._plan(), arguments, session.run.save_dir, considerate=not waits)
+        self._live = _Live(check)
 
         def carry_out() -> list[str]:
             LOGGER.info(f"{label}: checking that the model can be exported to {', '.join(self.export)} ...")
@@ -118,9 +124,9 @@ class ExportCheck(PerRun["ModelCheck"], Callback):
 
     def close(self, session: Session, error: BaseException | None) -> None:
         """End a check that is still running if the training has failed."""
-        check, self._live = self._live, None
-        if check is not None and error is not None:
-            check.cancel()
+        live, self._live = self._live, None
+        if live is not None and error is not None:
+            live.check.cancel()
 
     def _plan(self) -> ExportPlan:
         from yolo_callbacks.exports.plan import ExportPlan

@@ -50,7 +50,8 @@ class Participant(Rule, Generic[S]):
         """Training is about to start, or to resume.
 
         Raises:
-            UnknownMetricError: If it is to report a metric that the run will not have; the run does not start.
+            SettingError: If its settings do not fit the run, such as a metric that the run will not have (an
+                `UnknownMetricError`); the run does not start.
         """
 
     def act(self, session: S) -> None:
