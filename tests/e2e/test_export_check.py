@@ -1,5 +1,6 @@
 """Whether a model can be exported is known before its first epoch."""
 
+import re
 import subprocess
 
 import pandas as pd
@@ -71,8 +72,8 @@ def test_a_failure_is_a_warning_by_choice(train, tmp_path, said):
     assert len(run.history) == 1
     warnings = [line for line in said.warnings if "ExportCheck" in line]
     assert len(warnings) == 1
-    assert "the model cannot be exported to torchscript: only " in warnings[0]
-    assert " agrees with the checkpoint's, instead of at least 99 %" in warnings[0]
+    cause = r"only .* agrees with the checkpoint's, instead of at least (99|50) % \("  # 50 where it chooses detections
+    assert re.search(f"the model cannot be exported to torchscript: {cause}", warnings[0])
     assert run_json(run.save_dir)["status"] == "finished"
 
 

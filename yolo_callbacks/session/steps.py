@@ -71,7 +71,7 @@ class Steps(Generic[S]):
     def failed(self, name: str, step: str, error: Exception) -> None:
         """Raise the error of a critical callback; log that of another one once, and let the training go on.
 
-        A setting that does not fit the run, such as a metric that it will not have, is a mistake of the user, and raises
+        Settings that do not fit the run, such as a metric that it will not have, are a mistake of the user, and raise
         too.
         """
         if self.callbacks[name].critical or (step == "setup" and isinstance(error, SettingError)):
