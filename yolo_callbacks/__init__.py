@@ -16,6 +16,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "callbacks.backup_and_restore": ["BackupAndRestore"],
         "callbacks.csv_logger": ["CSVLogger"],
         "callbacks.early_stopping": ["EarlyStopping"],
+        "callbacks.export_check": ["ExportCheck"],
+        "callbacks.extra_validation": ["ExtraValidation"],
         "callbacks.freeze_backbone": ["FreezeBackbone"],
         "callbacks.gradient_monitor": ["GradientMonitor"],
         "callbacks.learning_rate_scheduler": ["LearningRateScheduler"],

@@ -9,6 +9,8 @@ from .callbacks.activation_monitor import ActivationMonitor as ActivationMonitor
 from .callbacks.backup_and_restore import BackupAndRestore as BackupAndRestore
 from .callbacks.csv_logger import CSVLogger as CSVLogger
 from .callbacks.early_stopping import EarlyStopping as EarlyStopping
+from .callbacks.export_check import ExportCheck as ExportCheck
+from .callbacks.extra_validation import ExtraValidation as ExtraValidation
 from .callbacks.freeze_backbone import FreezeBackbone as FreezeBackbone
 from .callbacks.gradient_monitor import GradientMonitor as GradientMonitor
 from .callbacks.learning_rate_scheduler import LearningRateScheduler as LearningRateScheduler

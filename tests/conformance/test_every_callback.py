@@ -34,6 +34,8 @@ EXAMPLES = {
     "GradientMonitor": {"every_n_steps": 5, "groups": {"stem": "model.0.*"}, "exploding_factor": 50.0},
     "ActivationMonitor": {"layers": ["model.4", -2], "every_n_batches": 5, "zero_below": 0.01},
     "SystemMonitor": {"verbose": 0},
+    "ExportCheck": {"export": ["torchscript"], "export_args": {"dynamic": True}, "on_failure": "warn", "timeout": 60},
+    "ExtraValidation": {"data": "night.yaml", "split": "val", "every": 3, "prefix": "night"},
     "RemoteMonitor": {"url": "https://me:pw@127.0.0.1:1/?a=b", "headers": {"X-Own": "v"}, "metrics": ["fitness"]},
     "Notify": {"urls": ["json://127.0.0.1:1/a", "form://127.0.0.1:1"], "events": ["stop"], "monitor": "val_loss"},
 }

@@ -6,6 +6,8 @@ from yolo_callbacks import EpochRecord, UnknownMetricError
 from yolo_callbacks.core.metrics import (
     CLASS_SUMMARIES,
     MetricView,
+    UnmeasuredError,
+    check_known,
     could_be_metric,
     direction,
     fitness_of,
@@ -202,3 +204,25 @@ def test_a_view_has_classes():
     assert "mAP50-95/b" not in view
     assert view.get("mAP50-95/b") is None
     assert all(name not in view for name in CLASS_SUMMARIES if name != "worst_class")
+
+
+def test_metrics_of_another_data_set_have_short_names_and_directions():
+    keys = [*DETECT, "test/metrics/mAP50-95(B)", "test/metrics/mAP50-95(M)", "test/fitness", "test/box_loss"]
+    assert keys_of("test/mAP50-95", keys) == ("test/metrics/mAP50-95(M)",)
+    assert keys_of("test/mAP50-95(B)", keys) == ("test/metrics/mAP50-95(B)",)
+    assert keys_of("test/box_loss", keys) == ("test/box_loss",)
+    assert keys_of("mAP50-95", keys) == ("metrics/mAP50-95(B)",)
+    with pytest.raises(UnmeasuredError, match="'night/mAP50-95' is not a metric of this run"):
+        keys_of("night/mAP50-95", keys)
+    better = [direction(name) for name in ("test/metrics/mAP50-95(B)", "test/mAP50", "test/fitness", "test/box_loss")]
+    assert better == ["max", "max", "max", "min"]
+    assert direction("test/metrics/rmse") == direction("test/rmse") == "min"
+
+
+def test_a_custom_validation_may_measure_more_on_another_data_set_too():
+    for name in ("metrics/pictures", "test/metrics/pictures"):
+        check_known(name, DETECT, measures_more=True)
+        with pytest.raises(UnknownMetricError):
+            check_known(name, DETECT)
+    with pytest.raises(UnknownMetricError):
+        check_known("test/symmetrics/pictures", DETECT, measures_more=True)

@@ -135,7 +135,8 @@ class HoldsALock(Callback):
 
 
 def undisturbed(folder):
-    return [*controllers(), ycb.BackupAndRestore(), Witness(folder), BrokenReporter()]
+    extra = ycb.ExtraValidation(split="train", every=4)
+    return [extra, *controllers(), ycb.BackupAndRestore(), Witness(folder), BrokenReporter()]
 
 
 def standing_still(folder, epoch):

@@ -1,6 +1,7 @@
 """A training on two ranks: they learn the same, one of them keeps the books, and the parent can read them."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -70,6 +71,14 @@ def test_the_journal_has_every_epoch_once(folder):
 
 def test_the_table_has_a_row_for_every_epoch(folder):
     assert pd.read_csv(folder / "callbacks" / "epochs.csv")["epoch"].tolist() == EPOCHS
+
+
+def test_one_rank_validates_on_all_pictures_of_another_data_set(whole, folder):
+    measured = pd.read_csv(folder / "callbacks" / "epochs.csv").set_index("epoch")["test/box_loss"].dropna()
+    assert measured.index.tolist() == [1, 4]  # epoch 6 is not the last planned one
+    pictures = re.findall(r"ExtraValidation: validating on split 'train'.*\n(?:.*\n){,9}? +all +(\d+) ", whole.output)
+    assert pictures[:2] == ["4", "4"]  # not a rank's half
+    assert "ExtraValidation.measure failed" not in whole.output
 
 
 def test_nothing_but_what_one_rank_writes_is_in_the_run_directory(folder):

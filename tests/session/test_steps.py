@@ -5,6 +5,7 @@ import pytest
 from yolo_callbacks import Callback, Plan, Priority
 from yolo_callbacks.core.metrics import UnknownMetricError
 from yolo_callbacks.session.steps import Steps
+from yolo_callbacks.support.checks import SettingError
 
 
 class Fails(Callback):
@@ -93,9 +94,10 @@ def test_a_class_that_sets_neither_is_like_its_base():
         assert type("Own", (base,), {}).critical == base.critical
 
 
-def test_a_reporter_that_is_set_up_for_an_unknown_metric_raises():
-    steps = Steps(None, {"Fails": Fails(UnknownMetricError("no such metric"))})
-    with pytest.raises(UnknownMetricError):
+@pytest.mark.parametrize("error", [UnknownMetricError("no such metric"), SettingError("it does not fit this run")])
+def test_a_reporter_whose_settings_do_not_fit_the_run_raises_before_it(error):
+    steps = Steps(None, {"Fails": Fails(error)})
+    with pytest.raises(type(error)):
         steps.setup()
     steps.act()
 

@@ -77,7 +77,7 @@ class ModelCheckpoint(Callback):
     differs too much, is rejected: an error is logged, the report and `run.json` say why, the file is renamed to end in
     `.rejected`, and `yolo-cb train` exits with 1. The checkpoint stays, and `model.train()` returns as usual. All of
     this runs in a separate process, which cannot crash the training, installs and downloads nothing, and ends with the
-    training.
+    training. `ExportCheck` tells before the first epoch whether a model can be exported at all.
 
     Raises:
         TypeError: If an argument has the wrong type.

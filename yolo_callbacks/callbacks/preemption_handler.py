@@ -88,6 +88,10 @@ class PreemptionHandler(Callback):
         """Exit if a signal has arrived."""
         self._exit_if_signalled()
 
+    def between_batches(self) -> None:
+        """Exit if a signal has arrived."""
+        self._exit_if_signalled()
+
     def close(self, session: Session, error: BaseException | None) -> None:
         """Restore the handlers before the export begins, and remove the checkpoint of an earlier preemption."""
         self._end()

@@ -34,6 +34,16 @@ def in_epochs(length: Epochs, planned_epochs: int) -> int:
     return max(1, math.ceil(round(length * planned_epochs, 9))) if isinstance(length, float) else length
 
 
+def is_due(epoch: int, every: int, planned_epochs: int) -> bool:
+    """Return whether something is due that is done in the first epoch, in every Nth, and in the last planned one.
+
+    Example:
+        >>> [epoch for epoch in range(1, 13) if is_due(epoch, 5, planned_epochs=12)]
+        [1, 5, 10, 12]
+    """
+    return epoch == 1 or epoch % every == 0 or epoch == planned_epochs
+
+
 def epochs_in_words(number: int) -> str:
     """Return a number of epochs for a sentence.
 

@@ -70,7 +70,8 @@ def keys_of(name: str, available: Iterable[str]) -> tuple[str, ...]:
 
     Args:
         name: A key of the trainer (`metrics/mAP50-95(B)`), a short name (`mAP50-95`, `val_loss`), a short name with
-            its head (`mAP50-95(M)`), or one class's metric (`mAP50-95/person`, `mAP50-95(M)/person`).
+            its head (`mAP50-95(M)`), one class's metric (`mAP50-95/person`, `mAP50-95(M)/person`), or a metric of
+            another data set (`test/mAP50-95`).
         available: The keys of the run.
 
     Raises:
@@ -98,7 +99,8 @@ def _find(name: str, keys: Collection[str]) -> tuple[str, ...]:
     if class_metric(name) is not None:
         candidates = class_keys(name)
     else:
-        stem = "lr/pg0" if name == "lr" else f"metrics/{_SHORT.get(name, name)}"
+        where, _, short = name.rpartition("/")  # `test/mAP50-95` is one of another data set
+        stem = "lr/pg0" if name == "lr" else f"{where}{'/' * bool(where)}metrics/{_SHORT.get(short, short)}"
         candidates = (stem, *(stem + head for head in _HEADS))
     return next(((candidate,) for candidate in candidates if candidate in keys), ())
 
@@ -194,7 +196,7 @@ def check_known(name: str, available: Iterable[str], losses_known: bool = True, 
     Raises:
         UnknownMetricError: If the run does not have it; the message has the nearest match.
     """
-    if (is_loss(name) and not losses_known) or (name.startswith("metrics/") and measures_more):
+    if (is_loss(name) and not losses_known) or (_is_of_validation(name) and measures_more):
         return  # checked in the first epoch
     keys_of(name, available)
 
@@ -216,6 +218,11 @@ def fitness_of(metrics: Mapping[str, float]) -> float | None:
         top1 = metrics["metrics/accuracy_top1"]
         return (top1 + metrics.get("metrics/accuracy_top5", top1)) / 2
     return metrics.get("metrics/mIoU", metrics.get("metrics/delta1"))
+
+
+def _is_of_validation(name: str) -> bool:
+    """Return whether a metric is one of the validation, or of the validation of another data set."""
+    return "metrics/" in name and name.rpartition("metrics/")[0][-1:] in ("", "/")
 
 
 def is_loss(name: str) -> bool:
@@ -255,8 +262,9 @@ class MetricView(Mapping[str, float]):
 
 
 def _stem(name: str) -> str:
-    """Drop the prefix and the head: `metrics/mAP50-95(B)` -> `mAP50-95`."""
-    return _headless(name.split("/", 1)[-1])
+    """Drop the prefix and the head: `metrics/mAP50-95(B)`, `test/metrics/mAP50-95(B)` -> `mAP50-95`."""
+    _, of_another_set, short = name.partition("/metrics/")
+    return _headless(short if of_another_set else name.split("/", 1)[-1])
 
 
 def _headless(name: str) -> str:

@@ -14,6 +14,9 @@ from yolo_callbacks.support.numbers import plain
 FOLDER = "export"
 """The folder of exports and their report in the run directory."""
 
+REDUCED_PRECISION = ("quantize", "half", "int8")
+"""Arguments that make an exported file less precise than its checkpoint."""
+
 # Packages that the common formats need to be written and to be loaded again.
 _NEEDS = {
     "onnx": ("onnx", "onnxruntime"),

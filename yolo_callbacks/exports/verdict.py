@@ -1,9 +1,12 @@
-"""The verdict on an export: whether the file scores the same as its checkpoint. Pure."""
+"""The verdict on an export: whether the file scores, or computes, the same as its checkpoint. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+_VALUES_AGREE = 0.99  # of the numbers: a fault in one level of a pyramid spoils more
+_CHOICES_AGREE = 0.5  # of the choices; those between nearly equal scores may differ, a fault spoils nearly all
 
 
 def verdict(outcome: Mapping[str, Any], tolerance: float | None) -> tuple[str | None, str | None]:
@@ -42,6 +45,39 @@ def _difference(exported: Mapping[str, Any], reference: Mapping[str, Any], toler
     if abs(mine - theirs) > tolerance:
         return f"its fitness is {mine:.5f}, the checkpoint's {theirs:.5f}: they differ by more than {tolerance:g}"
     return None
+
+
+def outputs_verdict(outcome: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Judge an export by its outputs, as `verdict` does by its fitness.
+
+    Args:
+        outcome: The result of `yolo_callbacks.exports.worker` for a request with `outputs`.
+
+    Example:
+        >>> agreement = {"shape": [1, 84, 8400], "agreement": 0.123, "chosen": False}
+        >>> outcome = {"outputs": {"finite": True, "agreements": [agreement], "reduced": False}}
+        >>> outputs_verdict(outcome)[0]
+        "only 12.3 % of its output of shape 1x84x8400 agrees with the checkpoint's, instead of at least 99 %"
+    """
+    if outcome.get("error"):
+        return str(outcome["error"]), None
+    outputs = outcome["outputs"]
+    if not outputs["finite"]:
+        return "its outputs have NaN or infinite values, and the checkpoint's have none", None
+    if outputs["reduced"]:
+        return None, "its outputs are not compared, because its precision is reduced"
+    if not outputs["agreements"]:
+        return None, "its outputs are not compared, because this format arranges them in its own way"
+    for item in outputs["agreements"]:
+        needed = _CHOICES_AGREE if item["chosen"] else _VALUES_AGREE
+        if item["agreement"] < needed:
+            shape = "x".join(map(str, item["shape"]))
+            return (
+                f"only {100 * item['agreement']:.3g} % of its output of shape {shape} agrees with the checkpoint's, "
+                f"instead of at least {100 * needed:g} %",
+                None,
+            )
+    return None, None
 
 
 def comparison(outcome: Mapping[str, Any]) -> dict[str, Any]:

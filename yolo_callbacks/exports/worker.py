@@ -1,4 +1,4 @@
-"""Export a checkpoint, load the exported file and validate both: `python -m yolo_callbacks.exports.worker REQUEST`.
+"""Export a checkpoint, load the exported file and compare both: `python -m yolo_callbacks.exports.worker REQUEST`.
 
 A separate process, so that no exporter or runtime can harm the training. The request is a JSON file; the result is
 written to another one after each step, so that a crash loses only the current step:
@@ -9,6 +9,7 @@ written to another one after each step, so that a crash loses only the current s
 | `format`, `arguments` | as `YOLO.export` takes them |
 | `validation` | arguments for `YOLO.val` of both, or null for no verification |
 | `reference` | an earlier process's measurement of the same checkpoint with the same arguments, or null |
+| `outputs` | true to compare the outputs for noise; it needs no data |
 | `nice` | true while a training runs |
 | `parent`, `result` | the process not to outlive, the file for the result |
 """
@@ -16,6 +17,7 @@ written to another one after each step, so that a crash loses only the current s
 from __future__ import annotations
 
 import contextlib
+import copy
 import gc
 import json
 import os
@@ -30,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_callbacks.exports.formats import install_hint
+from yolo_callbacks.exports.outputs import compare, settle
 from yolo_callbacks.support import storage
 from yolo_callbacks.support.numbers import finite_or_none
 
@@ -71,8 +74,15 @@ def _carry_out(request: Mapping[str, Any], report: Any) -> None:
     checkpoint = Path(request["checkpoint"])
     model = YOLO(checkpoint)
     report(task=model.task, names=_names(model.names))
+    untouched = None
+    if request.get("outputs"):
+        settle(model.model, request["arguments"])
+        untouched = copy.deepcopy(model.model)
     exported = Path(model.export(**request["arguments"], format=request["format"]))
     report(file=exported.name)
+    if untouched is not None:
+        predictor = model._smart_load("predictor")
+        report(outputs=compare(exported, untouched, predictor, request["arguments"]))
     if request["validation"] is None:
         return
     validator = model._smart_load("validator")  # for both: an exported file does not name its model's class

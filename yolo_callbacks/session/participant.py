@@ -45,13 +45,20 @@ class Participant(Rule, Generic[S]):
         """
         return {}
 
+    def between_batches(self) -> None:
+        """A batch of an `ExtraValidation` is done. It sends no events, so that nobody takes it for the trainer's own.
+
+        Called on rank 0; an exception ends the run, as in an event.
+        """
+
     # ------------------------------------------------------------------------------------------------- effects
 
     def setup(self, session: S) -> None:
         """Training is about to start, or to resume.
 
         Raises:
-            UnknownMetricError: If it is to report a metric that the run will not have; the run does not start.
+            SettingError: If its settings do not fit the run, such as a metric that the run will not have (an
+                `UnknownMetricError`); the run does not start.
         """
 
     def act(self, session: S) -> None:

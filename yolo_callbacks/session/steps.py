@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Generic
 
-from yolo_callbacks.core.metrics import UnknownMetricError
 from yolo_callbacks.core.record import Plan
 from yolo_callbacks.session.participant import Participant, S
 from yolo_callbacks.support.background import tell_once
+from yolo_callbacks.support.checks import SettingError
 from yolo_callbacks.support.log import LOGGER
 
 
@@ -71,8 +71,9 @@ class Steps(Generic[S]):
     def failed(self, name: str, step: str, error: Exception) -> None:
         """Raise the error of a critical callback; log that of another one once, and let the training go on.
 
-        One that is set to report a metric that the run will not have is a mistake of the user, and raises too.
+        Settings that do not fit the run, such as a metric that it will not have, are a mistake of the user, and raise
+        too.
         """
-        if self.callbacks[name].critical or (step == "setup" and isinstance(error, UnknownMetricError)):
+        if self.callbacks[name].critical or (step == "setup" and isinstance(error, SettingError)):
             raise error
         tell_once(self._logged, f"{name}.{step}", error)

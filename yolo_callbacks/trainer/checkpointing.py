@@ -103,7 +103,8 @@ def _serialize(trainer: Any, epoch_index: int) -> bytes:
     Temporarily changes only the target of the bytes and the epoch that they name.
     """
     data = list[bytes]()
-    kept = trainer.last, trainer.best, trainer.save_period, trainer.epoch
+    changed = ("last", "best", "save_period", "epoch")
+    kept = {name: vars(trainer)[name] for name in changed if name in vars(trainer)}  # no epoch before the first
     with tempfile.TemporaryDirectory() as folder:
         last, best = Path(folder) / "last.pt", Path(folder) / "best.pt"
         trainer.last = checkpoint_path(last, lambda _, content: data.append(content))
@@ -113,4 +114,6 @@ def _serialize(trainer: Any, epoch_index: int) -> bytes:
             trainer.save_model()
             return data[0] if data else last.read_bytes()
         finally:
-            trainer.last, trainer.best, trainer.save_period, trainer.epoch = kept
+            for name in changed:
+                vars(trainer).pop(name, None)
+            vars(trainer).update(kept)

@@ -16,6 +16,7 @@ from yolo_callbacks.trainer import stops
 from yolo_callbacks.trainer.checkpointing import Checkpointing
 from yolo_callbacks.trainer.epoch_clock import EpochClock
 from yolo_callbacks.trainer.exact.training_state import TrainingState
+from yolo_callbacks.trainer.extra_validation import ValidationOnData
 from yolo_callbacks.trainer.frozen_layers import FrozenLayers
 from yolo_callbacks.trainer.learning_rate import apply_factors, remove_factor
 from yolo_callbacks.trainer.machine import Machine
@@ -157,6 +158,14 @@ class Run(RunState):
     def class_results(self) -> ClassResults | None:
         """Return the per-class results of the epoch; None if it was not validated. Rank 0."""
         return class_results(self._trainer, self.classes) if self._recorder.validated and self.classes.metrics else None
+
+    def extra_validation(self, name: str, data: str | None, split: str) -> ValidationOnData:
+        """Return a validation of the model on another data set. Rank 0, once the model is built.
+
+        Raises:
+            SettingError: If there is no such data set, or the model cannot be validated on it.
+        """
+        return ValidationOnData(self._trainer, name, data, split)
 
     def close_epoch(self) -> None:
         """Close an epoch: a further on_fit_epoch_end without training is the final evaluation's."""
