@@ -19,6 +19,7 @@ from yolo_callbacks.core.rule import Priority
 from yolo_callbacks.reporting.messenger import Message, check_urls, scheme_of, send, without_mentions
 from yolo_callbacks.reporting.news import NewsFold
 from yolo_callbacks.reporting.outbox import GRACE, HURRY, Outbox
+from yolo_callbacks.session.remaining import estimate
 from yolo_callbacks.session.run_files import status_of
 from yolo_callbacks.support.checks import check_bool, check_choice, check_names, check_number
 from yolo_callbacks.support.numbers import duration
@@ -153,6 +154,8 @@ class Notify(PerRun[list[Outbox]], Callback):
         lines = [f"{self._monitor.name} {news.told:.5g} in epoch {news.told_epoch} of {planned}{before}"]
         if news.told_epoch == best.epoch:
             lines += _metrics(best)
+        if (eta := estimate(session.run, session.ledger, session.callbacks.values())) is not None and eta.seconds:
+            lines.append(f"{eta} left")
         self._put("new best", lines, "info", self._picture(session), key="best")
 
     def deliver(self, session: Session, error: BaseException | None) -> None:
