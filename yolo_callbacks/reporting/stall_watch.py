@@ -226,7 +226,7 @@ class StallWatch:
             parts.append(f"the main thread is in {self._where[0]}{_in_words(waits_for(self._where))}")
         if found.get("behind"):
             parts.append(found["behind"])
-        parts.append(f"stacks: {found['file']}" if "file" in found else "its stacks could not be written")
+        parts.append(f"stacks: {found['file']}" if "file" in found else "its stacks were not written")
         if (code := self._code) is not None:
             parts.append(f"the process ends with code {code}")
         self._alert("stall", "; ".join(parts), seconds)
