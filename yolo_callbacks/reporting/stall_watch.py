@@ -90,7 +90,7 @@ class StallWatch:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="yolo-callbacks watchdog", daemon=True)
         self._logged: set[str] = set()
-        self._written = float("-inf")
+        self._written = self._postponed = float("-inf")
         self._where: list[Place] = []
         self._host = socket.gethostname()
 
@@ -130,10 +130,7 @@ class StallWatch:
         while pulse.finished:
             self._judge.add(pulse.finished.popleft())
         found = self._judge.look(now, pulse.reading)
-        if self._frozen_after is not None and not self._ended.is_set():
-            after, self._frozen_after = self._frozen_after, None
-            self._frozen.postpone(after)  # if the disk refuses the file, it is not asked again
-            self._frozen_after = after
+        self._postpone_dump(now)
         if isinstance(found, Stalled):
             self._report(now, found)
         elif found is not None:
@@ -142,6 +139,14 @@ class StallWatch:
             self._alerts.submit(f"{now}", lambda: self._alert("went_on", self._went_on(found), found.seconds))
         elif now - self._written >= self._every:
             self._beat(now)
+
+    def _postpone_dump(self, now: float) -> None:
+        after = self._frozen_after
+        if after is None or self._ended.is_set() or now - self._postponed < after / 10:
+            return
+        self._frozen_after = None  # if the disk refuses the file, it is not asked again
+        self._frozen.postpone(after)
+        self._frozen_after, self._postponed = after, now
 
     # ------------------------------------------------------------------------------------------ heartbeats
 
@@ -246,6 +251,7 @@ class StallWatch:
         """End the process, unless it goes on in the last moment. Nothing that the training could hold is waited for."""
         deadline = time.monotonic() + _LEAVE
         self._frozen.cancel()
+        self._postponed = float("-inf")
         self._alerts.wait(_LEAVE - _SEND)
         self._ended.wait(_SEND + (_AFTER_RANK_0 if self._post.rank else 0.0))
         self._files.wait(max(0.0, deadline - time.monotonic()))
