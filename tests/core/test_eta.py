@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yolo_callbacks import EpochRecord, History, Plan
@@ -23,9 +23,9 @@ def history(epochs, *, planned=50, close_mosaic=0, split=True, **fields):
     return told
 
 
-def left(epochs, end=50, *, images=IMAGES, **settings):
-    given = {key: settings.pop(key) for key in ("seconds_to_limit", "may_stop") if key in settings}
-    return time_left(history(epochs, **settings), end, images=images, **given)
+def left(epochs, end=50, *, images=IMAGES, **facts):
+    asked = {key: facts.pop(key) for key in ("seconds_to_limit", "may_stop") if key in facts}
+    return time_left(history(epochs, **facts), end, images=images, **asked)
 
 
 STEADY = [(10.0, 3.0, True)] * 5
@@ -115,6 +115,7 @@ EPOCHS = st.lists(st.tuples(SECONDS, st.floats(0, 1e6), st.booleans()), min_size
 LIMIT = st.none() | st.floats(-1e6, 1e6)
 
 
+@settings(deadline=None, max_examples=50)
 @given(EPOCHS, st.integers(0, 60), LIMIT, st.sampled_from([0, IMAGES]), st.integers(0, 60), st.floats(-10, 1e7))
 def test_it_is_never_negative_and_never_grows_within_an_epoch(epochs, end, limit, images, close, passed):
     eta = left(epochs, end, images=images, seconds_to_limit=limit, close_mosaic=close)
@@ -124,16 +125,19 @@ def test_it_is_never_negative_and_never_grows_within_an_epoch(epochs, end, limit
     assert later.after(1.0).seconds <= later.seconds
 
 
+@settings(deadline=None, max_examples=50)
 @given(EPOCHS, st.integers(31, 60), st.integers(0, 30), st.sampled_from([0, IMAGES]))
 def test_more_epochs_take_longer(epochs, end, more, images):
     assert left(epochs, end, images=images).seconds <= left(epochs, end + more, images=images).seconds * (1 + 1e-9)
 
 
+@settings(deadline=None, max_examples=50)
 @given(EPOCHS, st.floats(0, 1e6), st.floats(0, 1e6))
 def test_a_later_limit_leaves_more_time(epochs, limit, more):
     assert left(epochs, seconds_to_limit=limit).seconds <= left(epochs, seconds_to_limit=limit + more).seconds
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(SECONDS, min_size=1))
 def test_the_typical_value_is_one_between_them(values):
     assert min(values) * (1 - 1e-9) <= typical(values) <= max(values) * (1 + 1e-9)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yolo_callbacks.core.stall import (
@@ -166,6 +166,7 @@ def test_short_epochs_are_known_by_their_means():
     assert clock.found[0].usual == 0.4
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     st.lists(st.tuples(st.sampled_from([BATCH, "validating", "starting"]), st.floats(0.01, 50.0)), max_size=60),
     st.floats(0.05, 5.0),
@@ -181,6 +182,7 @@ def test_waits_within_the_floor_are_never_stalls(waits, tick):
     assert clock.found == []
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.floats(0, 1e4), st.floats(0, 1e5), st.sampled_from([BATCH, "saving"]))
 def test_the_limit_never_falls_below_what_was_asked_for(usual, longest, kind):
     limit = TEN.limit(kind, usual, longest)

@@ -150,7 +150,7 @@ def test_a_hanging_process_ends_with_the_code_and_is_resumed(shapes, tmp_path):
     assert (beat["status"], beat["epoch"], beat["run"]) == ("finished", 3, run_json(run)["id"])
 
 
-@pytest.mark.parametrize("settings", [{"val": False}, {"time": 0.0005, "epochs": 50}])
+@pytest.mark.parametrize("settings", [{"val": False, "epochs": 2}, {"time": 0.0003, "epochs": 50}])
 def test_the_time_that_is_left_without_validation_and_with_a_time_limit(train, settings):
     class Estimates(ycb.Callback):
         def act(self, session):
@@ -162,9 +162,9 @@ def test_the_time_that_is_left_without_validation_and_with_a_time_limit(train, s
     assert len(estimates.seen) == epochs
     assert all(eta.seconds >= 0 and not eta.at_most for eta in estimates.seen)
     if "time" in settings:
-        assert all(eta.seconds < 1.8 + 2 * max(run.history["seconds"]) for eta in estimates.seen)
+        assert all(eta.seconds < 1.08 + 2 * max(run.history["seconds"]) for eta in estimates.seen)
     else:
-        assert estimates.seen[0].seconds >= 2 * 0.5 * min(run.history["seconds"])
+        assert estimates.seen[0].seconds >= 0.5 * min(run.history["seconds"])
         assert estimates.seen[0].seconds > estimates.seen[-1].seconds
     assert run_json(run.save_dir)["eta"] is None
 
@@ -182,6 +182,7 @@ def test_an_error_leaves_a_heartbeat_that_says_so(train, tmp_path):
 
 
 def test_a_training_with_it_has_the_same_numbers(train):
-    plain, watched = train([]), train([ycb.Watchdog("2x", min_seconds=0.01, slow_seconds=60, heartbeat_seconds=0.05)])
+    watchdog = ycb.Watchdog("2x", min_seconds=0.01, slow_seconds=60, heartbeat_seconds=0.05)
+    plain, watched = train([], epochs=2), train([watchdog], epochs=2)
     different = ["seconds", "images_per_second", "rss_gb", "elapsed"]
     assert plain.history.drop(columns=different).equals(watched.history.drop(columns=different))
