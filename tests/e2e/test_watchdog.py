@@ -77,7 +77,7 @@ def test_a_data_loader_that_blocks_is_noticed_and_a_long_validation_is_not(train
     stalls = [item for item in told if item[0] in ("stall", "went on")]
     assert [title for title, _ in stalls] == ["stall", "went on"]
     assert stalls[0][1].startswith("epoch 2 of 3, batch 3 of 4: no batch has ended for 2.")
-    assert "; the main thread is in sleepy_getitem (e2e/test_watchdog.py:" in stalls[0][1]
+    assert "; it is in sleepy_getitem (e2e/test_watchdog.py:" in stalls[0][1]
     assert stalls[0][1].endswith(", waiting for data; stacks: callbacks/stall-1.txt")
     assert stalls[1][1].startswith("epoch 2 of 3, ")
     assert "went on after 4" in stalls[1][1]

@@ -91,7 +91,7 @@ def test_a_stall_is_told_once_with_the_stacks_and_once_when_it_is_over(tmp_path)
     (alert,) = scene.alerts
     assert alert.event == "stall"
     assert alert.seconds == 6.0
-    assert alert.message.startswith("epoch 2 of 10, batch 2 of 8: no batch has ended for 6.0 s; the main thread is in ")
+    assert alert.message.startswith("epoch 2 of 10, batch 2 of 8: no batch has ended for 6.0 s; it is in stack_of (")
     assert alert.message.endswith(f"; stacks: {tmp_path.name}/stall-1.txt")
     text = (tmp_path / "stall-1.txt").read_text()
     assert "no batch has ended for 6.0 s" in text.splitlines()[0]
@@ -99,7 +99,7 @@ def test_a_stall_is_told_once_with_the_stacks_and_once_when_it_is_over(tmp_path)
     assert f'File "{__file__}"' in text
     assert "in test_a_stall_is_told_once_with_the_stacks_and_once_when_it_is_over" in text
     assert scene.file["status"] == "stalled"
-    assert scene.file["where"].startswith("main_thread (support/stacks.py:")
+    assert scene.file["where"].startswith("stack_of (support/stacks.py:")
     scene.beat()
     scene.wait(1)
     assert [item.event for item in scene.alerts] == ["stall", "went_on"]
@@ -107,6 +107,25 @@ def test_a_stall_is_told_once_with_the_stacks_and_once_when_it_is_over(tmp_path)
     assert (scene.file["status"], scene.file["where"]) == ("running", None)
     scene.wait(10)
     assert (tmp_path / "stall-2.txt").exists()
+
+
+def test_a_training_in_a_thread_of_its_own_is_the_one_that_is_shown(tmp_path):
+    go_on, scenes = threading.Event(), []
+
+    def trains_here():
+        scenes.append(Scene(tmp_path))
+        go_on.wait(30)
+
+    thread = threading.Thread(target=trains_here, daemon=True)
+    thread.start()
+    (scene,) = wait_for(lambda: scenes)
+    scene.beat()
+    scene.wait(7)
+    go_on.set()
+    thread.join()
+    assert "; it is in wait (python" in scene.alerts[0].message
+    text = (tmp_path / "stall-1.txt").read_text()
+    assert text.index("in trains_here") < text.index("MainThread")
 
 
 def test_a_long_validation_is_no_stall(tmp_path):
@@ -164,7 +183,7 @@ def test_a_disk_that_fails_is_told_once(tmp_path, said, monkeypatch):
         ({"batch": 0, "waits_for": "ranks", "where": "b (c.py:1)"}, "rank 1 is behind, in b (c.py:1), waiting for"),
         ({"time": 1.0}, "rank 1 is behind and writes no heartbeat"),
         (None, "rank 1 is behind and writes no heartbeat"),
-        ({"waits_for": "ranks"}, "rank 0 is behind, in main_thread (support/stacks.py:"),
+        ({"waits_for": "ranks"}, "rank 0 is behind, in stack_of (support/stacks.py:"),
     ],
 )
 def test_rank_0_names_the_rank_that_is_behind(tmp_path, monkeypatch, other, expected):

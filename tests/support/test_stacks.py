@@ -19,18 +19,20 @@ def test_all_threads_and_what_they_are_in():
     thread = threading.Thread(target=waits_here, name="the other one", daemon=True)
     thread.start()
     begun.wait(30)
-    text = stacks.all_threads()
+    text, swapped = (stacks.all_threads(ident) for ident in (threading.get_ident(), thread.ident))
     go_on.set()
     thread.join()
     main, other = text.index(": MainThread\n"), text.index(": the other one (daemon)\n")
     assert main < other
+    assert swapped.index("the other one") < swapped.index("MainThread")
     assert "in waits_here" in text[other:]
     assert text.index("in test_all_threads_and_what_they_are_in") < text.index("in all_threads")
 
 
-def test_the_main_thread_innermost_first():
-    functions = [function for _, _, function in stacks.main_thread()]
-    assert functions.index("main_thread") < functions.index("test_the_main_thread_innermost_first")
+def test_one_thread_innermost_first():
+    functions = [function for _, _, function in stacks.stack_of(threading.get_ident())]
+    assert functions.index("stack_of") < functions.index("test_one_thread_innermost_first")
+    assert stacks.stack_of(-1) == []
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="usleep is POSIX")

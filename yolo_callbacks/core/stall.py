@@ -230,8 +230,8 @@ def waits_for(places: Iterable[Place]) -> str | None:
 def behind(beats: Mapping[int, Mapping[str, Any]]) -> list[int]:
     """Return the ranks that the others wait for, by the heartbeats of all ranks; empty if that cannot be told.
 
-    These are the ranks with the fewest batches. If all have the same number, they are those whose main thread is in
-    something else than an exchange with the other ranks.
+    These are the ranks with the fewest batches. If all have the same number, they are those that are in something
+    other than an exchange with the other ranks.
 
     Example:
         >>> behind({0: {"epoch": 2, "waits_for": "ranks"}, 1: {"epoch": 2, "waits_for": "data"}})

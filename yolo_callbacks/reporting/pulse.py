@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -17,6 +18,7 @@ class Pulse:
         clock: Returns seconds.
 
     Attributes:
+        thread: The thread that trains, which has created it; in a program with windows it is not the main thread.
         phase: `starting`, `training`, `validating`, `saving`, `evaluating` (the final evaluation), `closing` or
             `ended`.
         last: Time of the last sign of life.
@@ -30,6 +32,7 @@ class Pulse:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self.thread = threading.get_ident()
         self.phase, self.last = "starting", clock()
         self.epoch = self.epochs = self.batch = self.batches = 0
         self.eta: Eta | None = None

@@ -184,9 +184,9 @@ class StallWatch:
     # ------------------------------------------------------------------------------------------ stalls
 
     def _report(self, now: float, stalled: Stalled) -> None:
-        self._where = [Place(*line) for line in stacks.main_thread()]
+        self._where = [Place(*line) for line in stacks.stack_of(self._pulse.thread)]
         what = f"{self._pulse.position}: {_quiet(self._pulse.reading.kind, stalled)}"
-        text = f"{iso_now()} rank {self._post.rank}: {what}\n\n{stacks.all_threads()}"
+        text = f"{iso_now()} rank {self._post.rank}: {what}\n\n{stacks.all_threads(self._pulse.thread)}"
         last, own = self._pulse.last, self.beat(now)
         self._beat(now)
         found: dict[str, Any] = {}
@@ -228,7 +228,7 @@ class StallWatch:
         known.wait(_TELL)
         parts = [what]
         if self._where:
-            parts.append(f"the main thread is in {self._where[0]}{_in_words(waits_for(self._where))}")
+            parts.append(f"it is in {self._where[0]}{_in_words(waits_for(self._where))}")
         if found.get("behind"):
             parts.append(found["behind"])
         parts.append(f"stacks: {found['file']}" if "file" in found else "its stacks were not written")

@@ -16,20 +16,21 @@ Line = tuple[str, int, str]
 """File, line and function."""
 
 
-def main_thread() -> list[Line]:
-    """Return the stack of the main thread, innermost line first."""
-    frame = sys._current_frames().get(threading.main_thread().ident or 0)
-    return list(_lines(frame))
+def stack_of(ident: int) -> list[Line]:
+    """Return the stack of a thread, by its `threading.get_ident()`, innermost line first; empty if it has ended."""
+    return list(_lines(sys._current_frames().get(ident)))
 
 
-def all_threads() -> str:
-    """Return the stacks of all threads as text, the main thread first, the innermost line of each at its end.
+def all_threads(first: int) -> str:
+    """Return the stacks of all threads as text, the innermost line of each at its end.
 
     Source lines are left out: reading them could wait for the same disk as the training.
+
+    Args:
+        first: The thread to begin with.
     """
     names = {thread.ident: thread for thread in threading.enumerate()}
-    main = threading.main_thread().ident
-    frames = sorted(sys._current_frames().items(), key=lambda item: item[0] != main)
+    frames = sorted(sys._current_frames().items(), key=lambda item: item[0] != first)
     return "\n".join(_thread(names.get(ident), ident, frame) for ident, frame in frames)
 
 
