@@ -176,6 +176,23 @@ def test_a_disk_that_fails_is_told_once(tmp_path, said, monkeypatch):
     assert said.warnings == ["heartbeat failed; training continues: OSError: [Errno 28] No space left on device"]
 
 
+def test_a_disk_that_refuses_the_file_of_a_frozen_interpreter_hides_no_stall(tmp_path, monkeypatch):
+    scene = Scene(tmp_path, frozen_after=1000.0)
+    scene.beat()
+    scene.wait(4)
+
+    def full(seconds):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(scene.watch._frozen, "postpone", full)
+    scene.watch._postponed = float("-inf")
+    with pytest.raises(OSError, match="No space left"):
+        scene.wait(1)
+    scene.wait(3)
+    scene.watch.end("finished")
+    assert [alert.event for alert in scene.alerts] == ["stall"]
+
+
 @pytest.mark.parametrize(
     ("other", "expected"),
     [

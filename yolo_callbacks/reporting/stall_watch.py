@@ -127,10 +127,10 @@ class StallWatch:
     def look(self) -> None:
         """Look once."""
         now, pulse = self._clock(), self._pulse
+        self._postpone_dump(now)  # first: if it fails, the next look finds what this one would have
         while pulse.finished:
             self._judge.add(pulse.finished.popleft())
         found = self._judge.look(now, pulse.reading)
-        self._postpone_dump(now)
         if isinstance(found, Stalled):
             self._report(now, found)
         elif found is not None:
