@@ -32,6 +32,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "callbacks.remote_monitor": ["RemoteMonitor"],
         "callbacks.system_monitor": ["SystemMonitor"],
         "callbacks.tensorboard": ["TensorBoard"],
+        "callbacks.watchdog": ["Watchdog"],
         "config": ["ConfigError", "load_config"],
         "core.decision": ["Decision", "Finish", "SaveCheckpoint", "SetFrozen", "SetLearningRate", "Stop", "StopReason"],
         "core.metrics": ["UnknownMetricError"],

@@ -43,10 +43,17 @@ def stand_in_trainer(folder, planned, resumed=False):
         loss_names=("box_loss",),
         loss_items={"box_loss": 1.0},
         optimizer=SimpleNamespace(param_groups=[{"lr": 0.01, "initial_lr": 0.01}]),
-        train_loader=["the only batch"],
+        train_loader=Loader(["the only batch"]),
+        stop=False,
         validate=BaseTrainer.validate,
         validator=None,
     )
+
+
+class Loader(list):
+    """One batch of 100 pictures."""
+
+    dataset = range(100)
 
 
 class SessionStub(Session):

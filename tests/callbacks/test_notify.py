@@ -67,9 +67,9 @@ def test_a_run_in_messages():
         session.end(stop=Stop("stop, enough", 5, "Enough", StopReason.PLATEAU))
         assert told(server) == [
             ("detect/train: started", "10 epochs of yolo26n.pt (detect) on coco8.yaml, cpu", "info"),
-            ("detect/train: new best", "fitness 0.1 in epoch 1 of 10", "info"),
-            ("detect/train: new best", "fitness 0.3 in epoch 2 of 10, before 0.1 in epoch 1", "info"),
-            ("detect/train: new best", "fitness 0.4 in epoch 5 of 10, before 0.3 in epoch 2", "info"),
+            ("detect/train: new best", "fitness 0.1 in epoch 1 of 10\nabout 1 min left", "info"),
+            ("detect/train: new best", "fitness 0.3 in epoch 2 of 10, before 0.1 in epoch 1\nabout 1 min left", "info"),
+            ("detect/train: new best", "fitness 0.4 in epoch 5 of 10, before 0.3 in epoch 2\nabout 50 s left", "info"),
             (
                 "detect/train: stopped early",
                 "5 of 10 epochs in 50 s\nstop, enough\nbest fitness: 0.4 in epoch 5",

@@ -38,6 +38,7 @@ EXAMPLES = {
     "ExtraValidation": {"data": "night.yaml", "split": "val", "every": 3, "prefix": "night"},
     "RemoteMonitor": {"url": "https://me:pw@127.0.0.1:1/?a=b", "headers": {"X-Own": "v"}, "metrics": ["fitness"]},
     "Notify": {"urls": ["json://127.0.0.1:1/a", "form://127.0.0.1:1"], "events": ["stop"], "monitor": "val_loss"},
+    "Watchdog": {"stall_after": 90, "slow_seconds": 600, "heartbeat_seconds": 2.5, "exit_code": 75},
 }
 VALUES = [0.0, 0.1, 0.3, None, 0.2, NAN, 0.3, 0.25, 0.31, 0.3, 0.3, None, 0.3, 0.3, 0.3]
 PLAN = Plan(planned_epochs=30, base_lr=0.01, final_lr=0.0001, trainer_patience=5)

@@ -1,14 +1,14 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers import NAN, SKIPPED, record
 from yolo_callbacks import EpochRecord, History, Plan, UnknownMetricError
 from yolo_callbacks.core.epochs import in_epochs
 from yolo_callbacks.core.metrics import check_known
-from yolo_callbacks.core.monitor import Monitor, ProgressFold, check_patience
+from yolo_callbacks.core.monitor import Monitor, ProgressFold, _counts, check_patience
 
 finite = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -259,3 +259,14 @@ def test_the_direction_of_a_class_is_known():
     assert Monitor.of("mAP50-95/person").mode == Monitor.of("worst_class").mode == "max"
     with pytest.raises(ValueError, match="did you mean 'worst_class'"):
         Monitor.of("worst_clas")
+
+
+@settings(deadline=None)
+@given(st.integers(1, 40), st.integers(0, 45), st.floats(0, 45), st.integers(0, 45), st.integers(0, 40))
+def test_the_epochs_that_count_are_those_that_add_to_the_wait(planned, close, warmup, start, last):
+    plan = Plan(planned_epochs=planned, close_mosaic=close, warmup_epochs=warmup)
+    records = (EpochRecord(epoch, {}, planned_epochs=planned) for epoch in range(start + 1, last + 1))
+    counted = sum(_counts(record, plan) for record in records)
+    fold = ProgressFold(Monitor.of("fitness"), start)
+    assert fold.out_of_reach(counted, plan, last) is None
+    assert f"at most {counted} " in fold.out_of_reach(counted + 1, plan, last).replace("none ", "at most 0 ")

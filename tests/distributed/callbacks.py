@@ -47,8 +47,24 @@ class Witness(Callback):
             file.write(json.dumps({"epoch": trainer.epoch + 1, **facts}) + "\n")
 
 
+class SleepsOnce(Callback):
+    """Holds one rank up before the second batch of the first epoch."""
+
+    def __init__(self, rank, seconds):
+        self.rank = rank
+        self.seconds = seconds
+        self.batches = 0
+
+    def on_train_batch_start(self, trainer):
+        self.batches += 1
+        if (RANK, self.batches) == (self.rank, 2):
+            time.sleep(self.seconds)
+
+
 def reported(folder):
-    return [ycb.PlatformLogger(["lr_factor"]), ycb.CSVLogger(), Witness(folder)]
+    watchdog = ycb.Watchdog(3.0, slow_seconds=200, heartbeat_seconds=0.2)
+    sleeps = SleepsOnce(rank=1, seconds=8)
+    return [ycb.PlatformLogger(["lr_factor"]), ycb.CSVLogger(), Witness(folder), watchdog, sleeps]
 
 
 class BrokenReporter(Callback):

@@ -4,8 +4,9 @@ import functools
 
 import pytest
 
-from tests.distributed.callbacks import LikeMLflow, stop_again_in_epoch_2, undisturbed
+from tests.distributed.callbacks import LikeMLflow, reported, stop_again_in_epoch_2, undisturbed
 from tests.distributed.launcher import ARGUMENTS, Launch
+from tests.platform_server import KEY, Platform
 
 
 @pytest.fixture(scope="package")
@@ -34,4 +35,24 @@ def whole(start):
     trainings = {"name": "run", "verbose": True}, {"name": "again"}
     launch = start(undisturbed, *trainings, functions=functions).wait()
     assert launch.returncode == 0, launch.output
+    return launch
+
+
+@pytest.fixture(scope="package")
+def cancelled(start):
+    """A training on two ranks that the Platform cancels, after one rank has held up the other for 8 s."""
+
+    def cancel(platform, request):
+        return {"cancelled": request["data"]["epoch"] >= 1}
+
+    platform = Platform({("run", "epoch_end"): cancel})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ULTRALYTICS_PLATFORM_URL", platform.url)
+        patch.setenv("ULTRALYTICS_API_KEY", KEY)
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        patch.setenv("no_proxy", "127.0.0.1")
+        launch = start(reported, {"name": "run", "epochs": 200, "verbose": True}).wait()
+    platform.close()
+    assert launch.returncode == 0, launch.output
+    launch.platform = platform
     return launch

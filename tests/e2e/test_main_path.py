@@ -52,6 +52,7 @@ def test_a_real_trainer_has_all_that_the_stand_in_has(done, tmp_path):
             assert set(value.param_groups[0]) <= set(real.param_groups[0])
         elif name == "train_loader":
             assert len(real) == len(value)
+            assert len(real.dataset)
         else:
             assert isinstance(real, type(value)), name
         if isinstance(value, dict):

@@ -145,6 +145,14 @@ class EarlyStopping(Callback):
             why = self._fold.out_of_reach(self.patience_at(History(plan)), plan, last)
         return () if why is None else (f"{why}{f' (a finish takes {length} epochs)' if finish else ''}",)
 
+    def may_stop(self, plan: Plan) -> bool:
+        """Return whether a plateau or a threshold may end the run early."""
+        thresholds = self.stopping_threshold, self.divergence_threshold
+        return thresholds != (None, None) or (self._has_patience(plan) and not any(self.impossible(plan)))
+
+    def _has_patience(self, plan: Plan) -> bool:
+        return self._is_auto(plan) or self.patience_at(History(plan)) > 0
+
     def decide(self, history: History) -> list[Decision]:
         """Stop or finish the run if it is time, and keep new best weights if they are to be restored."""
         progress = history.fold(self._fold)

@@ -19,6 +19,7 @@ from yolo_callbacks.core.rule import Priority
 from yolo_callbacks.reporting.messenger import Message, check_urls, scheme_of, send, without_mentions
 from yolo_callbacks.reporting.news import NewsFold
 from yolo_callbacks.reporting.outbox import GRACE, HURRY, Outbox
+from yolo_callbacks.session.remaining import estimate
 from yolo_callbacks.session.run_files import status_of
 from yolo_callbacks.support.checks import check_bool, check_choice, check_names, check_number
 from yolo_callbacks.support.numbers import duration
@@ -27,9 +28,10 @@ from yolo_callbacks.support.per_run import PerRun
 from yolo_callbacks.support.secrets import Secret, hide, unless_hidden
 
 if TYPE_CHECKING:
+    from yolo_callbacks.session.participant import Alert
     from yolo_callbacks.session.session import Session
 
-EVENTS = ("start", "best", "stop", "failure")
+EVENTS = ("start", "best", "stop", "failure", "stall")
 URLS_VARIABLE = "YOLO_CB_NOTIFY_URLS"
 _TITLE_KEYS = ("project", "name", "event", "task", "model")
 _QUEUE = 16
@@ -61,7 +63,8 @@ class Notify(PerRun[list[Outbox]], Callback):
         urls: One URL or a list of URLs. Since they contain tokens, only their scheme is shown or stored. None reads
             the environment variable `YOLO_CB_NOTIFY_URLS`, separated by spaces or commas. Defaults to None.
         events: What to report: `"start"` (also of a resumed run), `"best"`, `"stop"` (the run ended, early or not),
-            `"failure"` (an exception, Ctrl-C or a preemption). Defaults to ('start', 'best', 'stop', 'failure').
+            `"failure"` (an exception, Ctrl-C or a preemption), `"stall"` (`Watchdog` has found that the run stands
+            still, or goes on again). Defaults to ('start', 'best', 'stop', 'failure', 'stall').
         monitor: The metric of `"best"`: a metric's name or a function of the epoch's metrics, as in `EarlyStopping`.
             Defaults to `"fitness"`.
         mode: `"max"`, `"min"` or `"auto"`. Defaults to `"auto"`.
@@ -153,7 +156,14 @@ class Notify(PerRun[list[Outbox]], Callback):
         lines = [f"{self._monitor.name} {news.told:.5g} in epoch {news.told_epoch} of {planned}{before}"]
         if news.told_epoch == best.epoch:
             lines += _metrics(best)
+        if (eta := estimate(session.run, session.ledger, session.callbacks.values())) is not None and eta.seconds:
+            lines.append(f"{eta} left")
         self._put("new best", lines, "info", self._picture(session), key="best")
+
+    def alert(self, session: Session, alert: Alert) -> None:
+        """Report that the run stands still, or goes on again."""
+        if "stall" in self.events:
+            self._put(alert.event.replace("_", " "), [alert.message], "warning" if alert.event == "stall" else "info")
 
     def deliver(self, session: Session, error: BaseException | None) -> None:
         """Report how the run ended, with the last picture, and wait briefly for the messages."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,6 +29,7 @@ from yolo_callbacks.support.secrets import HIDDEN, Secret, hide, unless_hidden, 
 
 if TYPE_CHECKING:
     from yolo_callbacks.core.entry import Entry
+    from yolo_callbacks.session.participant import Alert
     from yolo_callbacks.session.session import Session
 
 SCHEMA = 1
@@ -170,6 +172,13 @@ class RemoteMonitor(PerRun["_Live"], Callback):
             numbers = {name: every[name] for name in self.metrics if name in every}
         return {name: finite_or_none(value) for name, value in numbers.items()}
 
+    def alert(self, session: Session, alert: Alert) -> None:
+        """Report that the run stands still, or goes on again."""
+        epoch, planned = session.history.epoch, session.run.planned_epochs
+        self._put(
+            alert.event, epoch=epoch, planned_epochs=planned, stalled_seconds=alert.seconds, message=alert.message
+        )
+
     def close(self, session: Session, error: BaseException | None) -> None:
         """Report how the run ended; the messages are sent while other callbacks complete their files."""
         stop = session.stop_decision
@@ -204,18 +213,22 @@ class RemoteMonitor(PerRun["_Live"], Callback):
     def _put(self, event: str, *, droppable: bool = False, **content: Any) -> None:
         if self._live is None:
             return
-        number = self._live.sequence.take()
+        with self._live.sequence.lock:  # an alert comes from another thread; messages are queued in their order
+            self._put_next(self._live, event, content, droppable=droppable)
+
+    def _put_next(self, live: _Live, event: str, content: Mapping[str, Any], *, droppable: bool) -> None:
+        number = live.sequence.take()
         message = {
             "schema": SCHEMA,
             "event": event,
-            "id": f"{self._live.run['id']}-{number}",
+            "id": f"{live.run['id']}-{number}",
             "sequence": number,
             "lost": 0,
             "time": datetime.now().astimezone().isoformat(timespec="milliseconds"),
-            "run": self._live.run,
+            "run": live.run,
             **content,
         }
-        self._live.outbox.put(message, droppable=droppable)
+        live.outbox.put(message, droppable=droppable)
 
 
 @dataclass(frozen=True)
@@ -232,6 +245,7 @@ class _Sequence:
         self._files, self._label = session.files, label
         self._next = int(session.files.remembered(label).get("next", 1))
         self._end = 0
+        self.lock = threading.Lock()
 
     def take(self) -> int:
         """Return the next number; no number is returned twice."""

@@ -234,16 +234,16 @@ class ProgressFold:
             patience=5 cannot run out: at most 2 of the 12 epochs count; train longer, or lower patience or close_mosaic
         """
         planned = plan.planned_epochs
-        epochs = (
-            EpochRecord(epoch, {}, planned_epochs=planned) for epoch in range(self.start_from_epoch + 1, last + 1)
-        )
-        count = sum(_counts(record, plan) for record in epochs)
+        closes = 0 < plan.close_mosaic < planned
+        # those that `_counts`, without looking at each: a long run asks after every epoch
+        first = max(self.start_from_epoch, math.ceil(plan.warmup_epochs)) + 1
+        count = max(0, min(last, planned - plan.close_mosaic if closes else last) - first + 1)
         if not planned or count >= patience:
             return None
         causes = {
             "patience": count,
             "warmup_epochs": plan.warmup_epochs,
-            "close_mosaic": 0 < plan.close_mosaic < planned,
+            "close_mosaic": closes,
             "start_from_epoch": self.start_from_epoch,
         }
         lower = " or ".join(name for name, matters in causes.items() if matters)

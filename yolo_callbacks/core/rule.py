@@ -75,6 +75,10 @@ class Rule:
         """Return one sentence for each thing that it can never do under this plan; they are logged at the start."""
         return ()
 
+    def may_stop(self, plan: Plan) -> bool:
+        """Return whether it may end a run with this plan early; the time that is left is then "at most" so long."""
+        return False
+
     def outputs(self) -> Iterable[str]:
         """Return the files that it writes, relative to the run directory; no two callbacks may write the same."""
         return ()

@@ -22,6 +22,7 @@ from unicodedata import category
 
 from yolo_callbacks.core.decision import Decision, Stop
 from yolo_callbacks.core.entry import Entry, best_fitness
+from yolo_callbacks.core.eta import Eta
 from yolo_callbacks.core.findings import Finding
 from yolo_callbacks.core.finishing import finish_in
 from yolo_callbacks.core.record import History
@@ -108,7 +109,8 @@ class Report:
 
     def _end(self) -> str:
         if not self.ended:
-            return "not yet"
+            eta = self.manifest.get("eta")
+            return f"not yet, {Eta(eta['seconds'], eta['at_most'])} left" if eta else "not yet"
         if self.stop is not None:
             return f"early: {self.stop.message.removeprefix('stop, ')}"
         if self.status in ("failed", "interrupted", "running"):

@@ -16,6 +16,9 @@ from yolo_callbacks.support.secrets import without_secrets
 
 FORMAT = 1
 
+ISO = "%Y-%m-%dT%H:%M:%S%z"
+"""The form of times: local, with the UTC offset, to the second."""
+
 
 class Manifest:
     """Holds the content of `run.json` and writes it off the training thread whenever it changes.
@@ -37,6 +40,7 @@ class Manifest:
             "format": FORMAT,
             "status": "running",
             "stop": None,
+            "eta": None,
             "error": None,
             "decisions": [],
         }
@@ -91,4 +95,4 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 def now() -> str:
     """Return the local time in ISO 8601 with its UTC offset, to the second."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    return time.strftime(ISO)

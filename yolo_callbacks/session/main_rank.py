@@ -10,6 +10,7 @@ from yolo_callbacks.core.ledger import Ledger
 from yolo_callbacks.core.lineup import configuration
 from yolo_callbacks.session.ending import Ending
 from yolo_callbacks.session.measuring import Measuring
+from yolo_callbacks.session.remaining import Remaining
 from yolo_callbacks.session.resuming import known_checkpoints, take_up
 from yolo_callbacks.session.run_files import RunFiles
 from yolo_callbacks.session.steps import Steps
@@ -30,6 +31,7 @@ class MainRank:
         files: The run's files.
         ending: How the run ends.
         over_before: Why a resumed run had already ended, None if it continues.
+        remaining: Tells the time that is left.
     """
 
     def __init__(self, run: Run, steps: Steps[Any], measuring: Measuring[Any]) -> None:
@@ -39,6 +41,7 @@ class MainRank:
         self.files = RunFiles(run, known_checkpoints(run))
         self.ending = Ending(run, self.files, self.ledger, steps)
         self.over_before: Stop | None = None
+        self.remaining = Remaining(run, self.files, self.ledger, steps.callbacks)
 
     def take_up(self, facts: Mapping[str, Any]) -> None:
         """Resume an interrupted run, or begin a new one.

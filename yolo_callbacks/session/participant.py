@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 
 from yolo_callbacks.core.rule import Rule
 
 S = TypeVar("S")
+
+
+@dataclass(frozen=True)
+class Alert:
+    """Trouble that people should hear of while the run goes on.
+
+    Attributes:
+        event: What it is, as a name: `"stall"`, or `"went_on"` when it is over.
+        message: One sentence.
+        seconds: How long it has lasted.
+    """
+
+    event: str
+    message: str
+    seconds: float
 
 
 class Participant(Rule, Generic[S]):
@@ -63,6 +79,9 @@ class Participant(Rule, Generic[S]):
 
     def act(self, session: S) -> None:
         """An epoch is complete, and its decisions are in force."""
+
+    def alert(self, session: S, alert: Alert) -> None:
+        """Another callback has found trouble. For callbacks that send messages; called from any thread."""
 
     def close(self, session: S, error: BaseException | None) -> None:
         """Training has ended; `error` is the exception that ended it, or None."""

@@ -131,6 +131,7 @@ class RunFiles:
         self.manifest.update(
             checkpoints=self.checkpoints.stored,
             status=status,
+            eta=None,
             stop={"reason": stop.reason.value, "message": stop.message, "epoch": stop.epoch} if stop else None,
             error=f"{type(error).__name__}: {error}".removesuffix(": ") if error is not None else None,
             epochs=epochs,

@@ -210,8 +210,7 @@ class Session:
     def _on_fit_epoch_end(self) -> None:
         self._open()
         self.run.apply_finish(self.ledger.finishing)  # with `time`, the trainer has just changed its plan
-        decisions = self._main.decide(self._take_request) if self._main is not None else ()
-        decisions = broadcast(decisions, self.run.world_size)
+        decisions = broadcast(self._main.decide(self._take_request) if self._main else (), self.run.world_size)
         if self._main is None:
             self.ledger.note(decisions)
         self.run.apply_finish(self.ledger.finishing)
@@ -219,6 +218,7 @@ class Session:
             self.run.stop()
         if self._main is not None:
             self._main.carry_out(decisions)
+            self._main.remaining.tell()
             self._steps.act()
         self.exact.end_epoch(self.history, decisions)
         self.run.close_epoch()

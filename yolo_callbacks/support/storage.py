@@ -13,7 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 _CHUNK = 1 << 20
 _TEMPORARY = ".tmp"
@@ -74,6 +74,12 @@ def replace_unsynced(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):  # report the first error, not a failed cleanup
             temporary.unlink()
         raise
+
+
+def open_for_dump(path: Path) -> IO[bytes]:
+    """Return an open file, unbuffered, to which C code can append at any moment; the caller closes it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return open(path, "ab", buffering=0)
 
 
 def append_lines(path: Path, text: str, *, sync: bool = True) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,13 @@ class RunState:
     def has_time_limit(self) -> bool:
         """Whether the trainer's `time` argument changes the number of planned epochs."""
         return bool(self._trainer.args.time)
+
+    @property
+    def seconds_to_limit(self) -> float | None:
+        """Seconds until the trainer's `time` limit, negative after it; None without one."""
+        started = vars(self._trainer).get("train_time_start")
+        hours = self._trainer.args.time
+        return started + 3600.0 * float(hours) - time.time() if hours and started is not None else None
 
     @property
     def resumed(self) -> bool:
@@ -214,6 +222,11 @@ class RunState:
     def validation_arguments(self) -> dict[str, Any]:
         """Return the arguments of `YOLO.val` that validate a checkpoint as this run does."""
         return introspection.validation_arguments(self._trainer)
+
+    @property
+    def verbose(self) -> bool:
+        """Whether the trainer logs as usual."""
+        return introspection.is_verbose(self._trainer)
 
     @property
     def integrations(self) -> tuple[str, ...]:
