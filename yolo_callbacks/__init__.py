@@ -29,6 +29,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "callbacks.reduce_lr_on_plateau": ["ReduceLROnPlateau"],
         "callbacks.remote_monitor": ["RemoteMonitor"],
         "callbacks.tensorboard": ["TensorBoard"],
+        "callbacks.validation_schedule": ["ValidationSchedule"],
         "config": ["ConfigError", "load_config"],
         "core.decision": ["Decision", "Finish", "SaveCheckpoint", "SetFrozen", "SetLearningRate", "Stop", "StopReason"],
         "core.metrics": ["UnknownMetricError"],

@@ -22,6 +22,7 @@ from .callbacks.preemption_handler import PreemptionHandler as PreemptionHandler
 from .callbacks.reduce_lr_on_plateau import ReduceLROnPlateau as ReduceLROnPlateau
 from .callbacks.remote_monitor import RemoteMonitor as RemoteMonitor
 from .callbacks.tensorboard import TensorBoard as TensorBoard
+from .callbacks.validation_schedule import ValidationSchedule as ValidationSchedule
 from .config import ConfigError as ConfigError
 from .config import load_config as load_config
 from .core.decision import Decision as Decision

@@ -33,6 +33,7 @@ EXAMPLES = {
     "MLflow": {"experiment_name": "trial", "tags": {"site": "north"}, "log_artifacts": ["logs", "plots"]},
     "GradientMonitor": {"every_n_steps": 5, "groups": {"stem": "model.0.*"}, "exploding_factor": 50.0},
     "ActivationMonitor": {"layers": ["model.4", -2], "every_n_batches": 5, "zero_below": 0.01},
+    "ValidationSchedule": {"every": 3, "always_last": 4, "start_epoch": 2, "on_improvement": 1, "budget": 0.5},
     "RemoteMonitor": {"url": "https://me:pw@127.0.0.1:1/?a=b", "headers": {"X-Own": "v"}, "metrics": ["fitness"]},
     "Notify": {"urls": ["json://127.0.0.1:1/a", "form://127.0.0.1:1"], "events": ["stop"], "monitor": "val_loss"},
 }

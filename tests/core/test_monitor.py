@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from tests.helpers import NAN, SKIPPED, record
 from yolo_callbacks import EpochRecord, History, Plan, UnknownMetricError
-from yolo_callbacks.core.epochs import in_epochs
+from yolo_callbacks.core.epochs import check_patience, in_epochs
 from yolo_callbacks.core.metrics import check_known
-from yolo_callbacks.core.monitor import Monitor, ProgressFold, check_patience
+from yolo_callbacks.core.monitor import Monitor, ProgressFold
 
 finite = st.floats(-1e6, 1e6, allow_nan=False)
 
