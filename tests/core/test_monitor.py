@@ -27,7 +27,9 @@ def progress(values, monitor=None, **settings):
         ([0.0, 0.0], {}, 0.0, 1, 1),  # all zero is a plateau like any other
         ([NAN, 0.2, 0.1], {}, 0.2, 2, 1),  # a first NaN does not become the best
         ([0.2, NAN, 0.1], {}, 0.2, 1, 2),
-        ([0.2, SKIPPED, SKIPPED, 0.1], {}, 0.2, 1, 1),  # only validated epochs count
+        ([0.2, SKIPPED, SKIPPED], {}, 0.2, 1, 0),  # nothing is known of them yet
+        ([0.2, SKIPPED, SKIPPED, 0.1], {}, 0.2, 1, 3),  # the wait counts epochs, not validations
+        ([0.2, SKIPPED, SKIPPED, 0.3, 0.1], {}, 0.3, 4, 1),
         ([0.9, 0.1, 0.2], {"start_from_epoch": 1}, 0.2, 3, 0),
         ([0.1, 0.2, 0.3, 0.5], {"baseline": 0.4}, 0.5, 4, 0),
         ([0.1, 0.2, 0.3], {"baseline": 0.4}, 0.3, 3, 3),  # better, but never better than the baseline

@@ -52,7 +52,7 @@ class ValidationSchedule(Callback):
         ```
     """
 
-    priority = Priority.DECIDE
+    priority = Priority.MEASURE  # it makes no decision of its own
     critical = True
 
     def __init__(
