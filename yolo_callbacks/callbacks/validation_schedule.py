@@ -53,7 +53,7 @@ class ValidationSchedule(Callback):
     """
 
     priority = Priority.MEASURE  # it makes no decision of its own
-    critical = True
+    critical = False
 
     def __init__(
         self,

@@ -12,7 +12,7 @@ from yolo_callbacks.core.forecast import fit_line
 from yolo_callbacks.core.record import EpochRecord, Plan
 
 _WINDOW, _AT_LEAST = 0.2, 6  # of the straight line: share of the planned epochs, and minimum in validated epochs
-_LEAST_NOISE, _LEAST_PROGRESS = 1e-4, 1e-3  # metrics are rounded to 5 decimals
+_LEAST_NOISE = 1e-4  # metrics are rounded to 5 decimals
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,6 @@ class WorthConstants:
     Attributes:
         enough: Accumulated worth after which an epoch is validated, in units of fitness.
         longest_gap: Largest distance between validations, as a share of the planned epochs.
-        last: Share of the planned epochs at the end that are all validated.
         memory: Share of a deviation from the trend that is left one epoch later, in (0, 1).
         noise: Deviations of the next epoch, in multiples of the noise.
         trend: Share of the trend that continues.
@@ -31,14 +30,13 @@ class WorthConstants:
         trend_doubt: The same in multiples of the trend.
     """
 
-    enough: float = 0.0014
+    enough: float = 0.0012
     longest_gap: float = 0.08
-    last: float = 0.02
     memory: float = 0.5
     noise: float = 1.7
     trend: float = 0.7
     records: float = 0.5
-    doubt: float = 1.7
+    doubt: float = 1.0
     trend_doubt: float = 0.2
 
 
@@ -98,8 +96,7 @@ class WorthFold:
         if state.line is None:  # too early for a trend
             return replace(state, worth_it=gap >= max(1, longest // 2))
         total = state.accumulated + self._worth(state, record.epoch + 1, planned)
-        in_time = gap >= longest or record.epoch + 1 > planned * (1 - self.constants.last)
-        return replace(state, accumulated=total, worth_it=in_time or total >= self.constants.enough)
+        return replace(state, accumulated=total, worth_it=gap >= longest or total >= self.constants.enough)
 
     @staticmethod
     def _after_validation(state: Worth, epoch: int, value: float, planned: int) -> Worth:
@@ -119,7 +116,7 @@ class WorthFold:
         expected = here + (state.values[-1] - level) * constants.memory ** (epoch - newest)
         later = math.sqrt(2 * math.log(max(2, planned - epoch + 1)))
         end = expected + constants.trend * trend + constants.records * noise * later
-        doubt = math.hypot(constants.doubt * noise, constants.trend_doubt * trend, 0.01 * _LEAST_PROGRESS)
+        doubt = math.hypot(constants.doubt * noise, constants.trend_doubt * trend)
         gain = _expected_gain(expected, constants.noise * noise, best)
         return gain * _student_t((max(best, expected + noise) - end) / doubt)
 
