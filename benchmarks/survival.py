@@ -342,7 +342,7 @@ ROWS = {
     "NaN in the loss: the repeated epoch counts once": "nan",
     "a reduced learning rate stays reduced": "lasting_learning_rate",
     "a reduced learning rate stays reduced after a kill and a resume": "learning_rate_after_resume",
-    "`val=False`: epochs without validation do not count against patience": "without_validation",
+    "`val=False`: an old fitness does not count against patience": "without_validation",
     "the final evaluation adds no row": "final_evaluation",
     "`train()` again: starts with fresh state": "train_again",
     "the disk is full for two epochs: training continues": "full_disk",

@@ -33,6 +33,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "callbacks.system_monitor": ["SystemMonitor"],
         "callbacks.tensorboard": ["TensorBoard"],
         "callbacks.watchdog": ["Watchdog"],
+        "callbacks.validation_schedule": ["ValidationSchedule"],
         "config": ["ConfigError", "load_config"],
         "core.decision": ["Decision", "Finish", "SaveCheckpoint", "SetFrozen", "SetLearningRate", "Stop", "StopReason"],
         "core.metrics": ["UnknownMetricError"],

@@ -25,6 +25,7 @@ from .callbacks.reduce_lr_on_plateau import ReduceLROnPlateau as ReduceLROnPlate
 from .callbacks.remote_monitor import RemoteMonitor as RemoteMonitor
 from .callbacks.system_monitor import SystemMonitor as SystemMonitor
 from .callbacks.tensorboard import TensorBoard as TensorBoard
+from .callbacks.validation_schedule import ValidationSchedule as ValidationSchedule
 from .callbacks.watchdog import Watchdog as Watchdog
 from .config import ConfigError as ConfigError
 from .config import load_config as load_config

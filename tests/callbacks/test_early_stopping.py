@@ -14,7 +14,8 @@ RISING = [0.1 * i for i in range(1, 11)]
         ([0.0] * 10, {"patience": 3}, 4),  # Ultralytics' own never stops on this
         ([0.1, 0.5, 0.4, 0.4, 0.4], {"patience": 3}, 5),
         ([0.1, 0.5, 0.4, 0.4, 0.6, 0.5, 0.5], {"patience": 3}, None),
-        ([0.5, SKIPPED, SKIPPED, SKIPPED, 0.4, SKIPPED, 0.4], {"patience": 2}, 7),
+        ([0.5, SKIPPED, SKIPPED, SKIPPED, 0.4, SKIPPED, 0.4], {"patience": 2}, 5),
+        ([0.5, SKIPPED, SKIPPED, SKIPPED, 0.6, SKIPPED, 0.4], {"patience": 2}, 7),
         ([0.1, 0.105, 0.109, 0.112], {"patience": 2, "min_delta": 0.01}, 3),
         ([0.1, 0.2, 0.2, 0.2], {"patience": 2, "start_from_epoch": 2}, None),
         ([0.1, 0.2, 0.2, 0.2, 0.2], {"patience": 2, "start_from_epoch": 2}, 5),

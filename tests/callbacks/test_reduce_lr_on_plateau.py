@@ -14,7 +14,7 @@ from yolo_callbacks import Plan, ReduceLROnPlateau, SetLearningRate
         ([0.1, 0.2, 0.3], {"patience": 1}, []),
         ([0.5] * 7, {"patience": 3, "factor": 0.5}, [(4, 0.5), (7, 0.25)]),
         ([0.5] * 9, {"patience": 2, "factor": 0.1, "cooldown": 3}, [(3, 0.1), (7, 0.01)]),
-        ([0.5, SKIPPED, SKIPPED, 0.5, 0.5], {"patience": 2, "factor": 0.5}, [(5, 0.5)]),
+        ([0.5, SKIPPED, SKIPPED, 0.5, 0.5], {"patience": 2, "factor": 0.5}, [(4, 0.5)]),
         ([0.5, 0.50005, 0.5001], {"patience": 2, "factor": 0.5, "min_delta": 1e-3}, [(3, 0.5)]),
         ([0.5] * 6, {"patience": 2, "factor": 0.5, "start_from_epoch": 3}, [(6, 0.5)]),
         ([0.0] * 20, {"patience": 2}, []),  # has not begun to learn: a lower rate would not help

@@ -36,6 +36,7 @@ EXAMPLES = {
     "SystemMonitor": {"verbose": 0},
     "ExportCheck": {"export": ["torchscript"], "export_args": {"dynamic": True}, "on_failure": "warn", "timeout": 60},
     "ExtraValidation": {"data": "night.yaml", "split": "val", "every": 3, "prefix": "night"},
+    "ValidationSchedule": {"every": 3, "always_last": 4, "start_epoch": 2, "on_improvement": 1, "budget": 0.5},
     "RemoteMonitor": {"url": "https://me:pw@127.0.0.1:1/?a=b", "headers": {"X-Own": "v"}, "metrics": ["fitness"]},
     "Notify": {"urls": ["json://127.0.0.1:1/a", "form://127.0.0.1:1"], "events": ["stop"], "monitor": "val_loss"},
     "Watchdog": {"stall_after": 90, "slow_seconds": 600, "heartbeat_seconds": 2.5, "exit_code": 75},

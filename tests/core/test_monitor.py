@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from tests.helpers import NAN, SKIPPED, record
 from yolo_callbacks import EpochRecord, History, Plan, UnknownMetricError
-from yolo_callbacks.core.epochs import in_epochs
+from yolo_callbacks.core.epochs import check_patience, in_epochs
 from yolo_callbacks.core.metrics import check_known
-from yolo_callbacks.core.monitor import Monitor, ProgressFold, _counts, check_patience
+from yolo_callbacks.core.monitor import Monitor, ProgressFold, _counts
 
 finite = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -27,7 +27,9 @@ def progress(values, monitor=None, **settings):
         ([0.0, 0.0], {}, 0.0, 1, 1),  # all zero is a plateau like any other
         ([NAN, 0.2, 0.1], {}, 0.2, 2, 1),  # a first NaN does not become the best
         ([0.2, NAN, 0.1], {}, 0.2, 1, 2),
-        ([0.2, SKIPPED, SKIPPED, 0.1], {}, 0.2, 1, 1),  # only validated epochs count
+        ([0.2, SKIPPED, SKIPPED], {}, 0.2, 1, 0),  # nothing is known of them yet
+        ([0.2, SKIPPED, SKIPPED, 0.1], {}, 0.2, 1, 3),  # the wait counts epochs, not validations
+        ([0.2, SKIPPED, SKIPPED, 0.3, 0.1], {}, 0.3, 4, 1),
         ([0.9, 0.1, 0.2], {"start_from_epoch": 1}, 0.2, 3, 0),
         ([0.1, 0.2, 0.3, 0.5], {"baseline": 0.4}, 0.5, 4, 0),
         ([0.1, 0.2, 0.3], {"baseline": 0.4}, 0.3, 3, 3),  # better, but never better than the baseline

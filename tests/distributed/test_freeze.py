@@ -45,3 +45,9 @@ def test_both_ranks_take_the_rate_that_was_decided(launch):
     for rank in (0, 1):
         assert column(launch, rank, "rate")[2:] == [0.5, 1.0]
     assert launch.answers[0]["history"]["FreezeBackbone/lr_factor"].tolist() == [0.0, 0.0, 0.5, 1.0]
+
+
+def test_both_ranks_leave_out_the_same_validations(launch):
+    assert launch.answers[0]["history"]["validated"].tolist() == [True, False, False, True]
+    for rank in (0, 1):
+        assert column(launch, rank, "validated") == [None, True, False, False]

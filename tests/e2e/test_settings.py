@@ -118,7 +118,7 @@ def callbacks(patience=3):
 
 def expected_decisions(case):
     """Return the epochs that are trained, and (epoch, what was decided), counted by hand."""
-    planned, decided, waited = case.arguments["epochs"], [], 0
+    planned, decided, waited, skipped = case.arguments["epochs"], [], 0, 0
     validated = [epoch for epoch in case.validated or range(1, planned + 1) if epoch <= planned]
     closed = case.arguments.get("close_mosaic", planned)  # by default it is closed from the start, which is no change
     for epoch in range(1, planned + 1):
@@ -126,7 +126,9 @@ def expected_decisions(case):
         warm = epoch <= case.arguments["warmup_epochs"]
         late = closed < planned and epoch > planned - closed
         waits = epoch in validated and not (first or warm or late)
-        waited += waits
+        skipped += epoch not in validated and epoch > min(validated) and not (warm or late)
+        if waits:  # those that were not validated count with the next that is
+            waited, skipped = waited + 1 + skipped, 0
         stops = case.waits is not None and waits and waited >= case.waits
         goes_on = epoch < planned and not stops
         if goes_on and waits and waited in (2, 4, 6):

@@ -1,5 +1,7 @@
 """The curves of a run: that they can be drawn, whatever things are called."""
 
+import math
+
 from matplotlib.image import imread
 
 import yolo_callbacks as ycb
@@ -50,6 +52,21 @@ def test_where_the_time_goes_and_the_memory_are_drawn_where_they_were_measured(t
     assert len(draw_curves(both[:1], ycb.Plan()).axes) == 4
     odd = [Entry(ycb.EpochRecord(1, dict.fromkeys(measured, float("nan"))))]
     draw_curves(odd, ycb.Plan()).savefig(tmp_path / "curves.png")
+
+
+def test_no_line_is_drawn_over_epochs_that_were_not_validated():
+    def entry(epoch):
+        fitness = {"metrics/mAP50(B)": 0.1 * epoch, "fitness": 0.1 * epoch} if epoch in (1, 2, 5) else {}
+        return Entry(ycb.EpochRecord(epoch, {"train/box_loss": 1.0, **fitness}, validated=bool(fitness)))
+
+    figure = draw_curves([entry(epoch) for epoch in range(1, 6)], ycb.Plan(planned_epochs=5))
+    line = next(line for line in figure.axes[0].get_lines() if line.get_label() == "mAP50(B)")
+    known = dict(zip(line.get_xdata(), line.get_ydata()))
+    assert [epoch for epoch in (1, 2, 5) if math.isfinite(known[epoch])] == [1, 2, 5]
+    assert math.isnan(known[3])  # which breaks the line
+    assert line.get_marker() == "."
+    (train,) = (line for line in figure.axes[1].get_lines() if line.get_label() == "box_loss")
+    assert list(train.get_ydata()) == [1.0] * 5
 
 
 def test_a_run_directory_that_reads_like_a_formula(tmp_path):

@@ -199,3 +199,27 @@ def test_a_function_may_look_at_the_metrics(tmp_path):
     assert outcome(folder, ycb.EarlyStopping(lambda m: m["mAP50-95"], patience=4, mode="max")).stop_epoch == 9
     with pytest.raises(ValueError, match=r"nothing could be replayed: .*'recall' is not a metric of this run"):
         ycb.replay(folder, [ycb.EarlyStopping(lambda m: m["recall"], patience=4, mode="max")])
+
+
+def test_a_schedule_is_replayed_with_what_it_would_have_seen(tmp_path):
+    folder = write_csv(tmp_path, rise_and_fall(7, 20), epochs=20, **PLAIN)
+    found = outcome(folder, ycb.ValidationSchedule(5, 1))  # validates 1, 5, 10, 15 and 20
+    assert (found.stop_epoch, found.epochs_saved, found.validations_skipped, found.validations_saved) == (
+        None,
+        0,
+        15,
+        0.75,
+    )
+    assert found.lost == pytest.approx(0.02)  # 7 is the best epoch, 5 the best that was validated
+    together = outcome(folder, ycb.ValidationSchedule(5, 1), ycb.EarlyStopping(patience=6))
+    assert (together.stop_epoch, together.validations_skipped, together.lost) == (11, 7, pytest.approx(0.02))
+
+
+def test_rules_without_a_schedule_see_every_epoch_beside_one_with_it(tmp_path):
+    folder = write_csv(tmp_path, rise_and_fall(7, 20), epochs=20, **PLAIN)
+    rules = {"schedule": [ycb.ValidationSchedule(5, 1)], "patience": [ycb.EarlyStopping(patience=6)]}
+    report = ycb.replay(folder, rules)
+    (found,) = report.of("patience")
+    assert (found.stop_epoch, found.validations_skipped, found.lost) == (13, 0, 0)
+    assert "no val" in str(report)
+    assert report.summary["validations_saved_mean"].tolist()[:2] == [0.75, 0.35]

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from yolo_callbacks.core.epochs import check_epochs
+from yolo_callbacks.core.epochs import check_epochs, check_patience
 from yolo_callbacks.core.layer_patterns import check_layers
-from yolo_callbacks.core.monitor import check_patience
 from yolo_callbacks.support.checks import (
     as_number,
     check_bool,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.decision import Decision, Finish, SaveCheckpoint, Stop, StopReason
-from yolo_callbacks.core.epochs import Epochs, check_epochs, epochs_in_words, in_epochs
+from yolo_callbacks.core.epochs import Epochs, check_epochs, check_patience, epochs_in_words, in_epochs
 from yolo_callbacks.core.finishing import finish_after, finish_length
 from yolo_callbacks.core.forecast import AUTO, ForecastFold
 from yolo_callbacks.core.monitor import (
@@ -15,7 +15,6 @@ from yolo_callbacks.core.monitor import (
     Monitor,
     Progress,
     ProgressFold,
-    check_patience,
 )
 from yolo_callbacks.core.naming import WEIGHTS, slug
 from yolo_callbacks.core.record import History, Plan
@@ -29,8 +28,9 @@ DEFAULT_PATIENCE = 100
 class EarlyStopping(Callback):
     """Stop training when a monitored metric has stopped improving.
 
-    Only validated epochs count. A metric that stays at 0 is a plateau like any other, although Ultralytics' own early
-    stopping never ends such a run. The trainer's own `patience` still applies: whichever runs out first ends the run.
+    The patience counts epochs, not validations. A metric that stays at 0 is a plateau like any other, although
+    Ultralytics' own early stopping never ends such a run. The trainer's own `patience` still applies: whichever runs
+    out first ends the run.
 
     Args:
         monitor: A metric's name (`"fitness"`, `"mAP50-95"`, `"val_loss"`, `"metrics/recall(B)"`), or a function of
@@ -38,8 +38,9 @@ class EarlyStopping(Callback):
             `lambda m: 5 * m["precision"] * m["recall"] / (4 * m["precision"] + m["recall"] + 1e-9)` for F2.
             Defaults to `"fitness"`.
         min_delta: Least change that counts as an improvement, >= 0. Defaults to 0.
-        patience: Validated epochs without improvement after which training stops: a whole number >= 1, or a share of
-            the planned epochs in (0, 1). Epochs of the warm-up do not count, nor do those after mosaic has closed.
+        patience: Epochs without improvement after which training stops: a whole number >= 1, or a share of the planned
+            epochs in (0, 1). Epochs without validation count when the next one that is validated brings no
+            improvement. Epochs of the warm-up do not count, nor do those after mosaic has closed.
             `"auto"` counts no epochs; it stops when the expected gain of the remaining epochs falls below `tolerance`
             (see docs/stopping.md). None takes the `patience` that you give to `train()`, where 0 means never, and
             `"auto"` if you give none (or 100, Ultralytics' default). Defaults to None.
@@ -126,6 +127,12 @@ class EarlyStopping(Callback):
     def outputs(self) -> Iterable[str]:
         """Return the file of the weights to restore."""
         return (self._restore_file,) if self.restore_best_weights else ()
+
+    def needs_validation(self, history: History) -> bool:
+        """Return whether the patience would run out in the next epoch if it brought no improvement."""
+        progress, patience = history.fold(self._fold), self.patience_at(history)
+        finishes = self.on_plateau == "finish" and bool(history) and history[-1].planned_before_finish > 0
+        return 0 < patience <= progress.wait + progress.skipped + 1 and not finishes
 
     def counters(self, history: History) -> Mapping[str, float]:
         """Return `wait`, the epochs without improvement, and with `"auto"` the `expected_gain` if there is one."""

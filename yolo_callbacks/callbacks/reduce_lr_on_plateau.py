@@ -8,13 +8,12 @@ from typing import Union
 
 from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.decision import SetLearningRate
-from yolo_callbacks.core.epochs import Epochs, epochs_in_words, in_epochs
+from yolo_callbacks.core.epochs import Epochs, check_patience, epochs_in_words, in_epochs
 from yolo_callbacks.core.monitor import (
     Metric,
     Monitor,
     Progress,
     ProgressFold,
-    check_patience,
 )
 from yolo_callbacks.core.record import EpochRecord, History, Plan
 from yolo_callbacks.core.rule import Priority
@@ -34,13 +33,13 @@ class ReduceLROnPlateau(Callback):
         monitor: A metric's name or a function of the epoch's metrics, as in `EarlyStopping`. Defaults to
             `"fitness"`.
         factor: Factor on the learning rate, in (0, 1). Defaults to 0.1.
-        patience: Validated epochs without improvement before a reduction: a whole number >= 1, or a share of the
-            planned epochs in (0, 1). Epochs of the warm-up do not count, nor do those after mosaic has closed.
-            Defaults to 10.
+        patience: Epochs without improvement before a reduction: a whole number >= 1, or a share of the planned epochs
+            in (0, 1). Epochs without validation count when the next one that is validated brings no improvement.
+            Epochs of the warm-up do not count, nor do those after mosaic has closed. Defaults to 10.
         verbose: 1 logs a line for each reduction, 0 does not. Defaults to 1.
         mode: `"max"`, `"min"` or `"auto"`. Defaults to `"auto"`.
         min_delta: Least change that counts as an improvement, >= 0. Defaults to 1e-4.
-        cooldown: Number of validated epochs after a reduction that do not count, >= 0. Defaults to 0.
+        cooldown: Number of epochs after a reduction that do not count, >= 0. Defaults to 0.
         min_lr: Lower bound of the learning rate, >= 0. From the first reduction on, no group goes below it, even if
             the trainer's own schedule does. `"final"` is the final rate of this schedule (`lr0 * lrf`). Defaults to
             0.0.
@@ -94,6 +93,10 @@ class ReduceLROnPlateau(Callback):
         """Return the monitored metric."""
         return self._monitor.needs
 
+    def needs_validation(self, history: History) -> bool:
+        """Return whether the next epoch would bring a reduction if it brought no improvement."""
+        return bool(history) and self._fold.may_reduce(history.fold(self._fold), history[-1])
+
     def counters(self, history: History) -> Mapping[str, float]:
         """Return `wait`, the epochs without improvement, and `cooldown`, the epochs left of the cooldown."""
         state = history.fold(self._fold)
@@ -126,7 +129,7 @@ class Reductions:
     Attributes:
         progress: Progress of the metric; its `wait` starts again at a reduction.
         factor: Product of all reductions so far.
-        cooldown: Number of validated epochs left of the cooldown.
+        cooldown: Number of epochs left of the cooldown.
         reduced_in: Epoch of the last reduction; 0 before the first.
         waited: Epochs without improvement before it.
         min_lr: Lower bound of the learning rate.
@@ -161,13 +164,14 @@ class ReductionFold:
     def step(self, state: Reductions, record: EpochRecord) -> Reductions:
         """Return the state after one more epoch."""
         progress = self.progress.step(state.progress, record)
-        if progress is state.progress:
-            return state
-        cooldown = max(0, state.cooldown - 1)
+        if progress.epoch == state.progress.epoch:  # nothing was measured
+            return replace(state, progress=progress)
+        passed = state.progress.skipped + 1
+        cooldown = max(0, state.cooldown - passed)
         if self.progress.monitor.mode == "max" and progress.best == 0:
             progress = replace(progress, wait=0)
         if state.cooldown:
-            progress = replace(progress, wait=min(progress.wait, 0 if cooldown else 1))
+            progress = replace(progress, wait=min(progress.wait, max(0, passed - state.cooldown + 1)))
         patience = in_epochs(self.patience, record.whole_epochs)
         if progress.wait < patience or cooldown or self._at_floor(state, record):
             return replace(state, progress=progress, cooldown=cooldown)
@@ -179,6 +183,14 @@ class ReductionFold:
             reduced_in=record.epoch,
             waited=progress.wait,
         )
+
+    def may_reduce(self, state: Reductions, record: EpochRecord) -> bool:
+        """Return whether the epoch after `record` would bring a reduction if it brought no improvement."""
+        passed = state.progress.skipped + 1
+        wait = min(state.progress.wait + passed, passed - state.cooldown + 1) if state.cooldown else 0
+        wait = wait if state.cooldown else state.progress.wait + passed
+        enough = wait >= in_epochs(self.patience, record.whole_epochs) and passed >= state.cooldown
+        return enough and not self._at_floor(state, record)
 
     @staticmethod
     def _at_floor(state: Reductions, record: EpochRecord) -> bool:

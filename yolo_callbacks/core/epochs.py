@@ -24,6 +24,32 @@ def check_epochs(name: str, value: object, *, minimum: int = 1) -> Epochs:
     return check_int(name, value, minimum=minimum)
 
 
+def check_patience(value: object, words: tuple[str, ...] = ()) -> Epochs:
+    """Return `value` if it is a number of epochs >= 1 or a share of the planned epochs in (0, 1).
+
+    Args:
+        value: The patience.
+        words: Words that the caller accepts as well; only the message names them.
+
+    Raises:
+        TypeError: If it is not a number.
+        ValueError: If it is out of range. 0 is refused because it means "stop at once" to Keras and "never" to
+            Ultralytics.
+    """
+    if isinstance(value, str):
+        others = "".join(f", or '{word}'" for word in words)
+        raise TypeError(
+            f"patience='{value}' must be a whole number of epochs >= 1, a share of the planned epochs in (0, 1){others}"
+        )
+    value = plain(value)
+    if value == 0 and not isinstance(value, (bool, float)):
+        raise ValueError(
+            "patience=0 means 'stop at once' to Keras and 'never stop' to Ultralytics: set patience=1, or leave out "
+            "the callback"
+        )
+    return check_epochs("patience", value)
+
+
 def in_epochs(length: Epochs, planned_epochs: int) -> int:
     """Return a length in epochs. A share of the planned epochs is rounded up.
 

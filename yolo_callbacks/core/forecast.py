@@ -212,12 +212,12 @@ def _signals(state: Forecast, record: EpochRecord, length: int) -> Signals:
     """Return the signals of the last `length` epochs that have a value."""
     planned, best = record.planned_epochs, state.best
     assert best is not None  # a full window has values
-    level, slope, noise = _line(state.epochs[-length:], state.values[-length:])
+    level, slope, noise = fit_line(state.epochs[-length:], state.values[-length:])
     trend = slope * math.log(planned / record.epoch)
     return Signals(level, trend, noise, best - state.worst, best, planned - record.epoch, planned)
 
 
-def _line(epochs: tuple[int, ...], values: tuple[float, ...]) -> tuple[float, float, float]:
+def fit_line(epochs: tuple[int, ...], values: tuple[float, ...]) -> tuple[float, float, float]:
     """Fit a line to values over the logarithm of the epoch: value at the newest epoch, slope, standard deviation."""
     import numpy as np
 

@@ -14,6 +14,8 @@ from yolo_callbacks.core.record import EpochRecord, History, Plan
 from yolo_callbacks.core.rule import Rule
 from yolo_callbacks.support.checks import as_number
 
+InForce = tuple[LearningRateState, FreezeState, FinishState, bool]
+
 
 class Ledger:
     """Folds the epochs of a run into the decisions of its callbacks. It reads and writes nothing else.
@@ -31,6 +33,7 @@ class Ledger:
         learning_rate: Their learning-rate factors.
         freezing: The layers that they freeze.
         finishing: Whether they finish the run.
+        skips_validation: Whether the next epoch is trained without validation.
 
     Example:
         >>> from yolo_callbacks import EarlyStopping
@@ -56,6 +59,7 @@ class Ledger:
         self.learning_rate = LearningRateState()
         self.freezing = FreezeState()
         self.finishing = FinishState()
+        self.skips_validation = False
 
     def begin(self) -> None:
         """Collect the decisions before the first epoch."""
@@ -98,7 +102,25 @@ class Ledger:
             ignored = StopReason.TRAINER_PATIENCE if finishes else None
             decisions += tuple(replace(s, epoch=record.epoch) for s in stops if s.reason is not ignored)[:1]
         self.note(decisions)
+        self.skips_validation = self._may_skip_validation(decisions)
         return decisions
+
+    def _may_skip_validation(self, decisions: Iterable[Decision]) -> bool:
+        """Return whether the next epoch need not be validated. The first of a finish is: its plan is a new one."""
+        rules = self._callbacks.values()
+        if not any(rule.can_skip_validation(self.history) for rule in rules):
+            return False
+        ends = any(isinstance(decision, (Stop, Finish)) for decision in decisions)
+        return not ends and not any(rule.needs_validation(self.history) for rule in rules)
+
+    @property
+    def in_force(self) -> InForce:
+        """What holds for the next epoch; the ranks above 0 take it over from rank 0."""
+        return self.learning_rate, self.freezing, self.finishing, self.skips_validation
+
+    @in_force.setter
+    def in_force(self, state: InForce) -> None:
+        self.learning_rate, self.freezing, self.finishing, self.skips_validation = state
 
     @property
     def content(self) -> JournalContent:

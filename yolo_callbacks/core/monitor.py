@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Union
 
-from yolo_callbacks.core.epochs import Epochs, check_epochs, epochs_in_words
+from yolo_callbacks.core.epochs import epochs_in_words
 from yolo_callbacks.core.metrics import (
     SHORT_NAMES,
     MetricView,
@@ -19,7 +19,6 @@ from yolo_callbacks.core.metrics import (
 )
 from yolo_callbacks.core.record import EpochRecord, Plan
 from yolo_callbacks.support.checks import check_choice, check_number, nearest
-from yolo_callbacks.support.numbers import plain
 
 Metric = Union[str, Callable[[Mapping[str, float]], float]]
 """A metric's name, or a function of the epoch's metrics by their keys or short names."""
@@ -161,6 +160,8 @@ class Progress:
         best_epoch: Epoch of the best value.
         reference: The value that an improvement has to beat by `min_delta`.
         wait: Number of counted epochs since the last improvement.
+        skipped: Number of counted epochs without validation since the newest value; they add to the wait when the next
+            validation brings no improvement.
         improved: Whether the newest value is an improvement. One that does not beat the baseline is, but does not
             end the wait.
         plan: The plan of the run.
@@ -172,13 +173,17 @@ class Progress:
     best_epoch: int = 0
     reference: float | None = None
     wait: int = 0
+    skipped: int = 0
     improved: bool = False
     plan: Plan = field(default_factory=Plan)
 
 
 @dataclass(frozen=True)
 class ProgressFold:
-    """Follows a monitor over the epochs. Unvalidated epochs and the first `start_from_epoch` epochs are ignored.
+    """Follows a monitor over the epochs. The first `start_from_epoch` epochs are ignored.
+
+    The wait counts epochs, not validations: those that were not validated count as soon as the next validation brings
+    no improvement.
 
     Epochs of the warm-up, and those after mosaic has closed, can bring an improvement but do not add to the wait:
     there, the metric says nothing about the epochs before or after.
@@ -200,8 +205,11 @@ class ProgressFold:
     def step(self, state: Progress, record: EpochRecord) -> Progress:
         """Return the state after one more epoch."""
         value = self.monitor.value(record)
-        if value is None or record.epoch <= self.start_from_epoch:
+        if record.epoch <= self.start_from_epoch:
             return state
+        if value is None:
+            counts = not record.validated and _counts(record, state.plan)
+            return replace(state, skipped=state.skipped + 1) if counts else state
         finite = math.isfinite(value)
         leads = finite and (state.best is None or self.monitor.is_better(value, state.best))
         improved = finite and (state.reference is None or self.monitor.improves(value, state.reference))
@@ -213,7 +221,7 @@ class ProgressFold:
             best=value if leads else state.best,
             best_epoch=record.epoch if leads else state.best_epoch,
             reference=value if improved else state.reference,
-            wait=0 if improved and beats_baseline else state.wait + counts,
+            wait=0 if improved and beats_baseline else state.wait + state.skipped + counts,
             improved=improved,
             plan=state.plan,
         )
@@ -257,32 +265,6 @@ class ProgressFold:
 def _counts(record: EpochRecord, plan: Plan) -> bool:
     """Return whether an epoch can add to the wait."""
     return not plan.warms_up(record.epoch) and not plan.mosaic_closed(record)
-
-
-def check_patience(value: object, words: tuple[str, ...] = ()) -> Epochs:
-    """Return `value` if it is a number of epochs >= 1 or a share of the planned epochs in (0, 1).
-
-    Args:
-        value: The patience.
-        words: Words that the caller accepts as well; only the message names them.
-
-    Raises:
-        TypeError: If it is not a number.
-        ValueError: If it is out of range. 0 is refused because it means "stop at once" to Keras and "never" to
-            Ultralytics.
-    """
-    if isinstance(value, str):
-        others = "".join(f", or '{word}'" for word in words)
-        raise TypeError(
-            f"patience='{value}' must be a whole number of epochs >= 1, a share of the planned epochs in (0, 1){others}"
-        )
-    value = plain(value)
-    if value == 0 and not isinstance(value, (bool, float)):
-        raise ValueError(
-            "patience=0 means 'stop at once' to Keras and 'never stop' to Ultralytics: set patience=1, or leave out "
-            "the callback"
-        )
-    return check_epochs("patience", value)
 
 
 _LOSSES = [f"{split}{name}_loss" for split in ("train/", "val/") for name in ("box", "cls", "dfl", "l1", "seg", "pose")]

@@ -67,6 +67,18 @@ class Rule:
         """
         return None
 
+    def can_skip_validation(self, history: History) -> bool:
+        """Return whether the next epoch need not be validated, as far as this callback is concerned. Pure, as `decide`.
+
+        An epoch is trained without validation if one callback returns True and none `needs_validation`. The last
+        epoch, and one in which the run is asked to stop, are validated in any case.
+        """
+        return False
+
+    def needs_validation(self, history: History) -> bool:
+        """Return whether it may decide something by the next epoch's metrics, so that they must be measured. Pure."""
+        return False
+
     def counters(self, history: History) -> Mapping[str, float]:
         """Return numbers that get a column in `epochs.csv`, such as the epochs without improvement."""
         return {}

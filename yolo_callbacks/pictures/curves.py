@@ -237,9 +237,22 @@ def _curves(entries: Sequence[Entry], part: Callable[[Entry], Mapping[str, float
 
 
 def _line(axis: Axes, curve: Curve, label: str, color: str, style: str = "-", width: float = 1.4) -> None:
-    epochs, values = curve
-    marker = "o" if len(epochs) == 1 else ""
+    epochs, values = _with_gaps(curve)
+    alone = len(curve[0]) == 1
+    marker = "o" if alone else "." if len(epochs) > len(curve[0]) else ""  # between two gaps there is no line
     axis.plot(epochs, values, style, color=color, linewidth=width, label=label or "_", marker=marker, markersize=4)
+
+
+def _with_gaps(curve: Curve) -> Curve:
+    """Return a curve with NaN where epochs were not validated, so that no line is drawn over what is not known."""
+    epochs, values = list[int](), list[float]()
+    for epoch, value in zip(*curve):
+        if epochs and epoch > epochs[-1] + 1:
+            epochs.append(epochs[-1] + 1)
+            values.append(math.nan)
+        epochs.append(epoch)
+        values.append(value)
+    return epochs, values
 
 
 def _log_scale(axis: Axes, curves: Iterable[Sequence[float]]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from yolo_callbacks.core.decision import Decision, Finish, SaveCheckpoint, Stop
@@ -13,6 +13,7 @@ from yolo_callbacks.core.record import EpochRecord, History
 from yolo_callbacks.replaying.logged_run import LoggedRun
 from yolo_callbacks.replaying.rules import Rule
 from yolo_callbacks.replaying.search import Skipped
+from yolo_callbacks.session.participant import Participant
 
 TOLERANCE = 0.005
 """How far below the best score the second oracle may stop."""
@@ -52,7 +53,9 @@ class Outcome:
         hours_saved: Hours that they took; None if that is not logged.
         best: The best score of the whole run, 0 if there is none.
         best_epoch: The first epoch with that score, None if there is none.
-        lost: `best` minus the best score up to the stop; None if that cannot be known.
+        lost: `best` minus the best validated score up to the stop; None if that cannot be known.
+        validations_skipped: Number of epochs until the stop that would have been trained without validation.
+        validations_saved: Share of the logged epochs that would not have been validated.
         changes: Its other decisions that would have changed the training.
         oracle: Whether the rule is a hindsight baseline.
     """
@@ -71,6 +74,8 @@ class Outcome:
     best: float
     best_epoch: int | None
     lost: float | None
+    validations_skipped: int = 0
+    validations_saved: float = 0.0
     changes: tuple[Change, ...] = ()
     oracle: bool = False
 
@@ -92,7 +97,7 @@ def outcomes(run: LoggedRun, rules: Sequence[Rule]) -> Iterator[Outcome | Skippe
         if any(replay.over for replay in active):
             active = [replay for replay in active if not replay.over]
     judge = _Judge(run)
-    yield from (replay.problem or judge.outcome(replay.rule.name, replay.end, replay.changes) for replay in replays)
+    yield from (replay.problem or judge.outcome(replay.rule.name, replay.end, replay) for replay in replays)
     yield from judge.oracles()
 
 
@@ -123,8 +128,12 @@ class _Replay:
         self.problem: Skipped | None = None
         self._run, self._shared = run, shared
         self._ledger = Ledger(rule.callbacks, run.plan)
-        self._ledger.history = shared
+        self._skips = any(
+            type(one).can_skip_validation is not Participant.can_skip_validation for one in rule.callbacks.values()
+        )
+        self._ledger.history = shared.fork() if self._skips else shared
         self._own_rates = False
+        self.skipped = set[int]()
         self._live = [_without_wording(decision) for decision in run.decisions]
         try:
             rule.check(names)
@@ -140,8 +149,13 @@ class _Replay:
 
     def add(self, record: EpochRecord) -> None:
         """Add the next epoch."""
+        if self._own_rates:
+            record = self._with_own_rate(record)
+        if self._ledger.skips_validation and record.epoch < self._run.records[-1].epoch:
+            self.skipped.add(record.epoch)
+            record = replace(record, validated=False, metrics=_without_validation(record.metrics))
         try:
-            decisions = self._ledger.decide(self._with_own_rate(record) if self._own_rates else record)
+            decisions = self._ledger.decide(record)
         except UnknownMetricError as error:
             self._give_up(error)
             return
@@ -157,7 +171,9 @@ class _Replay:
             if isinstance(decision, Finish) and not self.changes[-1].in_the_run:
                 self.end = decision
         if self._ledger.learning_rate.touched and not self._own_rates:
-            self._own_rates, self._ledger.history = True, self._shared.fork()
+            self._own_rates = True
+            if not self._skips:
+                self._ledger.history = self._shared.fork()
 
     def _with_own_rate(self, record: EpochRecord) -> EpochRecord:
         """Return the record with the learning-rate factor that a rule with its own rates would see live."""
@@ -185,14 +201,15 @@ class _Judge:
             self._best_so_far.append(self._best)
 
     def outcome(
-        self, rule: str, end: Stop | Finish | None, changes: Sequence[Change] = (), *, oracle: bool = False
+        self, rule: str, end: Stop | Finish | None, replay: _Replay | None = None, *, oracle: bool = False
     ) -> Outcome:
-        """Return the outcome of an end."""
+        """Return the outcome of an end, and of the validations that a rule has skipped."""
         run, records = self._run, self._run.records
         finishes = isinstance(end, Finish)
         stop_epoch = None if end is None else end.end_epoch if isinstance(end, Finish) else end.epoch
         kept = sum(record.epoch <= stop_epoch for record in records) if stop_epoch is not None else len(records)
         saved = len(records) - kept
+        skipped = replay.skipped if replay is not None else set[int]()
         elapsed = records[-1].elapsed - (records[kept - 1].elapsed if kept else 0.0)
         return Outcome(
             rule=rule,
@@ -208,10 +225,19 @@ class _Judge:
             hours_saved=max(0.0, elapsed) / 3600 if run.timed else None,
             best=self._best,
             best_epoch=self._best_epoch,
-            lost=None if finishes else self._best - (self._best_so_far[kept - 1] if kept else 0.0),
-            changes=tuple(changes),
+            lost=None if finishes else self._best - self._best_of(kept, skipped),
+            validations_skipped=len(skipped),
+            validations_saved=(saved + len(skipped)) / len(records),
+            changes=tuple(replay.changes) if replay is not None else (),
             oracle=oracle,
         )
+
+    def _best_of(self, kept: int, skipped: set[int]) -> float:
+        """Return the best score of the first epochs, without those whose validation was skipped; 0 for none."""
+        if not skipped:
+            return self._best_so_far[kept - 1] if kept else 0.0
+        pairs = zip(self._run.records[:kept], self._run.scores)
+        return max((s for record, s in pairs if record.epoch not in skipped and math.isfinite(s)), default=0.0)
 
     def oracles(self) -> Iterator[Outcome]:
         """Yield the outcomes of the hindsight baselines."""
@@ -221,6 +247,11 @@ class _Judge:
             near = f"within {tolerance:g} of the best" if tolerance else "the best of the run"
             stop = Stop(near, first.epoch)
             yield self.outcome(rule, stop, oracle=True)
+
+
+def _without_validation(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Return what a training knows of an epoch that it has not validated."""
+    return {name: value for name, value in metrics.items() if name.startswith(("train/", "lr/"))}
 
 
 def _without_wording(decision: Decision) -> Decision:

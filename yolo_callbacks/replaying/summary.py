@@ -76,6 +76,8 @@ def summarize(rule: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "epochs_saved": sum(outcome.epochs_saved for outcome in outcomes),
         "hours_saved": sum(hours) if hours else None,
         "runs_with_hours": len(hours),
+        "validations_saved_mean": statistics.fmean(outcome.validations_saved for outcome in outcomes),
+        "validations_skipped": sum(outcome.validations_skipped for outcome in outcomes),
         "altered": sum(outcome.altered for outcome in outcomes),
         "oracle": all(outcome.oracle for outcome in outcomes),
     }

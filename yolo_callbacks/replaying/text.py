@@ -69,6 +69,11 @@ def notes(report: ReplaySummary) -> Iterator[str]:
         "minus the best up to the stop; mean, median, share of the runs that lose more than 0.005 and 0.01, worst. "
         "score: mean mAP50-95 of the heads, or top-1 accuracy."
     )
+    if any(row["validations_skipped"] for row in rows):
+        yield (
+            "no val: epochs without validation, skipped or after the stop, as a share of the logged ones. lost counts "
+            "what a skipped validation would have found. The hours do not count what the skipped ones took."
+        )
     timed = {row["runs_with_hours"] for row in rows} - {0}
     if any(number < report.runs for number in timed):
         yield f"hours: from the runs that log the time, {max(timed)} of {report.runs}."
@@ -101,7 +106,8 @@ def _rules(report: ReplaySummary, width: int) -> Table:
     table = Table(box=None, padding=(0, 2 if wide else 1, 0, 0), header_style="bold")
     table.add_column("rule", overflow="fold")
     names = ["saved", "lost", "median", f"> {SMALL_LOSS:g}", f"> {LARGE_LOSS:g}", "worst", "stops", "epochs"]
-    for name in [*names, *(["hours"] if timed else [])]:
+    skips = any(row["validations_skipped"] for row in rows)
+    for name in [*names, *(["hours"] if timed else []), *(["no val"] if skips else [])]:
         table.add_column(name, justify="right", no_wrap=True)
     if wide:
         table.add_column("worst run", overflow="fold")
@@ -117,6 +123,7 @@ def _rules(report: ReplaySummary, width: int) -> Table:
             f"{row['stopped']:,}",
             f"{row['epochs_saved']:,}",
             *([_or_dash(row["hours_saved"], ".1f")] if timed else []),
+            *([f"{row['validations_saved_mean']:.1%}"] if skips else []),
             *([literal(row["worst_run"] or "-")] if wide else []),
         ]
         table.add_row(*cells, style="dim" if row["oracle"] else None)

@@ -151,6 +151,8 @@ class _Columns:
             values = [float(cell) if cell.strip() else float("nan") for cell in cells]
         except ValueError:
             return None
+        if cells[self._epoch].strip() and not any(cell.strip() for cell in self._measured(cells)):  # not validated
+            values = [value if cell.strip() else 0.0 for value, cell in zip(values, cells)]
         row = self._row(values)
         if row is None:
             return None

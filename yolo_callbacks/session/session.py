@@ -195,6 +195,7 @@ class Session:
             self.run.skip_training()
         self.exact.begin_epoch()
         self.run.begin_epoch(self.ledger.learning_rate, self.ledger.freezing)
+        self.run.skip_validation(self.ledger.skips_validation, unless=lambda: self._asked_to_stop is not None)
 
     def _on_train_epoch_end(self) -> None:
         self.run.unpublish()
@@ -210,9 +211,11 @@ class Session:
     def _on_fit_epoch_end(self) -> None:
         self._open()
         self.run.apply_finish(self.ledger.finishing)  # with `time`, the trainer has just changed its plan
-        decisions = broadcast(self._main.decide(self._take_request) if self._main else (), self.run.world_size)
+        decisions = self._main.decide(self._take_request) if self._main else ()
+        decisions, skips = broadcast((decisions, self.ledger.skips_validation), self.run.world_size)
         if self._main is None:
             self.ledger.note(decisions)
+            self.ledger.skips_validation = skips
         self.run.apply_finish(self.ledger.finishing)
         if any(isinstance(decision, Stop) and decision.source != TRAINER for decision in decisions):
             self.run.stop()
@@ -242,10 +245,8 @@ class Session:
             main = MainRank(self.run, self._steps, self._measuring)
             self.ledger, self.files = main.ledger, main.files
             main.take_up(self._facts)
-        ledger = self.ledger
-        in_force = broadcast((ledger.learning_rate, ledger.freezing, ledger.finishing), self.run.world_size)
-        ledger.learning_rate, ledger.freezing, ledger.finishing = in_force
-        self.run.apply_finish(ledger.finishing)
+        self.ledger.in_force = broadcast(self.ledger.in_force, self.run.world_size)
+        self.run.apply_finish(self.ledger.finishing)
         self.run.guard_integrations()
         if main is not None:
             self.run.protect(main.announce, main.before_stripping)

@@ -220,6 +220,14 @@ def cut_back(path: Path, size: int) -> None:
             os.truncate(path, size + whole)
 
 
+def replace_tail(path: Path, size: int, text: str) -> None:
+    """Replace what a file has beyond its first `size` bytes, in place; for a file that nothing depends on."""
+    with open(path, "r+b") as file:
+        file.seek(size)
+        file.write(text.encode())
+        file.truncate()
+
+
 def is_whole(archive: Path) -> bool:
     """Return whether a checkpoint (a zip archive) exists and all its parts match their checksums."""
     try:

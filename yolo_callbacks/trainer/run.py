@@ -28,6 +28,7 @@ from yolo_callbacks.trainer.patches.loop import SkipTraining, allow_skip_trainin
 from yolo_callbacks.trainer.patches.platform import release_console
 from yolo_callbacks.trainer.patches.published_metrics import PublishedMetrics
 from yolo_callbacks.trainer.patches.replaced_integrations import switch_off
+from yolo_callbacks.trainer.patches.validation import SkippableValidation
 from yolo_callbacks.trainer.per_class import class_results
 from yolo_callbacks.trainer.recording import EpochRecorder
 from yolo_callbacks.trainer.run_state import RunState
@@ -53,6 +54,7 @@ class Run(RunState):
         self._recorder = EpochRecorder(self)
         self._published = PublishedMetrics(trainer)
         self._can_skip_training = False
+        self._validation = SkippableValidation(trainer)
         self._unprotect: Callable[[], None] | None = None
         self.model = ModelView(trainer)
         self.checkpointing = Checkpointing(self, self._layers)
@@ -126,6 +128,20 @@ class Run(RunState):
         self.model.begin_epoch()
         self._recorder.begin_epoch()
         self.clock.begin_epoch()
+
+    def skip_validation(self, skip: bool, unless: Callable[[], bool]) -> None:
+        """Let the epoch that has just begun go without validation, unless the run is about to end. Every rank.
+
+        Args:
+            skip: Whether to skip it.
+            unless: Called after the batches, on rank 0; returns whether to validate after all.
+        """
+        self._validation.skip(unless if skip and self.validates else None)
+
+    @property
+    def validation_seconds(self) -> float | None:
+        """Duration of the epoch's validation; None if it was not validated. Rank 0."""
+        return self._recorder.validation_seconds
 
     def end_batches(self) -> None:
         """Note the end of an epoch's batches; the validation is next."""
@@ -262,6 +278,7 @@ class Run(RunState):
         """Drop the trainer, and with it the memory of model and optimizer; only `save_dir` remains."""
         try:
             if self._trainer is not None:
+                self._validation.undo()
                 self.model.release()
                 self.training_state.release()
                 self.clock.release()

@@ -101,6 +101,11 @@ class RunState:
         return bool(self._trainer.resume)
 
     @property
+    def validates(self) -> bool:
+        """Whether the trainer validates every epoch of its own accord; False after `train(val=False)`."""
+        return bool(self._trainer.args.val)
+
+    @property
     def has_trained(self) -> bool:
         """Whether a batch has been trained in this process."""
         return vars(self._trainer).get("tloss") is not None
