@@ -11,7 +11,8 @@ from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
 from ultralytics.utils.patches import torch_load
 
 import yolo_callbacks as ycb
-from tests.helpers import TINY, crash_in, run_json, tiny_model
+from tests import programs
+from tests.helpers import TINY, crash_in, journal, run_json, tiny_model
 from yolo_callbacks.datasets import build_shapes
 
 OF_THE_CLOCK = ["elapsed", "seconds", "images_per_second", "rss_gb", "time"]
@@ -60,7 +61,7 @@ def both(train, shapes, night, tmp_path):
     for name, more in (("without", []), ("with", extras)):
         events = Events()
         callbacks = [*more, events, ycb.PerClassMetrics(heatmap=None), ycb.ActivationMonitor([0]), ycb.CSVLogger()]
-        runs.append((train(callbacks, name=name, epochs=5, cache="ram", batch=2, nbs=2), events))
+        runs.append((train(callbacks, name=name, epochs=4, cache="ram", batch=2, nbs=2), events))
     return runs
 
 
@@ -76,10 +77,10 @@ def test_it_measures_and_the_training_has_the_same_digits(both, said):
         mine = table[[column for column in table if column.startswith(f"{prefix}/")]]
         names = ("fitness", "metrics/mAP50-95(B)", "metrics/recall(B)", "box_loss", "cls_loss", "l1_loss")
         assert {f"{prefix}/{name}" for name in names} < set(mine)
-        assert mine.notna().all(axis=1).tolist() == [True, False, True, False, True]
-        assert mine.isna().all(axis=1).tolist() == [False, True, False, True, False]
+        assert mine.notna().all(axis=1).tolist() == [True, False, True, True]
+        assert mine.isna().all(axis=1).tolist() == [False, True, False, False]
     for name in ("box_loss", "cls_loss", "l1_loss"):
-        due = table.loc[[1, 3, 5]]
+        due = table.loc[[1, 3, 4]]
         assert due[f"same/{name}"].tolist() == due[f"val/{name}"].tolist()
         assert due[f"night/{name}"].tolist() != due[f"val/{name}"].tolist()
 
@@ -132,6 +133,40 @@ def test_a_signal_ends_it_after_a_batch(train, night, tmp_path):
         train([Kills(), ycb.ExtraValidation(night), ycb.PreemptionHandler()], epochs=2)
     assert left.value.code == 143
     assert (tmp_path / "run" / "weights" / "preempted.pt").exists()
+
+
+PROGRAM = """
+import os, sys
+from ultralytics import YOLO
+import yolo_callbacks as ycb
+from tests.helpers import TINY, TINY_MODEL
+
+class Dies(ycb.Callback):
+    def setup(self, session):
+        self.run = session.run
+
+    def between_batches(self):
+        if self.run.epoch == 3:
+            os._exit(9)
+
+data, other, project = sys.argv[1:]
+model = YOLO(TINY_MODEL, verbose=False)
+ycb.attach(model, [Dies(), ycb.ExtraValidation(other, every=1)])
+model.train(data=data, project=project, name="run", **{**TINY, "epochs": 4})
+"""
+
+
+def test_a_kill_within_it_repeats_the_epoch(train, shapes, night, tmp_path):
+    assert programs.run(["-c", PROGRAM, shapes, night, tmp_path]).returncode == 9
+    before = {entry.record.epoch: dict(entry.record.metrics) for entry in journal(tmp_path / "run").entries}
+    assert list(before) == [1, 2]
+    model = YOLO(tmp_path / "run" / "weights" / "last.pt")
+    run = train([ycb.ExtraValidation(night, every=1)], model=model, resume=True)
+    measured = run.history["test/box_loss"]
+    assert measured.index.tolist() == [1, 2, 3, 4]
+    assert measured.notna().all()
+    assert measured[:2].tolist() == [before[epoch]["test/box_loss"] for epoch in (1, 2)]
+    assert pd.read_csv(run.save_dir / "results.csv")["epoch"].tolist() == [1, 2, 3, 4]
 
 
 class Counting(DetectionValidator):

@@ -31,10 +31,11 @@ class ExportCheck(PerRun[_Live], Callback):
 
     The model is exported with its initial weights, pretrained or not; the exported file is loaded, and both get the
     same noise. Their outputs must agree: 99 % of the numbers must lie within 2 % of the largest one in their channel.
-    Where the model itself chooses its detections, it is half of the detections, since an untrained model chooses
-    between scores that are nearly equal. With half precision or 8 bits, or where a format arranges its outputs in its
-    own way, the exported file must load, run, and give finite numbers. `ModelCheckpoint(export=...)` verifies the
-    trained model as well, by its score on the data of the run.
+    (BatchNorm takes the noise's statistics in both: with its initial ones, the outputs of an untrained model hardly
+    differ.) Where the model itself chooses its detections, it is half of the detections, since scores that are nearly
+    equal may change places. With half precision or 8 bits, or where a format arranges its outputs in its own way, the
+    exported file must load, run, and give finite numbers. `ModelCheckpoint(export=...)` verifies the trained model as
+    well, by its score on the data of the run.
 
     All this runs in a separate process, which installs and downloads nothing: the digits of the training stay as they
     are. The files are temporary; only `export/check-<format>.log` stays of a failure, with what the exporter has
@@ -46,7 +47,8 @@ class ExportCheck(PerRun[_Live], Callback):
         export_args: Arguments for the export, as in `ModelCheckpoint`, such as `{"dynamic": True}`; each format gets
             those that it accepts. Defaults to None.
         on_failure: `"error"` waits for the check, and a failure ends the run before its first epoch. `"warn"` checks
-            while the training runs, at low priority, and logs a failure as a warning. Defaults to `"error"`.
+            while the training runs, at low priority, and logs a failure as a warning; a training that is over sooner
+            waits for it, up to two minutes. Defaults to `"error"`.
         timeout: Maximum seconds per format, > 0; more is a failure. Defaults to 600.
 
     Raises:

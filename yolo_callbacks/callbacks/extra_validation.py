@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from os import PathLike, fspath
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.epochs import is_due
@@ -116,6 +116,13 @@ class ExtraValidation(PerRun[_Live], Callback):
 
     def close(self, session: Session, error: BaseException | None) -> None:
         """End the workers of the data loader."""
+        self._end()
+
+    def teardown(self, trainer: Any) -> None:
+        """End them also if the run has failed before its callbacks were set up."""
+        self._end()
+
+    def _end(self) -> None:
         live, self._live = self._live, None
         if live is not None:
             live.validation.close()

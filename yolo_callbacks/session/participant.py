@@ -64,7 +64,7 @@ class Participant(Rule, Generic[S]):
     def between_batches(self) -> None:
         """A batch of an `ExtraValidation` is done. It sends no events, so that nobody takes it for the trainer's own.
 
-        Called on rank 0; an exception ends the run, as in an event.
+        Called on rank 0. `SystemExit` ends the run; any other error ends only that validation.
         """
 
     # ------------------------------------------------------------------------------------------------- effects

@@ -61,7 +61,8 @@ class ValidationOnData:
             between_batches: Called after each batch.
         """
         trainer = self._trainer
-        model, trains = trainer.ema.ema, vars(trainer.ema.ema).get("criterion")
+        model = vars(trainer.ema.ema)
+        criterion = {key: model[key] for key in ("criterion",) if key in model}
         try:
             with _undisturbed(trainer):
                 if self._validator is None or self._batch_size != _batch_size(trainer):  # it was halved to save memory
@@ -73,7 +74,8 @@ class ValidationOnData:
             trainer._clear_memory()
             raise
         finally:
-            model.criterion = trains  # with val=False, the trainer's own model has none
+            model.pop("criterion", None)  # a validation makes one; with val=False, the model has had none
+            model.update(criterion)
         return introspection.numbers(results or {})
 
     def close(self) -> None:
