@@ -35,6 +35,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "core.record": ["EpochRecord", "History", "Plan"],
         "core.rule": ["Priority"],
         "defaults": ["default_callbacks"],
+        "extending": ["extend"],
         "replaying.replay": ["replay"],
         "replaying.report": ["ReplayReport"],
         "run_dir.recovery": ["newest_checkpoint"],

@@ -60,7 +60,15 @@ def train(
         str | None,
         typer.Option(
             metavar="RUN",
-            help="Resume an interrupted run: its directory (from the newest checkpoint that loads), or a checkpoint.",
+            help="Resume an interrupted run: its directory (from the newest checkpoint that loads), or a checkpoint. "
+            "With --epochs, train it for more epochs, even if it has ended.",
+        ),
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            help="What the learning rate does in these epochs: 'continue' recomputes the schedule for all of them "
+            "(default), 'hold' keeps the last rate, 'rewarm' raises it to the initial rate and lets it fall again."
         ),
     ] = None,
     protect: Annotated[
@@ -97,6 +105,7 @@ def train(
         epochs=epochs,
         config=config,
         resume=resume,
+        schedule=schedule,
         protect=protect,
         standin=standin,
         extra=context.args,
