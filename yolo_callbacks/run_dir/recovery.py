@@ -14,9 +14,10 @@ from yolo_callbacks.run_dir.manifest import manifest_of
 from yolo_callbacks.support.log import LOGGER
 from yolo_callbacks.support.numbers import all_finite
 
-# In order of preference among checkpoints of one epoch: weights from the middle of the next epoch are newer.
+# In order of preference among checkpoints of one epoch: only one knows of more epochs to come, and weights from the
+# middle of the next epoch are newer.
 _LAST = f"{WEIGHTS}/last.pt"
-_KNOWN = (PREEMPTED, _LAST, BACKUP, f"{WEIGHTS}/{LATEST}", LAST_KEPT, EXTENDED)
+_KNOWN = (EXTENDED, PREEMPTED, _LAST, BACKUP, f"{WEIGHTS}/{LATEST}", LAST_KEPT)
 _FINISHED = "is a finished model without the optimizer state that a resume needs"
 
 
