@@ -37,7 +37,7 @@ def extend(
             to its planned epochs.
         schedule: What the learning rate does. `"continue"`: Ultralytics' own schedule, recomputed for the new number of
             epochs. `"hold"`: the rate of the last epoch; mosaic stays closed. `"rewarm"`: up to the initial rate
-            within the warm-up epochs, then down again. Defaults to `"continue"`.
+            within the warm-up epochs, then down again. Defaults to `"rewarm"`.
         callbacks: As for `attach`; None for those of the run. Defaults to None.
         **arguments: What Ultralytics lets a resumed run change: `batch`, `device`, `workers`, `patience`, ...
 

@@ -158,7 +158,7 @@ def test_hold_keeps_rate_mosaic_and_loss_as_they_were_and_goes_on_from_the_exact
 
 def test_only_the_best_has_its_optimizer_so_that_later_epochs_are_abandoned(run):
     (run / "weights" / "latest.pt").unlink()
-    ready = prepare_extension(run, until=9)
+    ready = prepare_extension(run, until=9, schedule="continue")
     assert str(ready).startswith(f"{run} is extended after epoch 1 to 9 epochs, schedule='continue' (epochs 2 to 4 are")
     assert ready.checkpoint.epochs == 1
     content = torch_load(run / "weights" / "extended.pt")
