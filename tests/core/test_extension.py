@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helpers import record
@@ -41,6 +41,7 @@ def test_hold_keeps_the_rate_of_the_last_kept_epoch():
     assert rates(Extension(10, 13, HOLD))[10:] == pytest.approx([linear(13)(9)] * 3)  # nobody knows it
 
 
+@settings(max_examples=40)
 @given(
     after=st.integers(1, 200),
     length=st.integers(2, 200),
@@ -59,6 +60,7 @@ def test_rewarm_rises_to_the_initial_rate_and_ends_at_the_final_one(after, lengt
     assert values[-1] == pytest.approx(FINAL)
 
 
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(1, 50), st.integers(1, 50), st.sampled_from(SCHEDULES)), max_size=5))
 def test_extensions_stay_in_order_and_survive_the_journal(made):
     extensions = ()
@@ -106,6 +108,7 @@ def test_each_part_of_a_run_has_its_own_mosaic_and_warm_up():
     assert not any(held.mosaic_closed(record(epoch, 0.1, planned=20)) for epoch in range(11, 21))
 
 
+@settings(max_examples=40)
 @given(values=st.lists(st.floats(0.1, 0.9), min_size=2, max_size=40), data=st.data())
 def test_a_wait_begins_anew_in_an_extension_and_the_best_goes_on(values, data):
     after = data.draw(st.integers(1, len(values) - 1))

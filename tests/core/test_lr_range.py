@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from yolo_callbacks.core.lr_range import MODES, Divergence, auto_choice, rate_at, smoothed, suggest
@@ -22,6 +22,7 @@ def curve(center, *, steps=100, sharp=2.0, noise=()):
     return lrs, losses
 
 
+@settings(max_examples=40)
 @given(
     center=st.floats(-4.5, -2.0),
     noise=st.lists(st.floats(-0.05, 0.05), min_size=7, max_size=100),
@@ -34,6 +35,7 @@ def test_the_suggestion_is_where_the_loss_falls_fastest(center, noise, scale):
     assert lrs[0] < found.lr < lrs[losses.index(min(losses))]
 
 
+@settings(max_examples=40)
 @given(st.lists(st.one_of(st.floats(0, 1e6), st.just(NAN), st.just(math.inf)), max_size=60))
 def test_any_curve_has_a_sentence(losses):
     lrs = [rate_at(step, 60, 1e-6, 1.0, "exponential") for step in range(60)]
@@ -59,6 +61,7 @@ def test_a_curve_without_a_clear_suggestion(losses, why):
     assert why in found.why
 
 
+@settings(max_examples=40)
 @given(steps=st.integers(20, 300), low=st.floats(1e-9, 1e-3), high=st.floats(1e-2, 10), mode=st.sampled_from(MODES))
 def test_the_rates_rise_from_the_first_to_the_last(steps, low, high, mode):
     rates = [rate_at(step, steps, low, high, mode) for step in range(steps)]

@@ -14,6 +14,7 @@ from tests import programs
 from tests.helpers import TINY, TINY_MODEL, constant, crash_in, journal, run_json
 from yolo_callbacks.cli.arguments import UsageError
 from yolo_callbacks.cli.resume import extend_run
+from yolo_callbacks.cli.train import TrainRequest, train_command
 from yolo_callbacks.run_dir.extending import ExtensionError, prepare_extension
 from yolo_callbacks.trainer.exact.random_state import mosaic_is_open
 
@@ -153,7 +154,40 @@ def test_hold_keeps_rate_mosaic_and_loss_as_they_were_and_goes_on_from_the_exact
     assert [share for epoch, _, share in seen if epoch in (4, 5)] == [0.1, 0.1]
 
 
+def test_from_the_command_line(run, tmp_path, said, capsys):
+    """The best epoch alone has its optimizer, so that the first new one is number 2."""
+    (run / "weights" / "latest.pt").unlink()
+    config = tmp_path / "callbacks.yaml"
+    config.write_text("- CSVLogger\n")
+    request = TrainRequest(None, None, 5, config, str(run), False, True, [], schedule="continue")
+    assert train_command(request) == 0
+    assert "is extended after epoch 1 to 5 epochs, schedule='continue' (epochs 2 to 4 are abandoned)" in _words(capsys)
+    assert pd.read_csv(run / "results.csv")["epoch"].tolist() == [1, 2, 3, 4, 5]
+    rates = pd.read_csv(run / "callbacks" / "epochs.csv")["lr/pg0"].tolist()
+    assert rates[1:] == pytest.approx([0.01 * (0.99 * (1 - epoch / 5) + 0.01) for epoch in range(1, 5)])
+    assert (run / "callbacks" / "journal.1.jsonl").exists()
+    assert run_json(run)["status"] == "finished"
+
+
+def _words(capsys):
+    return " ".join(capsys.readouterr().err.split())
+
+
 # ------------------------------------------------------------------------------------ without a training
+
+
+def test_a_command_that_makes_no_sense(run, capsys):
+    def told(resume, epochs, schedule):
+        request = TrainRequest(None, None, epochs, None, resume, True, True, [], schedule=schedule)
+        assert train_command(request) == 2
+        return _words(capsys)
+
+    assert "--schedule says how a run goes on for more epochs: give --resume RUN and --epochs" in told(None, 9, "hold")
+    assert "cannot be restored from its run.json" in told(str(run), 9, "hold")
+    assert not (run / "before-extension").exists()
+    (run / "callbacks" / "run.json").unlink()
+    assert "schedule='rewram' is not one of" in told(str(run), 9, "rewram")
+    assert "has already trained 4 epochs: --epochs=4 must be more" in told(str(run), 4, None)
 
 
 def test_only_the_best_has_its_optimizer_so_that_later_epochs_are_abandoned(run):

@@ -9,7 +9,7 @@ from typing import Any
 from yolo_callbacks.callback import Callback
 from yolo_callbacks.cli.arguments import UsageError, check_arguments, read_cfg
 from yolo_callbacks.config import ConfigError, restore_callbacks
-from yolo_callbacks.run_dir.extending import ExtensionError, prepare_extension
+from yolo_callbacks.run_dir.extending import prepare_extension
 from yolo_callbacks.run_dir.manifest import manifest_of
 from yolo_callbacks.run_dir.recovery import NoCheckpointError, Resumable, find_resumable, run_directory
 
@@ -66,25 +66,28 @@ def find_run(run: Any) -> Resumption:
     return _resumption(found, f"Resuming from {found}.")
 
 
-def extend_run(run: Any, epochs: int, schedule: str) -> Resumption:
+def extend_run(run: Any, epochs: int, schedule: str, *, with_callbacks: bool = False) -> Resumption:
     """Return how to continue a run up to another number of epochs, and write the checkpoint for it.
 
     Args:
         run: A run directory, a checkpoint, or True for the newest run.
         epochs: The new number of epochs in all.
         schedule: What the learning rate does.
+        with_callbacks: Whether its callbacks must be restored, which is checked before anything is written.
 
     Raises:
         UsageError: If it cannot be extended.
     """
     path = _path(run)
+    if with_callbacks:
+        callbacks_of(run_directory(path))
     try:
         ready = prepare_extension(path, until=epochs, schedule=schedule, name="--epochs")
     except NoCheckpointError as error:
         if error.untouched:  # it starts over, with the new number of epochs
             return find_run(str(path))
         raise UsageError(str(error)) from error
-    except (ExtensionError, OSError) as error:
+    except (ValueError, OSError) as error:  # it cannot be extended, there is no such schedule, or the disk refused
         raise UsageError(str(error)) from error
     return _resumption(ready.checkpoint, f"{ready}.")
 

@@ -63,7 +63,7 @@ def train_command(request: TrainRequest) -> int:
         run = arguments.pop("resume", None)
         if run and "model" in arguments:
             raise UsageError("--resume continues with the run's own model: leave out --model")
-        resumed = _resumed(run, arguments, request.schedule)
+        resumed = _resumed(run, arguments, request)
         callbacks, remark = _callbacks(request, resumed, console)
     except NothingToDo as done:
         _say(console, "Note:", done)
@@ -77,22 +77,19 @@ def train_command(request: TrainRequest) -> int:
         return _explain(error, console)
 
 
-def _resumed(run: Any, arguments: dict[str, Any], schedule: str | None) -> Resumption | None:
+def _resumed(run: Any, arguments: dict[str, Any], request: TrainRequest) -> Resumption | None:
     """Return how the run is resumed, with more epochs if they are given; None for a new run.
 
     Raises:
         UsageError: If that is not possible.
         NothingToDo: If it has ended, and no more epochs are given.
     """
-    epochs = arguments.get("epochs")
+    epochs, schedule = arguments.get("epochs"), request.schedule
     if schedule is not None and not (run and epochs):
         raise UsageError("--schedule says how a run goes on for more epochs: give --resume RUN and --epochs, too")
     if not run or not epochs:
         return find_run(run) if run else None
-    try:
-        resumed = extend_run(run, int(epochs), schedule or DEFAULT_SCHEDULE)
-    except ValueError as error:  # there is no such schedule
-        raise UsageError(f"--{error}") from error
+    resumed = extend_run(run, int(epochs), schedule or DEFAULT_SCHEDULE, with_callbacks=request.config is None)
     if resumed.arguments.get("resume"):
         del arguments["epochs"]  # the checkpoint has it
     return resumed
