@@ -179,7 +179,7 @@ def _extension(
         after=done,
         planned_epochs=target,
         schedule=schedule,
-        planned_before=planned,
+        planned_before=chosen.planned_epochs,  # the loss keeps to it, even if the end was brought forward
         trained=trained,
         first_lr=_last_rate(record) if schedule in (HOLD, REWARM) else None,
         warmup_epochs=rewarming(float(arguments.get("warmup_epochs") or 0), length) if schedule == REWARM else 0,

@@ -242,12 +242,10 @@ class Session:
             main = MainRank(self.run, self._steps, self._measuring)
             self.ledger, self.files = main.ledger, main.files
             main.take_up(self._facts)
-        ledger, extension = self.ledger, main.extension if main is not None else None
-        in_force = (ledger.learning_rate, ledger.freezing, ledger.finishing, extension)
-        in_force = broadcast(in_force, self.run.world_size)
-        ledger.learning_rate, ledger.freezing, ledger.finishing, extension = in_force
-        self.run.extend(extension)
-        self.run.apply_finish(ledger.finishing)
+        ledger = self.ledger
+        in_force = ledger.learning_rate, ledger.freezing, ledger.finishing, main.extension if main is not None else None
+        ledger.learning_rate, ledger.freezing, ledger.finishing, extension = broadcast(in_force, self.run.world_size)
+        self.run.follow(extension, ledger.finishing)
         self.run.guard_integrations()
         if main is not None:
             self.run.protect(main.announce, main.before_stripping)

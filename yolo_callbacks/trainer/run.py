@@ -147,6 +147,11 @@ class Run(RunState):
         if extension is not None and extension.after == self.epochs_before:
             restart_patience(self._trainer.stopper, extension.after)
 
+    def follow(self, extension: Extension | None, finishing: FinishState) -> None:
+        """Let the run go on as it was decided before it was resumed, on every rank."""
+        self.extend(extension)
+        self.apply_finish(finishing)
+
     def record(
         self, learning_rate: LearningRateState, measured: Mapping[str, float], *, complete: bool = True
     ) -> EpochRecord:
