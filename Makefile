@@ -17,7 +17,7 @@ OLDEST_TESTS := tests/conformance tests/e2e/test_main_path.py tests/e2e/test_eac
 	tests/e2e/test_exact_resume.py tests/e2e/test_exact_or_not.py \
 	tests/e2e/test_preempted.py tests/e2e/test_tasks.py tests/e2e/test_freeze.py tests/e2e/test_gradient_monitor.py \
 	tests/e2e/test_system_monitor.py tests/e2e/test_watchdog.py tests/e2e/test_validation_schedule.py \
-	tests/e2e/test_extra_validation.py tests/distributed/test_two_ranks.py
+	tests/e2e/test_extra_validation.py tests/e2e/test_extended.py tests/e2e/test_lr_find.py tests/distributed/test_two_ranks.py
 SOAK := /tmp/yolo-callbacks-soak
 
 help:

@@ -40,6 +40,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "core.record": ["EpochRecord", "History", "Plan"],
         "core.rule": ["Priority"],
         "defaults": ["default_callbacks"],
+        "extending": ["extend"],
+        "lr_finding": ["LRFindResult", "lr_find"],
         "replaying.replay": ["replay"],
         "replaying.report": ["ReplayReport"],
         "run_dir.recovery": ["newest_checkpoint"],

@@ -42,6 +42,9 @@ from .core.record import History as History
 from .core.record import Plan as Plan
 from .core.rule import Priority as Priority
 from .defaults import default_callbacks as default_callbacks
+from .extending import extend as extend
+from .lr_finding import LRFindResult as LRFindResult
+from .lr_finding import lr_find as lr_find
 from .replaying.replay import replay as replay
 from .replaying.report import ReplayReport as ReplayReport
 from .run_dir.recovery import newest_checkpoint as newest_checkpoint

@@ -77,7 +77,7 @@ def test_a_repeated_epoch_counts_as_the_last_time(tmp_path):
 def test_a_newer_format_is_refused(tmp_path):
     path = tmp_path / "journal.jsonl"
     path.write_text('{"format": 99}\n')
-    with pytest.raises(ValueError, match="has format 99, but this version reads up to 1"):
+    with pytest.raises(ValueError, match="has format 99, but this version reads up to 2"):
         read_journal(path)
 
 

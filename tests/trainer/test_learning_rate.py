@@ -8,7 +8,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from yolo_callbacks import SetLearningRate
-from yolo_callbacks.core.learning_rate import Anneal, LearningRateState
+from yolo_callbacks.core.learning_rate import Anneal, Detour, LearningRateState
 from yolo_callbacks.trainer.learning_rate import apply_factors, base_schedule, lowest_group, own_schedule, remove_factor
 
 
@@ -32,7 +32,8 @@ def epochs(target, number, state=None, anneal=None, first=0, read=lambda target:
     """Go through epochs as Ultralytics does, and return the rates of each group in every one of them."""
     trace = []
     for target.epoch in range(first, first + number):
-        apply_factors(target, state(target.epoch) if callable(state) else state or LearningRateState(), anneal)
+        now = state(target.epoch) if callable(state) else state or LearningRateState()
+        apply_factors(target, now, Detour(anneal))
         target.scheduler.last_epoch = target.epoch - 1
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that no optimizer has stepped before, as Ultralytics does

@@ -39,7 +39,8 @@ class BackupAndRestore(Callback):
     Args:
         every_n_epochs: Make a copy every N epochs, >= 1. Defaults to 1.
         delete_checkpoint: Remove the copy when the run ends by itself, such as at a plateau or after its last epoch. A
-            run that was stopped from outside can be resumed and keeps it. Defaults to True.
+            run that was stopped from outside can be resumed and keeps it. False lets `extend` go on from the last
+            epoch. Defaults to True.
         exact: Also save the whole state of the training, on every rank. Defaults to True.
 
     Raises:
@@ -64,6 +65,11 @@ class BackupAndRestore(Callback):
     def state_every_n_epochs(self) -> int:
         """Return that the whole state is saved as often as the copy is made, for an exact resume."""
         return self.every_n_epochs if self.exact else 0
+
+    @property
+    def state_at_end(self) -> bool:
+        """Return that the state after the last epoch is worth saving if it is kept: the run can be extended from it."""
+        return self.exact and not self.delete_checkpoint
 
     def outputs(self) -> Iterable[str]:
         """Return the copy."""

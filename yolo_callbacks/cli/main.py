@@ -60,7 +60,15 @@ def train(
         str | None,
         typer.Option(
             metavar="RUN",
-            help="Resume an interrupted run: its directory (from the newest checkpoint that loads), or a checkpoint.",
+            help="Resume an interrupted run: its directory (from the newest checkpoint that loads), or a checkpoint. "
+            "With --epochs, train it for more epochs, even if it has ended.",
+        ),
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            help="What the learning rate does in these epochs: 'rewarm' raises it to the initial rate and lets it "
+            "fall again (default), 'continue' recomputes the schedule for all epochs, 'hold' keeps the last rate."
         ),
     ] = None,
     protect: Annotated[
@@ -97,11 +105,60 @@ def train(
         epochs=epochs,
         config=config,
         resume=resume,
+        schedule=schedule,
         protect=protect,
         standin=standin,
         extra=context.args,
     )
     raise typer.Exit(train_command(request))
+
+
+@app.command(
+    "lr-find",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+    options_metavar="[OPTIONS] [KEY=VALUE]...",
+)
+def lr_find(
+    context: typer.Context,
+    data: Annotated[str | None, typer.Option(help="Dataset, as for train.")] = None,
+    model: Annotated[str | None, typer.Option(help="Model, as for train.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Number of epochs that you plan; optimizer=auto depends on it.")
+    ] = None,
+    min_lr: Annotated[float, typer.Option(help="First learning rate.")] = 1e-6,
+    max_lr: Annotated[float, typer.Option(help="Last learning rate.")] = 1.0,
+    num_training: Annotated[int, typer.Option(help="Number of steps of the optimizer.")] = 100,
+    mode: Annotated[str, typer.Option(help="How the rate grows: exponential or linear.")] = "exponential",
+    early_stop_threshold: Annotated[
+        float, typer.Option(help="End when the running loss exceeds so many times its best value.")
+    ] = 4.0,
+    picture: Annotated[Path, typer.Option(help="Where to draw the curve; an existing picture is replaced.")] = Path(
+        "lr-find.png"
+    ),
+) -> None:
+    """Suggest a learning rate: train some steps with a rising one, in a temporary folder (a range test).
+
+    For example: yolo-cb lr-find --data coco8.yaml --epochs 100 optimizer=AdamW
+
+    The suggestion holds for the optimizer that was used. optimizer=auto ignores lr0: what it would choose is printed.
+
+    Exit codes: 0 if there is a suggestion, 1 if not, 2 bad usage.
+    """
+    from yolo_callbacks.cli.lr_find import LRFindRequest, lr_find_command
+
+    request = LRFindRequest(
+        data=data,
+        model=model,
+        epochs=epochs,
+        min_lr=min_lr,
+        max_lr=max_lr,
+        num_training=num_training,
+        mode=mode,
+        early_stop_threshold=early_stop_threshold,
+        picture=picture,
+        extra=context.args,
+    )
+    raise typer.Exit(lr_find_command(request))
 
 
 @app.command()

@@ -14,10 +14,11 @@ from yolo_callbacks.attachment import Attachment, attach
 from yolo_callbacks.callback import Callback
 from yolo_callbacks.cli.arguments import UsageError, check_arguments, parse_arguments, read_cfg
 from yolo_callbacks.cli.interrupts import forward_signals, stop_on_interrupt
-from yolo_callbacks.cli.resume import NothingToDo, Resumption, callbacks_of, find_run
+from yolo_callbacks.cli.resume import NothingToDo, Resumption, callbacks_of, extend_run, find_run
 from yolo_callbacks.cli.sources import SUITABLE_ARGUMENTS, SourceError, find_data, load_model
 from yolo_callbacks.config import ConfigError, load_config
 from yolo_callbacks.core.decision import StopReason
+from yolo_callbacks.core.extension import DEFAULT_SCHEDULE
 from yolo_callbacks.defaults import default_callbacks, protecting_callbacks
 from yolo_callbacks.reporting.summary import literal
 from yolo_callbacks.run_dir.manifest import manifest_of
@@ -30,7 +31,7 @@ _STYLES = {
     "Training failed:": "bold red",
     "Resume with:": "bold",
 }
-_OWN_OPTIONS = ("data", "model", "epochs", "config", "resume", "protect", "standin")
+_OWN_OPTIONS = ("data", "model", "epochs", "config", "resume", "schedule", "protect", "standin")
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class TrainRequest:
 
     Attributes:
         exports_count: Whether a rejected export makes the command fail, although the training has completed.
+        schedule: What the learning rate does in more epochs of a resumed run; None for the default.
     """
 
     data: str | None
@@ -50,6 +52,7 @@ class TrainRequest:
     standin: bool
     extra: list[str]
     exports_count: bool = True
+    schedule: str | None = None
 
 
 def train_command(request: TrainRequest) -> int:
@@ -60,7 +63,7 @@ def train_command(request: TrainRequest) -> int:
         run = arguments.pop("resume", None)
         if run and "model" in arguments:
             raise UsageError("--resume continues with the run's own model: leave out --model")
-        resumed = find_run(run) if run else None
+        resumed = _resumed(run, arguments, request)
         callbacks, remark = _callbacks(request, resumed, console)
     except NothingToDo as done:
         _say(console, "Note:", done)
@@ -72,6 +75,24 @@ def train_command(request: TrainRequest) -> int:
         return _train(arguments, callbacks, remark, resumed, request, console)
     except (Exception, KeyboardInterrupt) as error:
         return _explain(error, console)
+
+
+def _resumed(run: Any, arguments: dict[str, Any], request: TrainRequest) -> Resumption | None:
+    """Return how the run is resumed, with more epochs if they are given; None for a new run.
+
+    Raises:
+        UsageError: If that is not possible.
+        NothingToDo: If it has ended, and no more epochs are given.
+    """
+    epochs, schedule = arguments.get("epochs"), request.schedule
+    if schedule is not None and not (run and epochs):
+        raise UsageError("--schedule says how a run goes on for more epochs: give --resume RUN and --epochs, too")
+    if not run or not epochs:
+        return find_run(run) if run else None
+    resumed = extend_run(run, int(epochs), schedule or DEFAULT_SCHEDULE, with_callbacks=request.config is None)
+    if resumed.arguments.get("resume"):
+        del arguments["epochs"]  # the checkpoint has it
+    return resumed
 
 
 def _explain(error: BaseException, console: Console) -> int:

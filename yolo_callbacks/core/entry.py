@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from yolo_callbacks.core.decision import Decision, Stop
 from yolo_callbacks.core.metrics import direction
-from yolo_callbacks.core.record import EpochRecord, Plan, record_to_json
+from yolo_callbacks.core.record import EpochRecord, Plan, plan_to_json, record_to_json
 from yolo_callbacks.support.numbers import encode_number
 
 FORMAT = 1
 """Version of the journal's format; a reader refuses a higher one."""
+EXTENDED_FORMAT = 2
+"""Version of the header of an extended run, which older readers would misread."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ class JournalContent:
     def to_text(self) -> str:
         """Return the whole journal as text."""
         before = [decision.to_json() for decision in self.before]
-        header = json.dumps({"format": FORMAT, "plan": asdict(self.plan), "decisions": before}) + "\n"
+        number = EXTENDED_FORMAT if self.plan.extensions else FORMAT
+        header = json.dumps({"format": number, "plan": plan_to_json(self.plan), "decisions": before}) + "\n"
         return header + "".join(entry.to_line() for entry in self.entries)
 
 

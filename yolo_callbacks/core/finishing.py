@@ -65,6 +65,7 @@ def finish_length(length: Epochs, planned_epochs: int, plan: Plan) -> int:
     return max(in_epochs(length, planned_epochs), plan.close_mosaic)
 
 
-def finish_in(decisions: Iterable[Decision]) -> Finish | None:
-    """Return the first `Finish` of a run; None if there is none."""
-    return next((decision for decision in decisions if isinstance(decision, Finish)), None)
+def finish_in(decisions: Iterable[Decision], epoch: int) -> Finish | None:
+    """Return the `Finish` that a run in this epoch is in; None if there is none, or it was extended since."""
+    finishes = [decision for decision in decisions if isinstance(decision, Finish) and decision.end_epoch >= epoch]
+    return finishes[-1] if finishes else None

@@ -155,11 +155,15 @@ class ForecastFold:
         value = value if self.monitor.mode == "max" else -value
         size = _window(record.planned_epochs)
         leads = state.best is None or value > state.best
-        full = record.epoch >= size + self._skipped(state.plan)
+        start, skipped = state.plan.start_of(record.epoch), self._skipped(state.plan)
+        if start and (extension := state.plan.extension_of(record.epoch)) is not None:
+            skipped = extension.warmup_epochs
+        full = record.epoch - start >= size + skipped
+        old = 0 if state.epochs and state.epochs[-1] > start else len(state.epochs)  # an extension has its own trend
         now = Forecast(
             plan=state.plan,
-            epochs=(*state.epochs, record.epoch)[-size:],
-            values=(*state.values, value)[-size:],
+            epochs=(*state.epochs[old:], record.epoch)[-size:],
+            values=(*state.values[old:], value)[-size:],
             best=value if leads else state.best,
             worst=value if state.best is None else min(state.worst, value) if state.count < size else state.worst,
             count=state.count + 1,

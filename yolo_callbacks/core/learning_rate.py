@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from yolo_callbacks.core.decision import Decision, SetLearningRate
+from yolo_callbacks.core.extension import Extension
 
 Schedule = Callable[[int], float]
 """Ultralytics' `lf`: index of the epoch, counted from 0 -> factor on the initial learning rate."""
@@ -86,19 +87,45 @@ class Anneal:
         return (first - self.final) * ((1 + math.cos(math.pi * done)) / 2 if self.cosine else 1 - done) + self.final
 
 
-class BaseSchedule:
-    """The trainer's own schedule, with its end shortened if the run is finishing."""
+@dataclass(frozen=True)
+class Detour:
+    """Where the trainer's own schedule is left: for the epochs of an extension, and for a shortened end.
 
-    def __init__(self, own: Schedule, anneal: Anneal | None, lowest_initial_lr: float) -> None:
+    Attributes:
+        anneal: The shortened end; None if the run is not finishing.
+        extension: The newest extension of the run; None if it has none.
+        final: Final value of the schedule, as a factor on the initial learning rate (Ultralytics' `lrf`).
+        cosine: Whether the schedule is a cosine.
+    """
+
+    anneal: Anneal | None = None
+    extension: Extension | None = None
+    final: float = 0.0
+    cosine: bool = False
+
+    def __bool__(self) -> bool:
+        return self.anneal is not None or self.extension is not None
+
+
+class BaseSchedule:
+    """The trainer's own schedule with its detour."""
+
+    def __init__(self, own: Schedule, detour: Detour, lowest_initial_lr: float) -> None:
         self.own = own
-        self._anneal = anneal
+        self._detour = detour
         self._lowest_initial_lr = lowest_initial_lr
 
     def __call__(self, epoch: int) -> float:
         """Return the multiple of the initial learning rate for the epoch with this index, counted from 0."""
-        if self._anneal is None:
+        if self._detour.anneal is None:
+            return self._extended(epoch)
+        return self._detour.anneal.value(epoch, self._extended, self._lowest_initial_lr)
+
+    def _extended(self, epoch: int) -> float:
+        way = self._detour
+        if way.extension is None:
             return float(self.own(epoch))
-        return self._anneal.value(epoch, self.own, self._lowest_initial_lr)
+        return way.extension.value(epoch, self.own, self._lowest_initial_lr, way.final, cosine=way.cosine)
 
 
 class ScaledSchedule:

@@ -102,6 +102,8 @@ class Ledger:
             ignored = StopReason.TRAINER_PATIENCE if finishes else None
             decisions += tuple(replace(s, epoch=record.epoch) for s in stops if s.reason is not ignored)[:1]
         self.note(decisions)
+        if self.history.plan.extended_after(record.epoch):
+            self.finishing = FinishState()  # the end that was brought forward has been reached
         self.skips_validation = self._may_skip_validation(decisions)
         return decisions
 
@@ -148,7 +150,9 @@ class Ledger:
         at_end = bool(self.history) and self.history[-1].last
         stops = not at_end and any(isinstance(decision, Stop) for decision in decided)
         for_the_next = (Finish, SetLearningRate, SetFrozen)
-        moot = (Stop, *for_the_next) if at_end else for_the_next if stops else ()
+        moot: tuple[type[Decision], ...] = (Stop, *for_the_next) if at_end else for_the_next if stops else ()
+        if self.history.plan.extended_after(self.history.epoch):  # what ended the run here is over
+            moot = (Stop, Finish)
         return tuple(self._complete(decision for decision in decided if not isinstance(decision, moot)))
 
     def _complete(self, decisions: Iterable[Decision]) -> Iterator[Decision]:

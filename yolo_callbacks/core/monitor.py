@@ -186,7 +186,7 @@ class ProgressFold:
     no improvement.
 
     Epochs of the warm-up, and those after mosaic has closed, can bring an improvement but do not add to the wait:
-    there, the metric says nothing about the epochs before or after.
+    there, the metric says nothing about the epochs before or after. Where a run was extended, the wait begins anew.
 
     Attributes:
         monitor: The monitor.
@@ -215,13 +215,14 @@ class ProgressFold:
         improved = finite and (state.reference is None or self.monitor.improves(value, state.reference))
         beats_baseline = self.baseline is None or self.monitor.improves(value, self.baseline)
         counts = _counts(record, state.plan)
+        wait = state.wait if state.epoch > state.plan.start_of(record.epoch) else 0  # an extension begins the wait anew
         return Progress(
             value=value,
             epoch=record.epoch,
             best=value if leads else state.best,
             best_epoch=record.epoch if leads else state.best_epoch,
             reference=value if improved else state.reference,
-            wait=0 if improved and beats_baseline else state.wait + state.skipped + counts,
+            wait=0 if improved and beats_baseline else wait + state.skipped + counts,
             improved=improved,
             plan=state.plan,
         )

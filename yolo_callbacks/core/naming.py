@@ -15,10 +15,11 @@ from yolo_callbacks.support.checks import nearest
 
 WEIGHTS = "weights"
 BACKUP, PREEMPTED = f"{WEIGHTS}/backup.pt", f"{WEIGHTS}/preempted.pt"
+EXTENDED = f"{WEIGHTS}/extended.pt"
 LAST_KEPT, BEST_KEPT = f"{WEIGHTS}/last.kept.pt", f"{WEIGHTS}/best.kept.pt"
 STATES = f"{WEIGHTS}/states"
 LATEST, EXCEPTION = "latest.pt", "exception.pt"
-TO_RESUME = (PREEMPTED, BACKUP, f"{WEIGHTS}/{LATEST}", LAST_KEPT, BEST_KEPT)
+TO_RESUME = (PREEMPTED, BACKUP, f"{WEIGHTS}/{LATEST}", LAST_KEPT, BEST_KEPT, EXTENDED)
 """Checkpoints that can be resumed, besides `last.pt`."""
 MID_EPOCH = (PREEMPTED.removeprefix(f"{WEIGHTS}/"), EXCEPTION)
 """Names of checkpoints saved in the middle of an epoch."""

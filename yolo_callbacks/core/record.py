@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, TypeVar, overload
 
+from yolo_callbacks.core.extension import Extension, extension_from_json
 from yolo_callbacks.support.numbers import decode_number, encode_number
 
 S = TypeVar("S")
@@ -32,6 +33,7 @@ class Plan:
         warmup_epochs: Number of warm-up epochs at the start, not always whole.
         close_mosaic: Number of epochs at the end without mosaic and the other mixing augmentations; 0 if these do not
             change during the run.
+        extensions: The parts that were added to the run, oldest first; empty for most.
 
     Example:
         >>> plan = Plan(planned_epochs=100, warmup_epochs=3.0)
@@ -45,14 +47,48 @@ class Plan:
     trainer_patience: int = 0
     warmup_epochs: float = 0.0
     close_mosaic: int = 0
+    extensions: tuple[Extension, ...] = ()
+
+    def extension_of(self, epoch: int) -> Extension | None:
+        """Return the extension that an epoch, counted from 1, is part of; None if it is part of the original run."""
+        return next((item for item in reversed(self.extensions) if item.after < epoch), None)
+
+    def start_of(self, epoch: int) -> int:
+        """Return the number of epochs before the part of the run that an epoch, counted from 1, is in."""
+        extension = self.extension_of(epoch)
+        return extension.after if extension is not None else 0
+
+    def extended_after(self, epoch: int) -> bool:
+        """Return whether the run was extended after an epoch, so that whatever ended it there is void."""
+        return any(item.after == epoch for item in self.extensions)
 
     def warms_up(self, epoch: int) -> bool:
-        """Return whether an epoch, counted from 1, is part of the warm-up."""
-        return epoch - 1 < self.warmup_epochs
+        """Return whether an epoch, counted from 1, is part of the warm-up, or of that of an extension."""
+        extension = self.extension_of(epoch)
+        again = extension is not None and epoch - extension.after <= extension.warmup_epochs
+        return epoch - 1 < self.warmup_epochs or again
 
     def mosaic_closed(self, record: EpochRecord) -> bool:
-        """Return whether mosaic is closed in this epoch; False in a run that never uses it."""
-        return 0 < self.close_mosaic < record.planned_epochs < record.epoch + self.close_mosaic
+        """Return whether mosaic is closed in this epoch; False in a run, or an extension, that never uses it."""
+        extension = self.extension_of(record.epoch)
+        if extension is not None and extension.mosaic_closed:
+            return False
+        with_mosaic = record.planned_epochs - (extension.after if extension is not None else 0)
+        return 0 < self.close_mosaic < with_mosaic and record.planned_epochs < record.epoch + self.close_mosaic
+
+
+def plan_from_json(data: Mapping[str, Any]) -> Plan:
+    """Read back what `dataclasses.asdict` made of a plan."""
+    extensions = tuple(extension_from_json(item) for item in data.get("extensions", ()))
+    return Plan(**{**data, "extensions": extensions})
+
+
+def plan_to_json(plan: Plan) -> dict[str, Any]:
+    """Return a plan as JSON can hold it; as always where there is no extension."""
+    data = asdict(plan)
+    if not plan.extensions:
+        del data["extensions"]
+    return data
 
 
 @dataclass(frozen=True)

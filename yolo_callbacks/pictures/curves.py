@@ -209,7 +209,8 @@ def _headline(entries: Sequence[Entry], plan: Plan, title: str) -> str:
     if seconds:
         parts.append(f"{sorted(seconds)[len(seconds) // 2]:.3g} s per epoch")
     headline = " · ".join(([title] if title else []) + parts)
-    end = last.stop or finish_in(decision for entry in entries for decision in entry.decisions)
+    decisions = [decision for entry in entries for decision in entry.decisions]
+    end = last.stop or finish_in(decisions, last.record.epoch)
     return headline + (f"\n{end.message}" if end else "")
 
 

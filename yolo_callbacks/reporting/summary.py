@@ -115,7 +115,7 @@ class Report:
             return f"early: {self.stop.message.removeprefix('stop, ')}"
         if self.status in ("failed", "interrupted", "running"):
             return _error_in_words(self.status, str(self.manifest.get("error") or ""))
-        finish = finish_in(self.decisions)
+        finish = finish_in(self.decisions, self.entries[-1].record.epoch if self.entries else 0)
         if finish is not None:
             return f"early: {finish.message}"
         return completed(self.entries[-1].record.epoch) if self.entries else ""

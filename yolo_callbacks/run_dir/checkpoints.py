@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_callbacks.core.decision import SaveCheckpoint
-from yolo_callbacks.core.naming import BEST_KEPT, LAST_KEPT
+from yolo_callbacks.core.naming import BEST_KEPT, EXTENDED, LAST_KEPT
 from yolo_callbacks.run_dir.recovery import epochs_in
 from yolo_callbacks.support import storage
 from yolo_callbacks.support.background import Background
@@ -168,6 +168,11 @@ class CheckpointStore:
             if storage.is_whole(path):
                 with self._writes.attempt(str(kept), "so it is not removed"):
                     kept.unlink(missing_ok=True)
+
+    def drop_extended(self) -> None:
+        """Remove the checkpoint that an extension began from, if a later one is intact."""
+        if self.path(EXTENDED).exists() and storage.is_whole(self._run.last_checkpoint):
+            self._unlink(EXTENDED)
 
     def _originals(self) -> list[tuple[Path, Path]]:
         return [

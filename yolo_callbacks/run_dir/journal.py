@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from yolo_callbacks.core.decision import Decision, decision_from_json
-from yolo_callbacks.core.entry import FORMAT, Entry, JournalContent
-from yolo_callbacks.core.record import EpochRecord, Plan, record_from_json, record_to_json
+from yolo_callbacks.core.entry import EXTENDED_FORMAT, FORMAT, Entry, JournalContent
+from yolo_callbacks.core.record import EpochRecord, Plan, plan_from_json, record_from_json, record_to_json
 from yolo_callbacks.support import storage
 from yolo_callbacks.support.best_effort import Attempt, BestEffortWrites
 from yolo_callbacks.support.log import LOGGER
@@ -102,12 +102,13 @@ def read_journal(path: Path) -> JournalContent:
         except json.JSONDecodeError:
             LOGGER.warning(f"{path}, line {number} is incomplete; it and all later lines are ignored")
             break
-        if data.get("format", 0) > FORMAT:
+        if data.get("format", 0) > EXTENDED_FORMAT:
             raise ValueError(
-                f"{path} has format {data['format']}, but this version reads up to {FORMAT}: upgrade yolo-callbacks"
+                f"{path} has format {data['format']}, but this version reads up to {EXTENDED_FORMAT}: upgrade "
+                "yolo-callbacks"
             )
         if "plan" in data:
-            plan = Plan(**data["plan"])
+            plan = plan_from_json(data["plan"])
             before = tuple(decision_from_json(item) for item in data.get("decisions", ()))
             continue
         if "pending" in data:

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from yolo_callbacks.core.decision import StopReason
-from yolo_callbacks.core.naming import BACKUP, EXCEPTION, LAST_KEPT, LATEST, PREEMPTED, WEIGHTS
+from yolo_callbacks.core.naming import BACKUP, EXCEPTION, EXTENDED, LAST_KEPT, LATEST, PREEMPTED, WEIGHTS
 from yolo_callbacks.run_dir.manifest import manifest_of
 from yolo_callbacks.support.log import LOGGER
 from yolo_callbacks.support.numbers import all_finite
 
-# In order of preference among checkpoints of one epoch: weights from the middle of the next epoch are newer.
+# In order of preference among checkpoints of one epoch: only one knows of more epochs to come, and weights from the
+# middle of the next epoch are newer.
 _LAST = f"{WEIGHTS}/last.pt"
-_KNOWN = (PREEMPTED, _LAST, BACKUP, f"{WEIGHTS}/{LATEST}", LAST_KEPT)
+_KNOWN = (EXTENDED, PREEMPTED, _LAST, BACKUP, f"{WEIGHTS}/{LATEST}", LAST_KEPT)
 _FINISHED = "is a finished model without the optimizer state that a resume needs"
 
 
@@ -88,13 +89,13 @@ def find_resumable(run: str | os.PathLike[str]) -> Resumable:
     if not given.exists():
         raise NoCheckpointError(f"{given} does not exist")
     folder = run_directory(given)
-    if given.is_dir() and _has_ended(folder):
+    if given.is_dir() and has_ended(folder):
         raise _ended(given)
     passed_over: dict[str, str] = {}
     for group in _candidates(given, folder):
         usable: list[Resumable] = []
         for path in group:
-            found = _examine(path, folder if given.is_dir() else None)
+            found = examine(path, folder if given.is_dir() else None)
             if isinstance(found, str):
                 passed_over[path.name] = found
             else:
@@ -152,7 +153,7 @@ def may_be_resumed(folder: Path, manifest: Mapping[str, Any], has_epochs: bool) 
     return any((folder / name).exists() for name in _KNOWN if not (stripped and name == _LAST))
 
 
-def _has_ended(folder: Path) -> bool:
+def has_ended(folder: Path) -> bool:
     """Return whether a run is finished, according to its `run.json`."""
     return _says_ended(manifest_of(folder))
 
@@ -188,7 +189,7 @@ def checkpoints_in(folder: Path) -> list[Path]:
     return sorted((folder / WEIGHTS).rglob("*.pt"))
 
 
-def _examine(path: Path, folder: Path | None) -> Resumable | str:
+def examine(path: Path, folder: Path | None) -> Resumable | str:
     """Load a checkpoint and describe it, or return why it cannot be resumed."""
     try:
         content = load(path)

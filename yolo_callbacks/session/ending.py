@@ -65,6 +65,7 @@ class Ending:
             self._steps.close(error)
             if error is None:
                 self._restored = self._files.restored(self._ledger.decisions)
+                self._files.checkpoints.drop_extended()
         except BaseException as failure:
             error = error or failure
             raise

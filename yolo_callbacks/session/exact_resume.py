@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from yolo_callbacks.core.decision import Decision, Stop
@@ -28,6 +28,7 @@ class ExactResume:
     def __init__(self, run: Run) -> None:
         self._run = run
         self._every = 0
+        self._at_end = False  # whether the state after the last epoch is saved, too
         self._obstacles: list[str] = []
         self._states: TrainingStates | None = None
         self._writes = BestEffortWrites()
@@ -40,7 +41,7 @@ class ExactResume:
 
     # ------------------------------------------------------------------------------------ taking up
 
-    def begin(self, callbacks: Iterable[Participant[Any]]) -> None:
+    def begin(self, callbacks: Collection[Participant[Any]]) -> None:
         """The run is set up: if a callback asks for it, choose how it is resumed, the same on every rank.
 
         Args:
@@ -51,6 +52,7 @@ class ExactResume:
             return
         run = self._run
         self._every = min(every)
+        self._at_end = any(callback.state_at_end for callback in callbacks)
         self._states = TrainingStates(run.save_dir, ranks.rank(), max(1, run.world_size))
         try:
             self._obstacles = run.training_state.obstacles()
@@ -102,7 +104,7 @@ class ExactResume:
             LOGGER.warning(f"From here on the numbers differ from those of an uninterrupted run: {why}")
 
     def end_epoch(self, history: History, decisions: Iterable[Decision]) -> None:
-        """An epoch is dealt with: save the state, if that is due and there are epochs to come.
+        """An epoch is dealt with: save the state, if that is due and there are epochs to come, or may be.
 
         A run that ends early may be resumed all the same.
 
@@ -115,7 +117,9 @@ class ExactResume:
             self._say_departure("NaN in the first epoch, which Ultralytics cannot repeat after a resume")
         self._in_first = False
         due = bool(self._every) and (not epoch % self._every or any(isinstance(d, Stop) for d in decisions))
-        if states is None or self._obstacles or not due or epoch >= run.planned_epochs:
+        if states is None or self._obstacles or not due:
+            return
+        if epoch >= run.planned_epochs and not self._at_end:
             return
         self._worker.wait()  # the next copy is made where the last one is
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, replace
 from typing import Any
 
 from yolo_callbacks.core.decision import Decision, SaveCheckpoint, Stop, is_announced
@@ -11,7 +12,7 @@ from yolo_callbacks.core.lineup import configuration
 from yolo_callbacks.session.ending import Ending
 from yolo_callbacks.session.measuring import Measuring
 from yolo_callbacks.session.remaining import Remaining
-from yolo_callbacks.session.resuming import known_checkpoints, take_up
+from yolo_callbacks.session.resuming import extensions_of, known_checkpoints, take_up
 from yolo_callbacks.session.run_files import RunFiles
 from yolo_callbacks.session.steps import Steps
 from yolo_callbacks.support.log import LOGGER
@@ -30,13 +31,17 @@ class MainRank:
         ledger: Epochs and decisions.
         files: The run's files.
         ending: How the run ends.
+        extension: The newest extension of the run; None if it has none.
         over_before: Why a resumed run had already ended, None if it continues.
         remaining: Tells the time that is left.
     """
 
     def __init__(self, run: Run, steps: Steps[Any], measuring: Measuring[Any]) -> None:
         self._run, self._steps, self._measuring = run, steps, measuring
-        self.ledger = Ledger(steps.callbacks, run.plan(), steps.failed)
+        extensions = extensions_of(run, run.callbacks_dir / "journal.jsonl")
+        self.extension = extensions[-1] if extensions else None
+        run.extend(self.extension)
+        self.ledger = Ledger(steps.callbacks, replace(run.plan(), extensions=extensions), steps.failed)
         self.ledger.begin()
         self.files = RunFiles(run, known_checkpoints(run))
         self.ending = Ending(run, self.files, self.ledger, steps)
@@ -49,7 +54,7 @@ class MainRank:
         Args:
             facts: Further fields for `run.json`.
         """
-        ledger, files = self.ledger, self.files
+        ledger, files, plan = self.ledger, self.files, self.ledger.history.plan
         self.over_before = take_up(self._run, ledger, files.journal.path, files.checkpoints)
         files.journal.begin(ledger.content)
         files.manifest.update(
@@ -57,7 +62,10 @@ class MainRank:
             **facts,
             callbacks=configuration(self._steps.callbacks),
             checkpoints=files.checkpoints.stored,
+            **({"extensions": [asdict(item) for item in plan.extensions]} if plan.extensions else {}),
         )
+        if plan.extended_after(ledger.history.epoch):
+            LOGGER.info(f"{self._run.save_dir} is {self.extension}")
         if ledger.entries:
             files.list_decisions(ledger.decisions)  # also those before the first epoch
         else:

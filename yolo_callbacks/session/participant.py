@@ -37,6 +37,11 @@ class Participant(Rule, Generic[S]):
         """How often the whole state of the training is saved for it, so that a resume is exact; 0 for never."""
         return 0
 
+    @property
+    def state_at_end(self) -> bool:
+        """Whether this state is saved after the last epoch, too, so that the run can be extended from it."""
+        return False
+
     # ------------------------------------------------------------------------------------------------- measuring
 
     def measures(self, session: S) -> Iterable[str]:

@@ -7,15 +7,18 @@ over them again as it did live. A fresh run has no epochs: files of an earlier r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from yolo_callbacks.core.decision import SaveCheckpoint, Stop
 from yolo_callbacks.core.entry import Entry, JournalContent
+from yolo_callbacks.core.extension import Extension, extended
 from yolo_callbacks.core.ledger import Ledger
-from yolo_callbacks.core.naming import BACKUP, MID_EPOCH, TO_RESUME
+from yolo_callbacks.core.naming import BACKUP, EXTENDED, MID_EPOCH, TO_RESUME
 from yolo_callbacks.core.record import EpochRecord, Plan
 from yolo_callbacks.run_dir.checkpoints import CheckpointStore
+from yolo_callbacks.run_dir.extending import extension_in
 from yolo_callbacks.run_dir.journal import read_journal
 from yolo_callbacks.run_dir.manifest import manifest_of
 from yolo_callbacks.run_dir.recorded_run import RecordedRun
@@ -28,6 +31,7 @@ from yolo_callbacks.trainer.exact.conditions import differences
 from yolo_callbacks.trainer.run import Run
 
 _DIFFER = "the numbers will differ from those of an uninterrupted run, because"
+_FROM_HERE = ("argument epochs",)  # what an extension changes
 _NEWEST = ("last.pt", *(name.rpartition("/")[2] for name in TO_RESUME))  # each save replaces what they hold
 
 
@@ -53,9 +57,13 @@ def choose_state(run: Run, states: TrainingStates, obstacles: Iterable[str]) -> 
         why = f"the saved state lacks something ({error!r})"
     else:
         epoch = content["epoch"]
+        if _begins_extension(run):
+            return content, f"Extending from the saved state of epoch {epoch}: all that the next epoch depends on"
         again = "which runs again" if epoch < done else "and not needed"
         other = f" ({checkpoint} is of epoch {done}, {again})" if epoch != done else ""
         return content, f"Resuming exactly, after epoch {epoch}: the numbers are those of an uninterrupted run{other}"
+    if _begins_extension(run):
+        return None, f"Extending from the weights and the optimizer of epoch {done}, without the exact state: {why}"
     return None, f"Resuming from the weights of {checkpoint}, after epoch {done}: {_DIFFER} {why}"
 
 
@@ -73,9 +81,12 @@ def _fitting_state(run: Run, states: TrainingStates, obstacles: Iterable[str]) -
     content = states.read(epoch)
     # a kill between the two leaves one of them ahead; an older checkpoint that somebody has chosen is what they want
     chosen = epoch > done and checkpoint not in _NEWEST
-    if chosen or abs(epoch - done) > content["every"]:
+    begins = _begins_extension(run)
+    if chosen or abs(epoch - done) > (0 if begins else content["every"]):
         raise UnreadableStateError(f"the saved state is of epoch {epoch}")
-    changed = differences(content["conditions"], run.training_state.conditions())
+    ignored = _FROM_HERE if begins else ()
+    before, now = content["conditions"], run.training_state.conditions()
+    changed = differences(*({key: own[key] for key in own if key not in ignored} for own in (before, now)))
     if changed := changed or run.training_state.misfits(content["state"]):
         raise UnreadableStateError(", ".join(changed))
     records = RecordedRun(run.save_dir).journal.entries
@@ -83,6 +94,26 @@ def _fitting_state(run: Run, states: TrainingStates, obstacles: Iterable[str]) -
         raise UnreadableStateError(f"the journal does not have epoch {epoch} as the saved state has it")
     states.verify_others(epoch)
     return content
+
+
+def _begins_extension(run: Run) -> bool:
+    return run.resumed_from.name == EXTENDED.rpartition("/")[2]
+
+
+def extensions_of(run: Run, journal: Path) -> tuple[Extension, ...]:
+    """Return the extensions of a resumed run up to the epoch that it goes on from, with one that begins now.
+
+    Args:
+        run: The run.
+        journal: The run's journal.
+    """
+    done = run.epochs_before
+    if not done:
+        return ()
+    written = read_journal(journal).plan.extensions if journal.exists() else ()
+    known = tuple(item for item in written if item.after <= done)
+    new = extension_in(run.resumed_from) if _begins_extension(run) else None
+    return extended(known, new) if new is not None and new.after <= done else known
 
 
 def known_checkpoints(run: Run) -> list[dict[str, Any]]:
@@ -112,10 +143,16 @@ def take_up(run: Run, ledger: Ledger, journal: Path, checkpoints: CheckpointStor
     _tidy_checkpoints(run, checkpoints)
     checkpoints.mend_originals()
     _mend_best(run, checkpoints)
+    extensions = ledger.history.plan.extensions
+    begins_after = extensions[-1].after if extensions else 0
     for record in earlier:
         from_results_csv = record.base_lr is None
-        run.apply_finish(ledger.finishing)
-        ledger.add(run.with_schedule(record, ledger.learning_rate) if from_results_csv else record)
+        if record.epoch > begins_after:  # a finish before an extension has been
+            run.apply_finish(ledger.finishing)
+        known = run.with_schedule(record, ledger.learning_rate) if from_results_csv else record
+        if record.epoch == begins_after:  # it was the last one, and now it has a next one
+            known = replace(known, last=False, next_base_lr=run.scheduled_lr(record.epoch + 1))
+        ledger.add(known)
     if not ledger.entries:
         return None
     run.apply_finish(ledger.finishing)

@@ -245,8 +245,9 @@ class Session:
             main = MainRank(self.run, self._steps, self._measuring)
             self.ledger, self.files = main.ledger, main.files
             main.take_up(self._facts)
-        self.ledger.in_force = broadcast(self.ledger.in_force, self.run.world_size)
-        self.run.apply_finish(self.ledger.finishing)
+        extension = main.extension if main is not None else None
+        self.ledger.in_force, extension = broadcast((self.ledger.in_force, extension), self.run.world_size)
+        self.run.follow(extension, self.ledger.finishing)
         self.run.guard_integrations()
         if main is not None:
             self.run.protect(main.announce, main.before_stripping)

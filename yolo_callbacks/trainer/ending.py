@@ -1,4 +1,4 @@
-"""Brings the end of a training forward. Used only by `run.py` and `run_state.py`.
+"""Brings the end of a training forward, or follows its extension. Used only by `run.py` and `run_state.py`.
 
 Ultralytics reads its planned number of epochs again in every epoch: for the last one, for the one that closes mosaic,
 for progress bars and plots. What is set before an epoch holds for it; the learning rate is set in `learning_rate.py`.
@@ -12,8 +12,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from yolo_callbacks.core.extension import Extension
 from yolo_callbacks.core.finishing import FinishState
-from yolo_callbacks.core.learning_rate import Anneal
+from yolo_callbacks.core.learning_rate import Anneal, Detour
 
 
 class Ending:
@@ -24,6 +25,7 @@ class Ending:
 
     Attributes:
         state: Whether and how the end was brought forward.
+        extension: The newest extension of the run; None if it has none.
     """
 
     def __init__(self, trainer: Any) -> None:
@@ -32,6 +34,7 @@ class Ending:
         self._mosaic_is_open = True
         self._picture = -1
         self.state = FinishState()
+        self.extension: Extension | None = None
 
     def apply(self, state: FinishState) -> None:
         """Apply the new end. Idempotent; call it on every rank whenever the trainer may have changed its plan.
@@ -50,6 +53,8 @@ class Ending:
         """Set what does not follow the planned end automatically."""
         if self._trainer.train_loader is not self._loader:
             self._loader, self._mosaic_is_open = self._trainer.train_loader, True
+        if self.extension is not None:
+            self._hold(self.extension)
         if self.state.begun:
             self._close_mosaic()
 
@@ -71,6 +76,26 @@ class Ending:
             cosine=bool(trainer.args.cos_lr),
         )
 
+    @property
+    def detour(self) -> Detour:
+        """Where the trainer's own schedule is left."""
+        args = self._trainer.args
+        return Detour(self.anneal, self.extension, float(args.lrf), bool(args.cos_lr))
+
+    def _hold(self, extension: Extension) -> None:
+        """Keep what an extension holds as it was: closed mosaic, and the share of YOLO26's one-to-many loss."""
+        from ultralytics.utils.torch_utils import unwrap_model
+
+        trainer, progress = self._trainer, extension.loss_progress
+        if extension.mosaic_closed and self._mosaic_is_open:
+            self._mosaic_is_open = False
+            trainer._close_dataloader_mosaic()
+            trainer.train_loader.reset()
+        criterion: Any = getattr(unwrap_model(trainer.model), "criterion", None)
+        if progress is not None and hasattr(criterion, "final_o2m"):  # recomputed by the trainer after each epoch
+            criterion.o2m = (1 - progress) * (criterion.o2m_copy - criterion.final_o2m) + criterion.final_o2m
+            criterion.o2o = max(criterion.total - criterion.o2m, 0)
+
     def _close_mosaic(self) -> None:
         """Close mosaic where the trainer misses it, and move its batch pictures to the new closing epoch.
 
@@ -91,6 +116,11 @@ class Ending:
         if trainer.args.plots and picture != self._picture:
             self._picture = picture
             trainer.plot_idx.extend(range(picture, picture + 3))
+
+
+def restart_patience(stopper: Any, epoch: int) -> None:
+    """Let Ultralytics' own early stopping wait anew from an epoch on."""
+    stopper.best_epoch, stopper.possible_stop = epoch, False
 
 
 def _closes_it_late() -> bool:

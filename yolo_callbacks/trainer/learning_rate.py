@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from yolo_callbacks.core.learning_rate import Anneal, BaseSchedule, LearningRateState, ScaledSchedule, Schedule
+from yolo_callbacks.core.learning_rate import BaseSchedule, Detour, LearningRateState, ScaledSchedule, Schedule
+
+_NO_DETOUR = Detour()
 
 
 class SteppedRates:
@@ -66,33 +68,33 @@ def own_schedule(schedule: Schedule) -> Schedule:
     return schedule.own if isinstance(schedule, ScaledSchedule) else schedule
 
 
-def base_schedule(trainer: Any, anneal: Anneal | None = None) -> BaseSchedule:
+def base_schedule(trainer: Any, detour: Detour = _NO_DETOUR) -> BaseSchedule:
     """Return the schedule of the group with the lowest initial learning rate, without any factor.
 
     The plan of a scheduler other than LambdaLR is unknown: every epoch then gets its newest rate.
     """
     group, initial_lr = lowest_group(trainer)
     if _is_lambda(trainer.scheduler):
-        return BaseSchedule(own_schedule(trainer.scheduler.lr_lambdas[group]), anneal, initial_lr)
+        return BaseSchedule(own_schedule(trainer.scheduler.lr_lambdas[group]), detour, initial_lr)
 
     def newest(_epoch: int) -> float:
         step = trainer.scheduler.step
         rate = step.own_rate(group) if isinstance(step, SteppedRates) else trainer.optimizer.param_groups[group]["lr"]
         return float(rate) / initial_lr if initial_lr else 0.0
 
-    return BaseSchedule(newest, anneal, initial_lr)
+    return BaseSchedule(newest, detour, initial_lr)
 
 
-def apply_factors(trainer: Any, state: LearningRateState, anneal: Anneal | None = None) -> None:
-    """Make the trainer use the factors, and the decay to an end that was brought forward, from its next step on.
+def apply_factors(trainer: Any, state: LearningRateState, detour: Detour = _NO_DETOUR) -> None:
+    """Make the trainer use the factors, and leave its schedule where it is to, from its next step on.
 
     Idempotent; call it before every epoch on every rank: with a time limit the trainer builds a new schedule after
     every epoch, and a repeated epoch (NaN, out of memory) steps the scheduler again.
     """
-    if not state.touched and anneal is None:
+    if not state.touched and not detour:
         return
     remove_factor(trainer)
-    scheduler, lowest, base = trainer.scheduler, lowest_group(trainer)[1], base_schedule(trainer, anneal)
+    scheduler, lowest, base = trainer.scheduler, lowest_group(trainer)[1], base_schedule(trainer, detour)
     scaled: dict[int, ScaledSchedule] = {}
 
     def over(schedule: Schedule) -> ScaledSchedule:

@@ -8,12 +8,14 @@ from typing import Any
 
 from yolo_callbacks.core.classes import ClassResults
 from yolo_callbacks.core.decision import Stop, StopReason
+from yolo_callbacks.core.extension import Extension
 from yolo_callbacks.core.finishing import FinishState
 from yolo_callbacks.core.freezing import FreezeState
 from yolo_callbacks.core.learning_rate import LearningRateState
 from yolo_callbacks.core.record import EpochRecord
 from yolo_callbacks.trainer import stops
 from yolo_callbacks.trainer.checkpointing import Checkpointing
+from yolo_callbacks.trainer.ending import restart_patience
 from yolo_callbacks.trainer.epoch_clock import EpochClock
 from yolo_callbacks.trainer.exact.training_state import TrainingState
 from yolo_callbacks.trainer.extra_validation import ValidationOnData
@@ -123,7 +125,7 @@ class Run(RunState):
             ValueError: If layers cannot be frozen in this training.
         """
         self._ending.begin_epoch()
-        apply_factors(self._trainer, learning_rate, self._ending.anneal)
+        apply_factors(self._trainer, learning_rate, self._ending.detour)
         self._layers.apply(freezing)
         self.model.begin_epoch()
         self._recorder.begin_epoch()
@@ -159,6 +161,20 @@ class Run(RunState):
         self._ending.apply(finishing)
         if stop is not None and stop.reason is StopReason.TRAINER_PATIENCE:
             self._trainer.stop = False
+
+    def extend(self, extension: Extension | None) -> None:
+        """Let the run go on as its newest extension says. Every rank.
+
+        In its first epoch, Ultralytics' own patience begins anew.
+        """
+        self._ending.extension = extension
+        if extension is not None and extension.after == self.epochs_before:
+            restart_patience(self._trainer.stopper, extension.after)
+
+    def follow(self, extension: Extension | None, finishing: FinishState) -> None:
+        """Let the run go on as it was decided before it was resumed, on every rank."""
+        self.extend(extension)
+        self.apply_finish(finishing)
 
     def record(
         self, learning_rate: LearningRateState, measured: Mapping[str, float], *, complete: bool = True

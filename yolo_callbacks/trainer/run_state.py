@@ -163,9 +163,9 @@ class RunState:
     def scheduled_lr(self, epoch: int) -> float:
         """Return an epoch's learning rate by the trainer's own schedule, in the group with the lowest rate.
 
-        After a finish has begun, it is the rate of the shortened decay.
+        After a finish has begun, it is the rate of the shortened decay; in an extension, that of its schedule.
         """
-        return lowest_group(self._trainer)[1] * base_schedule(self._trainer, self._ending.anneal)(epoch - 1)
+        return lowest_group(self._trainer)[1] * base_schedule(self._trainer, self._ending.detour)(epoch - 1)
 
     # ---------------------------------------------------------------- model and metrics
 
