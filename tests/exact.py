@@ -279,7 +279,8 @@ def note_end(trainer):
     }
     digests = {name: digest(tensors) for name, tensors in content.items()}
     facts = {"updates": trainer.ema.updates, "best_fitness": float(trainer.best_fitness or 0), "epoch": trainer.epoch}
-    file.write_text(json.dumps({**digests, **facts}))
+    file.with_suffix(".tmp").write_text(json.dumps({**digests, **facts}))
+    file.with_suffix(".tmp").replace(file)
 
 
 def digest(tensors):

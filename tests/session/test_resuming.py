@@ -37,6 +37,7 @@ class Resumed(SimpleNamespace):
             last_checkpoint=folder / "weights" / "last.pt",
             best_checkpoint=folder / "weights" / "best.pt",
             checkpoint_epochs=None,
+            save_period=-1,
             training_state=SimpleNamespace(conditions=lambda: LOADED, misfits=lambda state: self.misfits),
             apply_finish=lambda finishing: None,
             why_finished=lambda: COMPLETED if done == planned else None,
@@ -332,6 +333,24 @@ def test_best_pt_is_written_where_the_process_died_before_it(fitness, best, exac
     save(tmp_path, "best.pt", 1)
     taken_up(Resumed(tmp_path, 2, checkpoint_epochs=exactly))
     assert epochs_in(tmp_path / "weights" / "best.pt") == (2 if mended else 1)
+
+
+@pytest.mark.parametrize(
+    ("done", "period", "exactly", "mended"),
+    [
+        (3, 2, None, True),  # Ultralytics counts this epoch as 2
+        (2, 2, None, False),
+        (3, -1, None, False),
+        (3, 2, 4, False),
+    ],
+)
+def test_a_checkpoint_of_save_period_is_written_where_the_process_died_before_it(
+    done, period, exactly, mended, tmp_path
+):
+    write_journal(tmp_path, [measured(number) for number in range(1, done + 1)])
+    save(tmp_path, "last.pt", done)
+    taken_up(Resumed(tmp_path, done, save_period=period, checkpoint_epochs=exactly))
+    assert files(tmp_path) == ([f"epoch{done - 1}.pt"] if mended else []) + ["last.pt"]
 
 
 def test_weights_from_the_middle_of_an_epoch_are_no_ones_best(tmp_path):

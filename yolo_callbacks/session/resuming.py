@@ -111,7 +111,7 @@ def take_up(run: Run, ledger: Ledger, journal: Path, checkpoints: CheckpointStor
     _mend_results(run)
     _tidy_checkpoints(run, checkpoints)
     checkpoints.mend_originals()
-    _mend_best(run, checkpoints)
+    _mend_files_after_last(run, checkpoints)
     for record in earlier:
         from_results_csv = record.base_lr is None
         run.apply_finish(ledger.finishing)
@@ -197,17 +197,24 @@ def _tidy_checkpoints(run: Run, checkpoints: CheckpointStore) -> None:
     checkpoints.forget_missing()
 
 
-def _mend_best(run: Run, checkpoints: CheckpointStore) -> None:
-    """Write `best.pt` where the process died between `last.pt` and it."""
+def _mend_files_after_last(run: Run, checkpoints: CheckpointStore) -> None:
+    """Write what the trainer writes after `last.pt`, where the process died in between: `best.pt`, `epoch<N>.pt`."""
     if not run.epochs_before or run.checkpoint_epochs not in (None, run.epochs_before):
         return
+    index = run.epochs_before - 1
+    if run.save_period > 0 and index % run.save_period == 0:
+        _mend(run, checkpoints, run.last_checkpoint.with_name(f"epoch{index}.pt"))
     content = load(run.resumed_from)
     fitness = (content.get("train_metrics") or {}).get("fitness")
     if fitness is None or content.get("best_fitness") != fitness:
         return
+    _mend(run, checkpoints, run.best_checkpoint)
+
+
+def _mend(run: Run, checkpoints: CheckpointStore, path: Path) -> None:
     source = _newest_epoch(run, checkpoints)
-    if source is not None and epochs_in(run.best_checkpoint) != run.epochs_before:
-        storage.duplicate(source, run.best_checkpoint)
+    if source is not None and epochs_in(path) != run.epochs_before:
+        storage.duplicate(source, path)
 
 
 def _keep_missed(run: Run, checkpoints: CheckpointStore, entry: Entry) -> None:

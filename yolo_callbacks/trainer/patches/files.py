@@ -1,7 +1,7 @@
 """Makes the files that Ultralytics writes survive a kill and a failing disk.
 
-Changed: `trainer.last`, `trainer.best` and `trainer.wdir`; `validate`, `save_metrics`, `save_model`, `final_eval` and `plot_metrics`
-of this trainer.
+Changed: `trainer.last`, `trainer.best` and `trainer.wdir`; `validate`, `save_metrics`, `save_model`, `final_eval` and
+`plot_metrics` of this trainer.
 Why: Ultralytics writes `last.pt`, `best.pt` and the checkpoints of `save_period` in place, so a kill in that instant
 leaves a file that does not load. A disk error, there or in `results.csv`, ends the training.
 Undone: by the function that `protect_files` returns.
