@@ -97,6 +97,23 @@ def while_saving(epoch, *, after=False):
     return arm
 
 
+def still_writing(since, die_at):
+    """Let the state of an epoch take so long to write that later epochs have none when the process dies."""
+
+    def arm(model):
+        whole = training_states.TrainingStates.write
+
+        def write(states, number, content, **options):
+            if number >= since:
+                time.sleep(600)
+            whole(states, number, content, **options)
+
+        training_states.TrainingStates.write = write
+        die_at(model)
+
+    return arm
+
+
 def by_signal(epoch, batch=2):
     """Be told to leave in the middle of an epoch."""
 
@@ -150,6 +167,7 @@ ALL_MOMENTS = {
     "in validation": [in_validation(3)],
     "when last.pt is written and the state is not": [at("on_model_save", 3)],
     "while the state is written": [while_saving(3)],
+    "while the state of three epochs before is written, and again": [still_writing(2, in_batch(5, 2)), in_batch(2, 2)],
     "when the state is written": [while_saving(3, after=True)],
     "at the end of an epoch": [at("on_fit_epoch_end", 3)],
     "in an epoch, twice": [in_batch(3, 2), in_batch(3, 3)],
@@ -240,6 +258,7 @@ CASES = {
 SUITE = {
     "detect": [
         "when last.pt is written and the state is not",
+        "while the state of three epochs before is written, and again",
         "in an epoch, twice",
         "by SIGTERM and by SIGKILL",
     ],

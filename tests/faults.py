@@ -217,7 +217,7 @@ class Faults:
         assert self._train(go_on, self.calls[RESUMED].append) == 0, f"see {self.log}"
         assert not differences(self.whole, outcome(self.place))
         paths = [call.path for call in self.calls[NEW]]
-        self._theirs = {call for call in self.calls[NEW][: paths.index("callbacks")]}  # before our first one
+        self._theirs = set(self.calls[NEW][: paths.index("callbacks")])  # before our first one
 
     def _clear(self, run=NEW):
         shutil.rmtree(self.place, ignore_errors=True)

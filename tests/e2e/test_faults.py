@@ -1,4 +1,4 @@
-"""A few calls of the system that fail, and a few that a SIGKILL follows, chosen at random from all that change a run."""
+"""Calls of the system that fail, and some that a SIGKILL follows, chosen at random from all that change a run."""
 
 import json
 

@@ -81,12 +81,14 @@ def files(folder):
 # ------------------------------------------------------------------------------------ exactly, or from the weights
 
 
-def saved_state(folder, epoch, **fields):
-    """Save a state as a run of one rank does, with the journal of its epochs."""
+def saved_state(folder, epoch, *, logged=5, seconds=10.0, **fields):
+    """Save a state as a run of one rank does, with the journal and the results of epochs that take so many seconds."""
     states = TrainingStates(folder, 0, 1)
-    content = {"every": 1, "state": {}, "elapsed": 10.0 * epoch, "conditions": LOADED, **fields}
+    content = {"every": 1, "state": {}, "elapsed": seconds * epoch, "conditions": LOADED, **fields}
     states.write(epoch, {name: value for name, value in content.items() if value is not None}, alone=True)
-    write_journal(folder, [measured(number) for number in range(1, epoch + 1)])
+    numbers = range(1, max(epoch, logged) + 1)
+    write_journal(folder, [measured(number, elapsed=seconds * number) for number in numbers])
+    write_results(folder, *numbers)
     return states
 
 
@@ -100,8 +102,9 @@ EXACTLY = "Resuming exactly, after epoch {}: the numbers are those of an uninter
         (4, 1, "last.pt", " (last.pt is of epoch 5, which runs again)"),
         (6, 1, "last.pt", " (last.pt is of epoch 5, and not needed)"),
         (6, 1, "backup.pt", " (backup.pt is of epoch 5, and not needed)"),
-        (2, 3, "last.pt", " (last.pt is of epoch 5, which runs again)"),
+        (2, 3, "last.pt", " (last.pt is of epoch 5, and the epochs after 2 run again)"),
         (4, 1, "best-fitness.pt", " (best-fitness.pt is of epoch 5, which runs again)"),
+        (3, 1, "last.pt", " (last.pt is of epoch 5, and the epochs after 3 run again)"),  # they were short
         (5, 1, "best-fitness.pt", ""),
     ],
 )
@@ -114,9 +117,9 @@ def test_a_state_of_about_the_same_epoch_is_taken_up(epoch, every, checkpoint, m
 @pytest.mark.parametrize(
     ("epoch", "checkpoint", "saved", "why"),
     [
-        (3, "last.pt", {}, "the saved state is of epoch 3"),
+        (3, "last.pt", {"seconds": 61.0}, "the saved state is of epoch 3"),
         (7, "last.pt", {}, "the saved state is of epoch 7"),
-        (1, "last.pt", {"every": 3}, "the saved state is of epoch 1"),
+        (1, "last.pt", {"every": 3, "seconds": 31.0}, "the saved state is of epoch 1"),
         (6, "best-fitness.pt", {}, "the saved state is of epoch 6"),  # somebody has chosen an older checkpoint
         (5, "last.pt", {"conditions": {"workers": 8}}, "workers: 2 instead of 8"),
         (5, "last.pt", {"elapsed": 49.0}, "the journal does not have epoch 5 as the saved state has it"),
@@ -132,6 +135,18 @@ def test_a_state_that_does_not_fit_is_left_with_the_reason(epoch, checkpoint, sa
     assert content is None
     assert said.startswith(f"Resuming from the weights of {checkpoint}, after epoch 5: the numbers will differ")
     assert why in said
+
+
+def test_a_run_that_was_resumed_from_an_older_state_and_killed_again_is_resumed_from_it_again(tmp_path):
+    """Its logs were cut back to the state; `last.pt` is still that of before."""
+    states = saved_state(tmp_path, 3, logged=3)
+    for rows in ((1, 2, 3), (1, 2, 3, 4)):  # killed before the row of the next epoch, or after it
+        write_results(tmp_path, *rows)
+        assert choose_state(Resumed(tmp_path, 5), states, ())[0]["epoch"] == 3
+    write_results(tmp_path, 1, 2, 3, 4, 5)  # continued without us
+    assert choose_state(Resumed(tmp_path, 5), states, ())[0] is None
+    (tmp_path / "results.csv").unlink()
+    assert choose_state(Resumed(tmp_path, 5), states, ())[0] is None
 
 
 def test_a_state_that_another_model_has_saved_is_left(tmp_path):

@@ -28,6 +28,7 @@ from yolo_callbacks.trainer.exact.conditions import differences
 from yolo_callbacks.trainer.run import Run
 
 _DIFFER = "the numbers will differ from those of an uninterrupted run, because"
+_MOST_REPEATED = 120.0  # seconds; twice what is skipped while a state is being written, as epochs differ
 _NEWEST = ("last.pt", *(name.rpartition("/")[2] for name in TO_RESUME))  # each save replaces what they hold
 
 
@@ -54,6 +55,7 @@ def choose_state(run: Run, states: TrainingStates, obstacles: Iterable[str]) -> 
     else:
         epoch = content["epoch"]
         again = "which runs again" if epoch < done else "and not needed"
+        again = f"and the epochs after {epoch} run again" if epoch < done - 1 else again
         other = f" ({checkpoint} is of epoch {done}, {again})" if epoch != done else ""
         return content, f"Resuming exactly, after epoch {epoch}: the numbers are those of an uninterrupted run{other}"
     return None, f"Resuming from the weights of {checkpoint}, after epoch {done}: {_DIFFER} {why}"
@@ -73,16 +75,34 @@ def _fitting_state(run: Run, states: TrainingStates, obstacles: Iterable[str]) -
     content = states.read(epoch)
     # a kill between the two leaves one of them ahead; an older checkpoint that somebody has chosen is what they want
     chosen = epoch > done and checkpoint not in _NEWEST
-    if chosen or abs(epoch - done) > content["every"]:
+    journal = RecordedRun(run.save_dir).journal
+    near = abs(epoch - done) <= content["every"] or (epoch < done and _is_short(run, journal, epoch))
+    if chosen or not near:
         raise UnreadableStateError(f"the saved state is of epoch {epoch}")
     changed = differences(content["conditions"], run.training_state.conditions())
     if changed := changed or run.training_state.misfits(content["state"]):
         raise UnreadableStateError(", ".join(changed))
-    records = RecordedRun(run.save_dir).journal.entries
-    if not any((entry.record.epoch, entry.record.elapsed) == (epoch, content["elapsed"]) for entry in records):
+    entries = journal.entries
+    if not any((entry.record.epoch, entry.record.elapsed) == (epoch, content["elapsed"]) for entry in entries):
         raise UnreadableStateError(f"the journal does not have epoch {epoch} as the saved state has it")
     states.verify_others(epoch)
     return content
+
+
+def _is_short(run: Run, journal: JournalContent, epoch: int) -> bool:
+    """Return whether little was trained after a state, so that no newer one was saved: epochs were shorter than that.
+
+    A run that was resumed from it before has cut its logs back to it. One that was continued without us has not.
+    """
+    elapsed = {entry.record.epoch: entry.record.elapsed for entry in journal.entries}
+    if journal.pending is not None:
+        elapsed[journal.pending.epoch] = journal.pending.elapsed
+    if epoch not in elapsed:
+        return False
+    results = run.save_dir / "results.csv"
+    logged = [record.epoch for record in read_results_csv(results)] if results.exists() else []
+    newest = max(elapsed)
+    return max(logged, default=run.epochs_before) <= newest + 1 and elapsed[newest] - elapsed[epoch] <= _MOST_REPEATED
 
 
 def known_checkpoints(run: Run) -> list[dict[str, Any]]:
