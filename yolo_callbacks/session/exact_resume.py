@@ -17,7 +17,6 @@ from yolo_callbacks.support.log import LOGGER
 from yolo_callbacks.trainer import ranks
 from yolo_callbacks.trainer.run import Run
 
-
 _MOST_REPEATED = 60.0  # seconds of training that a resume may repeat because a state was still being written
 
 
