@@ -462,6 +462,7 @@ def main(words=None):
     parser.add_argument("--suite", action="store_true", help="the few that every run of the tests has time for")
     asked = parser.parse_args(words)
     dict.update(settings, mlflow=False)  # of this process alone: it would take longer than the training
+    exact_resume._MOST_REPEATED = -1.0  # every epoch has its state, or no moment would be sure to come
     shutil.rmtree(asked.folder, ignore_errors=True)
     matrix, results, source = Matrix(asked.folder.resolve()), [], random.Random(asked.seed)
     chosen = dict.fromkeys(asked.names or CASES, ())

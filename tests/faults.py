@@ -33,6 +33,7 @@ from yolo_callbacks.reporting.event_log import steps_of
 from yolo_callbacks.reporting.tensorboard_data import MARK
 from yolo_callbacks.run_dir.journal import read_journal
 from yolo_callbacks.run_dir.manifest import read_manifest
+from yolo_callbacks.session import exact_resume
 
 NEW, RESUMED = "a new run", "a resumed run"
 ERRORS = {"of a path": ("ENOSPC", "EIO", "EROFS", "EACCES"), "of a descriptor": ("ENOSPC", "EIO")}
@@ -323,6 +324,7 @@ def main(words=None):
     parser.add_argument("--match", help="only calls that match this pattern, such as 'journal|run a'")
     asked = parser.parse_args(words)
     dict.update(settings, mlflow=False)  # of this process alone: it would take longer than the training
+    exact_resume._MOST_REPEATED = -1.0  # every epoch has its state, or each run would make other calls
     import_heavy()
     shutil.rmtree(asked.folder, ignore_errors=True)
     asked.folder.mkdir(parents=True)
