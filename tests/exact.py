@@ -30,6 +30,7 @@ from tests.crash import die, ended, fork
 from tests.helpers import TINY, TINY_MODEL, constant, slower
 from yolo_callbacks.datasets import SHAPES, build_shapes
 from yolo_callbacks.run_dir import training_states
+from yolo_callbacks.session import exact_resume, resuming
 
 NOT_COMPARED = ["seconds", "images_per_second", "rss_gb", "gpu_gb", "elapsed"]  # of epochs.csv
 MIXING = {"mixup": 0.5, "cutmix": 0.5, "copy_paste": 0.5, "degrees": 20.0, "shear": 5.0, "flipud": 0.5, "bgr": 0.2}
@@ -97,6 +98,33 @@ def while_saving(epoch, *, after=False):
     return arm
 
 
+def still_writing(since, die_at):
+    """Let the state of an epoch take so long to write that later epochs have none when the process dies."""
+
+    def arm(model):
+        whole = training_states.TrainingStates.write
+
+        def write(states, number, content, **options):
+            if number >= since:
+                time.sleep(600)
+            whole(states, number, content, **options)
+
+        training_states.TrainingStates.write = write
+        die_at(model)
+
+    return arm
+
+
+def on_a_slow_machine(arm):
+    """Let epochs count as short however long they take, or the training would wait for the state."""
+
+    def armed(model):
+        exact_resume._MOST_REPEATED = resuming._MOST_REPEATED = float("inf")
+        arm(model)
+
+    return armed
+
+
 def by_signal(epoch, batch=2):
     """Be told to leave in the middle of an epoch."""
 
@@ -150,6 +178,10 @@ ALL_MOMENTS = {
     "in validation": [in_validation(3)],
     "when last.pt is written and the state is not": [at("on_model_save", 3)],
     "while the state is written": [while_saving(3)],
+    "while the state of three epochs before is written, and again": [
+        on_a_slow_machine(still_writing(2, in_batch(5, 2))),
+        on_a_slow_machine(in_batch(2, 2)),
+    ],
     "when the state is written": [while_saving(3, after=True)],
     "at the end of an epoch": [at("on_fit_epoch_end", 3)],
     "in an epoch, twice": [in_batch(3, 2), in_batch(3, 3)],
@@ -240,6 +272,7 @@ CASES = {
 SUITE = {
     "detect": [
         "when last.pt is written and the state is not",
+        "while the state of three epochs before is written, and again",
         "in an epoch, twice",
         "by SIGTERM and by SIGKILL",
     ],
@@ -279,7 +312,8 @@ def note_end(trainer):
     }
     digests = {name: digest(tensors) for name, tensors in content.items()}
     facts = {"updates": trainer.ema.updates, "best_fitness": float(trainer.best_fitness or 0), "epoch": trainer.epoch}
-    file.write_text(json.dumps({**digests, **facts}))
+    file.with_suffix(".tmp").write_text(json.dumps({**digests, **facts}))
+    file.with_suffix(".tmp").replace(file)
 
 
 def digest(tensors):
@@ -428,6 +462,7 @@ def main(words=None):
     parser.add_argument("--suite", action="store_true", help="the few that every run of the tests has time for")
     asked = parser.parse_args(words)
     dict.update(settings, mlflow=False)  # of this process alone: it would take longer than the training
+    exact_resume._MOST_REPEATED = -1.0  # every epoch has its state, or no moment would be sure to come
     shutil.rmtree(asked.folder, ignore_errors=True)
     matrix, results, source = Matrix(asked.folder.resolve()), [], random.Random(asked.seed)
     chosen = dict.fromkeys(asked.names or CASES, ())

@@ -1,5 +1,6 @@
 """The queue of what is written to TensorBoard's files, and what is read back of them."""
 
+import threading
 from collections import Counter
 from unittest.mock import Mock
 
@@ -8,6 +9,7 @@ import numpy as np
 from yolo_callbacks.reporting import event_log
 from yolo_callbacks.reporting.event_log import steps_of
 from yolo_callbacks.reporting.tensorboard_data import MARK
+from yolo_callbacks.support.background import Background
 
 
 class Stuck:
@@ -45,6 +47,27 @@ def test_numbers_that_wait_are_bounded_and_what_later_ones_need_is_kept(caplog, 
     log._write()
     assert done == [97, 98, 99, "end"]
     assert log._writer is not None  # so the first one was not left out
+
+
+def test_a_full_disk_is_told_in_a_sentence_and_by_no_traceback_of_a_thread(tmp_path, monkeypatch, said):
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    def full(writer, data):
+        raise OSError(28, "No space left on device")
+
+    printed = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: printed.append(args.exc_type))
+    monkeypatch.setattr(RecordWriter, "write", full)
+    worker = Background("TensorBoard")
+    log = event_log.EventLog(worker, "TensorBoard")
+    log.open(tmp_path, lambda: 0)
+    worker.close(timeout=60)
+    assert log.failed
+    assert said.warnings == ["TensorBoard failed; training continues: OSError: [Errno 28] No space left on device"]
+    other = threading.Thread(target=lambda: 1 / 0)
+    other.start()
+    other.join()
+    assert printed == [ZeroDivisionError]  # somebody else's thread
 
 
 def test_files_that_are_cut_short_or_no_event_files_are_read_as_far_as_they_go(tmp_path):

@@ -155,6 +155,25 @@ def test_a_checkpoint_that_is_gone_cannot_be_restored(tmp_path, said):
     assert "does not exist, so the model keeps the weights of best.pt" in said.warnings[0]
 
 
+def test_a_disk_that_is_full_when_all_is_trained_leaves_what_is_restored(tmp_path, said, monkeypatch):
+    """Torch writes the file itself, and what it raises is no OSError."""
+    data = content(tmp_path, model=None, ema=torch.nn.Linear(1, 1), optimizer={}, train_args={})
+    listed, decision = store(tmp_path, data=data), kept(2, "a.pt", role="restore")
+    listed.keep(decision)
+    listed.wait()
+
+    def refuse(*args, **kwargs):
+        raise RuntimeError("[enforce fail at inline_container.cc:668] . unexpected pos 64 vs 0\nand where")
+
+    monkeypatch.setattr(torch, "save", refuse)
+    monkeypatch.setattr("ultralytics.utils.torch_utils.torch.save", refuse)
+    assert listed.finalize(decision) == tmp_path / "a.pt"
+    assert (tmp_path / "a.pt").read_bytes() == data
+    (text,) = said.warnings
+    assert "a.pt cannot be written, it keeps its optimizer; training continues: the stripped checkpoint cannot" in text
+    assert text.endswith("unexpected pos 64 vs 0")
+
+
 def test_an_old_best_that_another_program_holds_open_stays_on_the_list(tmp_path, monkeypatch):
     for name in ("last.pt", "1.pt"):
         torch.save({"epoch": 1}, tmp_path / name)

@@ -1,5 +1,8 @@
 """How a run ends: once, in order, and with its files saying how, whatever goes wrong meanwhile."""
 
+import threading
+import time
+
 import pytest
 import torch
 
@@ -7,6 +10,7 @@ from tests.callbacks.session_stub import SessionStub
 from tests.helpers import run_json
 from yolo_callbacks import Callback, SaveCheckpoint, Stop, StopReason
 from yolo_callbacks.session import ending as module
+from yolo_callbacks.session import run_files
 
 LATE = Stop("the Platform", source="Platform", reason=StopReason.CANCELLED)
 RESTORE = SaveCheckpoint("", 2, "EarlyStopping", file="weights/restored.pt", role="restore")
@@ -64,6 +68,30 @@ def test_a_run_that_completes_its_epochs_is_finished():
     assert ending(session).stop is None
     assert concluded(session) == ("finished", None, None, 2)
     assert told(session) == [("close", None, "running"), ("deliver", None, "finished")]
+
+
+def test_a_run_has_ended_when_all_of_its_files_are_there(session, said):
+    """A kill before that is resumed, and writes them."""
+    seen = []
+
+    def write():
+        time.sleep(0.2)
+        seen.append(session.files.manifest.content["status"])
+
+    for worker in ("views", "plots"):
+        session.files.background(worker).submit("a file", write)
+    ending(session).end(None)
+    assert seen == ["running", "running"]
+    assert concluded(session)[0] == "stopped"
+
+
+def test_a_thread_that_hangs_is_waited_for_once(session, said, monkeypatch):
+    monkeypatch.setattr(run_files, "CLOSE_TIMEOUT", 0.1)
+    hangs = threading.Event()
+    session.files.background("plots").submit("a plot", hangs.wait)
+    ending(session).end(None)
+    hangs.set()
+    assert said.warnings == ["plots did not finish within 0.1 s and was abandoned"]
 
 
 def test_a_run_that_ends_early_says_what_the_trainer_knows(session):
@@ -133,7 +161,8 @@ def test_files_are_waited_for_a_moment_only_where_the_machine_is_taken_away(erro
 
     monkeypatch.setattr(session.files, "wait", noted)
     ending(session).end(error)
-    assert waited == [(hurry, 1)]  # after `close`, before `deliver`
+    times = 2 if error is None else 1  # first for all else, then for run.json, which says that the run has ended
+    assert waited == [(hurry, 1)] * times  # after `close`, before `deliver`
 
 
 # ------------------------------------------------------------------------------------ leaving

@@ -223,6 +223,59 @@ def test_the_training_waits_for_the_first_state_alone(run, monkeypatch):
     assert saved(run) == [2]
 
 
+class Slow:
+    """Writes states when it is told to, and the first one at once."""
+
+    def __init__(self, monkeypatch):
+        self.go_on, write = threading.Event(), TrainingStates.write
+
+        def write_slowly(states, epoch, content, *, alone):
+            assert alone or self.go_on.wait(30)
+            write(states, epoch, content, alone=alone)
+
+        monkeypatch.setattr(TrainingStates, "write", write_slowly)
+
+
+def end(exact, number, *decisions, seconds=10.0):
+    """End an epoch, and wait for nothing."""
+    exact._run.epoch = number
+    exact.end_epoch(History(Plan(), [record(number, 0.5, elapsed=seconds * number)]), decisions)
+
+
+def test_an_epoch_that_is_shorter_than_the_writing_of_a_state_does_not_wait_for_it(run, monkeypatch):
+    exact, slow = begun(run), Slow(monkeypatch)
+    for number in (1, 2, 3, 4):
+        end(exact, number)
+    assert saved(run) == [1]
+    slow.go_on.set()
+    exact._worker.wait()
+    assert saved(run) == [2]
+    end(exact, 5)  # the next that finds the writer free
+    exact.close(None)
+    assert saved(run) == [5]
+
+
+@pytest.mark.parametrize(
+    ("fields", "decisions", "seconds"),
+    [
+        ({}, (Stop("enough", 3),), 1.0),  # it may be resumed from here, and there is time
+        ({"world_size": 2}, (), 1.0),  # all ranks save the same epochs
+        ({}, (), 31.0),  # more than a minute of training would be lost
+    ],
+)
+def test_where_it_has_to_the_training_waits_for_the_state(fields, decisions, seconds, run, monkeypatch):
+    vars(run).update(fields)
+    exact, slow = begun(run), Slow(monkeypatch)
+    end(exact, 1)
+    end(exact, 2)
+    threading.Timer(0.3, slow.go_on.set).start()
+    end(exact, 3, *decisions, seconds=seconds)
+    assert slow.go_on.is_set()
+    exact.close(None)
+    newest = "epoch3-rank0of" + str(run.world_size)
+    assert [path.name for path in (run.save_dir / "weights/states").iterdir() if path.name.startswith(newest)]
+
+
 # ------------------------------------------------------------------------------------ taking up
 
 

@@ -37,6 +37,7 @@ class Resumed(SimpleNamespace):
             last_checkpoint=folder / "weights" / "last.pt",
             best_checkpoint=folder / "weights" / "best.pt",
             checkpoint_epochs=None,
+            save_period=-1,
             training_state=SimpleNamespace(conditions=lambda: LOADED, misfits=lambda state: self.misfits),
             apply_finish=lambda finishing: None,
             why_finished=lambda: COMPLETED if done == planned else None,
@@ -80,12 +81,14 @@ def files(folder):
 # ------------------------------------------------------------------------------------ exactly, or from the weights
 
 
-def saved_state(folder, epoch, **fields):
-    """Save a state as a run of one rank does, with the journal of its epochs."""
+def saved_state(folder, epoch, *, logged=5, seconds=10.0, **fields):
+    """Save a state as a run of one rank does, with the journal and the results of epochs that take so many seconds."""
     states = TrainingStates(folder, 0, 1)
-    content = {"every": 1, "state": {}, "elapsed": 10.0 * epoch, "conditions": LOADED, **fields}
+    content = {"every": 1, "state": {}, "elapsed": seconds * epoch, "conditions": LOADED, **fields}
     states.write(epoch, {name: value for name, value in content.items() if value is not None}, alone=True)
-    write_journal(folder, [measured(number) for number in range(1, epoch + 1)])
+    numbers = range(1, max(epoch, logged) + 1)
+    write_journal(folder, [measured(number, elapsed=seconds * number) for number in numbers])
+    write_results(folder, *numbers)
     return states
 
 
@@ -99,8 +102,9 @@ EXACTLY = "Resuming exactly, after epoch {}: the numbers are those of an uninter
         (4, 1, "last.pt", " (last.pt is of epoch 5, which runs again)"),
         (6, 1, "last.pt", " (last.pt is of epoch 5, and not needed)"),
         (6, 1, "backup.pt", " (backup.pt is of epoch 5, and not needed)"),
-        (2, 3, "last.pt", " (last.pt is of epoch 5, which runs again)"),
+        (2, 3, "last.pt", " (last.pt is of epoch 5, and the epochs after 2 run again)"),
         (4, 1, "best-fitness.pt", " (best-fitness.pt is of epoch 5, which runs again)"),
+        (3, 1, "last.pt", " (last.pt is of epoch 5, and the epochs after 3 run again)"),  # they were short
         (5, 1, "best-fitness.pt", ""),
     ],
 )
@@ -113,9 +117,9 @@ def test_a_state_of_about_the_same_epoch_is_taken_up(epoch, every, checkpoint, m
 @pytest.mark.parametrize(
     ("epoch", "checkpoint", "saved", "why"),
     [
-        (3, "last.pt", {}, "the saved state is of epoch 3"),
+        (3, "last.pt", {"seconds": 61.0}, "the saved state is of epoch 3"),
         (7, "last.pt", {}, "the saved state is of epoch 7"),
-        (1, "last.pt", {"every": 3}, "the saved state is of epoch 1"),
+        (1, "last.pt", {"every": 3, "seconds": 31.0}, "the saved state is of epoch 1"),
         (6, "best-fitness.pt", {}, "the saved state is of epoch 6"),  # somebody has chosen an older checkpoint
         (5, "last.pt", {"conditions": {"workers": 8}}, "workers: 2 instead of 8"),
         (5, "last.pt", {"elapsed": 49.0}, "the journal does not have epoch 5 as the saved state has it"),
@@ -131,6 +135,18 @@ def test_a_state_that_does_not_fit_is_left_with_the_reason(epoch, checkpoint, sa
     assert content is None
     assert said.startswith(f"Resuming from the weights of {checkpoint}, after epoch 5: the numbers will differ")
     assert why in said
+
+
+def test_a_run_that_was_resumed_from_an_older_state_and_killed_again_is_resumed_from_it_again(tmp_path):
+    """Its logs were cut back to the state; `last.pt` is still that of before."""
+    states = saved_state(tmp_path, 3, logged=3)
+    for rows in ((1, 2, 3), (1, 2, 3, 4)):  # killed before the row of the next epoch, or after it
+        write_results(tmp_path, *rows)
+        assert choose_state(Resumed(tmp_path, 5), states, ())[0]["epoch"] == 3
+    write_results(tmp_path, 1, 2, 3, 4, 5)  # continued without us
+    assert choose_state(Resumed(tmp_path, 5), states, ())[0] is None
+    (tmp_path / "results.csv").unlink()
+    assert choose_state(Resumed(tmp_path, 5), states, ())[0] is None
 
 
 def test_a_state_that_another_model_has_saved_is_left(tmp_path):
@@ -332,6 +348,24 @@ def test_best_pt_is_written_where_the_process_died_before_it(fitness, best, exac
     save(tmp_path, "best.pt", 1)
     taken_up(Resumed(tmp_path, 2, checkpoint_epochs=exactly))
     assert epochs_in(tmp_path / "weights" / "best.pt") == (2 if mended else 1)
+
+
+@pytest.mark.parametrize(
+    ("done", "period", "exactly", "mended"),
+    [
+        (3, 2, None, True),  # Ultralytics counts this epoch as 2
+        (2, 2, None, False),
+        (3, -1, None, False),
+        (3, 2, 4, False),
+    ],
+)
+def test_a_checkpoint_of_save_period_is_written_where_the_process_died_before_it(
+    done, period, exactly, mended, tmp_path
+):
+    write_journal(tmp_path, [measured(number) for number in range(1, done + 1)])
+    save(tmp_path, "last.pt", done)
+    taken_up(Resumed(tmp_path, done, save_period=period, checkpoint_epochs=exactly))
+    assert files(tmp_path) == ([f"epoch{done - 1}.pt"] if mended else []) + ["last.pt"]
 
 
 def test_weights_from_the_middle_of_an_epoch_are_no_ones_best(tmp_path):

@@ -186,6 +186,25 @@ def test_append_leaves_the_file_as_it_was_when_the_disk_fails(tmp_path, monkeypa
     assert path.read_text() == "one\ntwo\n"
 
 
+@pytest.mark.skipif(os.name != "posix", reason="limits of a process")
+def test_nothing_of_lines_that_the_disk_has_refused_is_written_when_it_has_room_again(tmp_path, monkeypatch):
+    import resource
+
+    path, truncate = tmp_path / "journal.jsonl", os.truncate
+    storage.append_lines(path, "one\n")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def make_room(*args):
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        truncate(*args)
+
+    monkeypatch.setattr(os, "truncate", make_room)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6, limits[1]))
+    with pytest.raises(OSError, match="too large"):
+        storage.append_lines(path, "two\n")
+    assert path.read_text() == "one\n"
+
+
 @pytest.mark.parametrize("write", [storage.write_text, lambda p, t: storage.replace_unsynced(p, t.encode())])
 def test_a_reader_never_sees_half_a_file(tmp_path, write):
     path, done, seen = tmp_path / "view.json", threading.Event(), []

@@ -65,6 +65,7 @@ class EventLog:
         def reopen(_: Any) -> None:
             from torch.utils.tensorboard import SummaryWriter
 
+            _print_no_error_of_writers()
             if self._writer is not None:
                 self._writer.close()
             self._writer = SummaryWriter(str(folder), purge_step=first())
@@ -142,6 +143,23 @@ class EventLog:
         with contextlib.suppress(Exception):
             self._writer.close()
         self._writer = None
+
+
+def _print_no_error_of_writers() -> None:
+    """Keep Python from printing the traceback of TensorBoard's own thread, whose error `flush` raises to us as well."""
+    whole = threading.excepthook
+    if whole in _HOOKS:
+        return
+
+    def hook(args: threading.ExceptHookArgs) -> None:
+        if not type(args.thread).__module__.startswith("tensorboard."):
+            whole(args)
+
+    _HOOKS.add(hook)
+    threading.excepthook = hook
+
+
+_HOOKS = set[Callable[[threading.ExceptHookArgs], None]]()
 
 
 def steps_of(folder: Path, tag: str) -> set[int]:

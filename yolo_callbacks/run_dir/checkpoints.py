@@ -220,7 +220,8 @@ class CheckpointStore:
                 f"{path} of epoch {decision.epoch} does not exist, so the model keeps the weights of best.pt"
             )
             return None
-        self._rewrite(decision.file, lambda temporary: strip(path, temporary))
+        with self._writes.attempt(str(path), "it keeps its optimizer"):
+            self._rewrite(decision.file, lambda temporary: strip(path, temporary))
         return path
 
     def prepare_export(self, file: str) -> Path:
@@ -259,11 +260,15 @@ def strip(path: Path, target: Path | None = None) -> None:
     """Remove the optimizer and other training state from a checkpoint with Ultralytics' `strip_optimizer`.
 
     Raises:
+        OSError: If it cannot be written.
         ValueError: If the file is not a checkpoint.
     """
     from ultralytics.utils.torch_utils import strip_optimizer
 
     with quiet("ultralytics", below=logging.WARNING):  # it would log temporary paths
-        stripped = strip_optimizer(path, str(target or ""))
+        try:
+            stripped = strip_optimizer(path, str(target or ""))
+        except RuntimeError as error:  # torch writes the file itself, and knows no OSError
+            raise OSError(f"the stripped checkpoint cannot be written: {str(error).splitlines()[0]}") from error
     if not stripped:
         raise ValueError(f"{path} is not an Ultralytics checkpoint")

@@ -70,6 +70,8 @@ class Ending:
             error = error or failure
             raise
         finally:
+            if error is None:  # a run that has ended is not resumed, so nothing may be missing by then
+                self._files.wait(hurry=False)
             self._conclude(error)
             self._files.wait(hurry=isinstance(error, SystemExit))
             self._steps.deliver(error)

@@ -17,6 +17,8 @@ from yolo_callbacks.support.log import LOGGER
 from yolo_callbacks.trainer import ranks
 from yolo_callbacks.trainer.run import Run
 
+_MOST_REPEATED = 60.0  # seconds of training that a resume may repeat because a state was still being written
+
 
 class ExactResume:
     """Saves the training's state, and takes it up. Every rank has its own; nothing happens unless a callback asks.
@@ -38,6 +40,7 @@ class ExactResume:
         self._said = ""
         self._unsaved = False  # and said so
         self._alone = True  # whatever else was saved is of no use
+        self._saved_elapsed = self._elapsed = 0.0  # seconds of training: at the newest saved state, and so far
 
     # ------------------------------------------------------------------------------------ taking up
 
@@ -76,6 +79,7 @@ class ExactResume:
         if content is None:  # a rank above 0; rank 0 has seen that every state is whole
             content = states.read(epoch)
         self._taken_up, self._alone = content["state"], False
+        self._saved_elapsed = self._elapsed = content.get("elapsed", 0.0)
         run.resume_exactly(epoch, content["state"])
 
     def _what_hinders(self) -> str:
@@ -113,15 +117,19 @@ class ExactResume:
             decisions: What was decided after this one.
         """
         run, epoch, states = self._run, self._run.epoch, self._states
+        before, self._elapsed = self._elapsed, history[-1].elapsed if history else 0.0
         if self._in_first and run.training_state.has_nan():
             self._say_departure("NaN in the first epoch, which Ultralytics cannot repeat after a resume")
         self._in_first = False
-        due = bool(self._every) and (not epoch % self._every or any(isinstance(d, Stop) for d in decisions))
-        if states is None or self._obstacles or not due:
+        last = epoch >= run.planned_epochs or any(isinstance(decision, Stop) for decision in decisions)
+        due = bool(self._every) and (not epoch % self._every or last)
+        if states is None or self._obstacles or not due or (epoch >= run.planned_epochs and not self._at_end):
             return
-        if epoch >= run.planned_epochs and not self._at_end:
+        repeated = self._elapsed - self._saved_elapsed + (self._elapsed - before)  # in the next epoch, at least
+        alone = run.world_size <= 1  # ranks save the same epochs
+        may_skip = alone and not self._alone and not last and repeated <= _MOST_REPEATED
+        if not self._worker.wait(0.0 if may_skip else None):  # the next copy is made where the last one is
             return
-        self._worker.wait()  # the next copy is made where the last one is
         try:
             state = run.capture_state()
         except Exception as error:  # as above: the training matters more than its state
@@ -148,6 +156,7 @@ class ExactResume:
     def _write(self, states: TrainingStates, epoch: int, content: Mapping[str, Any]) -> None:
         with self._writes.attempt(f"the training state in {states.folder}", "the previous one is kept") as attempt:
             states.write(epoch, content, alone=self._alone)
+            self._saved_elapsed = content.get("elapsed", 0.0)
         self._alone = self._alone and not attempt.worked
 
     # ------------------------------------------------------------------------------------ the end

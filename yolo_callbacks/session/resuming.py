@@ -32,6 +32,7 @@ from yolo_callbacks.trainer.run import Run
 
 _DIFFER = "the numbers will differ from those of an uninterrupted run, because"
 _FROM_HERE = ("argument epochs",)  # what an extension changes
+_MOST_REPEATED = 120.0  # seconds; twice what is skipped while a state is being written, as epochs differ
 _NEWEST = ("last.pt", *(name.rpartition("/")[2] for name in TO_RESUME))  # each save replaces what they hold
 
 
@@ -60,6 +61,7 @@ def choose_state(run: Run, states: TrainingStates, obstacles: Iterable[str]) -> 
         if _begins_extension(run):
             return content, f"Extending from the saved state of epoch {epoch}: all that the next epoch depends on"
         again = "which runs again" if epoch < done else "and not needed"
+        again = f"and the epochs after {epoch} run again" if epoch < done - 1 else again
         other = f" ({checkpoint} is of epoch {done}, {again})" if epoch != done else ""
         return content, f"Resuming exactly, after epoch {epoch}: the numbers are those of an uninterrupted run{other}"
     if _begins_extension(run):
@@ -82,15 +84,17 @@ def _fitting_state(run: Run, states: TrainingStates, obstacles: Iterable[str]) -
     # a kill between the two leaves one of them ahead; an older checkpoint that somebody has chosen is what they want
     chosen = epoch > done and checkpoint not in _NEWEST
     begins = _begins_extension(run)
-    if chosen or abs(epoch - done) > (0 if begins else content["every"]):
+    journal = RecordedRun(run.save_dir).journal
+    near = abs(epoch - done) <= content["every"] or (epoch < done and _is_short(run, journal, epoch))
+    if chosen or (epoch != done if begins else not near):
         raise UnreadableStateError(f"the saved state is of epoch {epoch}")
     ignored = _FROM_HERE if begins else ()
     before, now = content["conditions"], run.training_state.conditions()
     changed = differences(*({key: own[key] for key in own if key not in ignored} for own in (before, now)))
     if changed := changed or run.training_state.misfits(content["state"]):
         raise UnreadableStateError(", ".join(changed))
-    records = RecordedRun(run.save_dir).journal.entries
-    if not any((entry.record.epoch, entry.record.elapsed) == (epoch, content["elapsed"]) for entry in records):
+    entries = journal.entries
+    if not any((entry.record.epoch, entry.record.elapsed) == (epoch, content["elapsed"]) for entry in entries):
         raise UnreadableStateError(f"the journal does not have epoch {epoch} as the saved state has it")
     states.verify_others(epoch)
     return content
@@ -114,6 +118,22 @@ def extensions_of(run: Run, journal: Path) -> tuple[Extension, ...]:
     known = tuple(item for item in written if item.after <= done)
     new = extension_in(run.resumed_from) if _begins_extension(run) else None
     return extended(known, new) if new is not None and new.after <= done else known
+
+
+def _is_short(run: Run, journal: JournalContent, epoch: int) -> bool:
+    """Return whether little was trained after a state, so that no newer one was saved: epochs were shorter than that.
+
+    A run that was resumed from it before has cut its logs back to it. One that was continued without us has not.
+    """
+    elapsed = {entry.record.epoch: entry.record.elapsed for entry in journal.entries}
+    if journal.pending is not None:
+        elapsed[journal.pending.epoch] = journal.pending.elapsed
+    if epoch not in elapsed:
+        return False
+    results = run.save_dir / "results.csv"
+    logged = [record.epoch for record in read_results_csv(results)] if results.exists() else []
+    newest = max(elapsed)
+    return max(logged, default=run.epochs_before) <= newest + 1 and elapsed[newest] - elapsed[epoch] <= _MOST_REPEATED
 
 
 def known_checkpoints(run: Run) -> list[dict[str, Any]]:
@@ -142,7 +162,7 @@ def take_up(run: Run, ledger: Ledger, journal: Path, checkpoints: CheckpointStor
     _mend_results(run)
     _tidy_checkpoints(run, checkpoints)
     checkpoints.mend_originals()
-    _mend_best(run, checkpoints)
+    _mend_files_after_last(run, checkpoints)
     extensions = ledger.history.plan.extensions
     begins_after = extensions[-1].after if extensions else 0
     for record in earlier:
@@ -234,17 +254,24 @@ def _tidy_checkpoints(run: Run, checkpoints: CheckpointStore) -> None:
     checkpoints.forget_missing()
 
 
-def _mend_best(run: Run, checkpoints: CheckpointStore) -> None:
-    """Write `best.pt` where the process died between `last.pt` and it."""
+def _mend_files_after_last(run: Run, checkpoints: CheckpointStore) -> None:
+    """Write what the trainer writes after `last.pt`, where the process died in between: `best.pt`, `epoch<N>.pt`."""
     if not run.epochs_before or run.checkpoint_epochs not in (None, run.epochs_before):
         return
+    index = run.epochs_before - 1
+    if run.save_period > 0 and index % run.save_period == 0:
+        _mend(run, checkpoints, run.last_checkpoint.with_name(f"epoch{index}.pt"))
     content = load(run.resumed_from)
     fitness = (content.get("train_metrics") or {}).get("fitness")
     if fitness is None or content.get("best_fitness") != fitness:
         return
+    _mend(run, checkpoints, run.best_checkpoint)
+
+
+def _mend(run: Run, checkpoints: CheckpointStore, path: Path) -> None:
     source = _newest_epoch(run, checkpoints)
-    if source is not None and epochs_in(run.best_checkpoint) != run.epochs_before:
-        storage.duplicate(source, run.best_checkpoint)
+    if source is not None and epochs_in(path) != run.epochs_before:
+        storage.duplicate(source, path)
 
 
 def _keep_missed(run: Run, checkpoints: CheckpointStore, entry: Entry) -> None:

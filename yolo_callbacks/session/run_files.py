@@ -54,6 +54,7 @@ class RunFiles:
         self._run = run
         self._workers: dict[str, Background] = {}
         self._told: set[str] = set()
+        self._abandoned: set[str] = set()
         self._timeout = CLOSE_TIMEOUT
         self._listed: list[dict[str, Any]] = []
         self.manifest = Manifest(run.callbacks_dir / "run.json", self.background(VIEWS), resumed=run.epochs_before > 0)
@@ -142,7 +143,10 @@ class RunFiles:
         self._timeout = HURRY_TIMEOUT if hurry else CLOSE_TIMEOUT
         deadline = time.monotonic() + self._timeout
         for name, worker in self._workers.items():
+            if name in self._abandoned:
+                continue
             if not worker.wait(max(0.0, deadline - time.monotonic()) if hurry else self._timeout):
+                self._abandoned.add(name)
                 LOGGER.warning(f"{name} did not finish within {self._timeout:g} s and was abandoned")
 
     def close(self) -> None:

@@ -89,11 +89,11 @@ def append_lines(path: Path, text: str, *, sync: bool = True) -> None:
     file unchanged, so that the same lines can be tried again.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab") as file:
-        size = file.tell()
+    with open(path, "ab", buffering=0) as file:  # a buffer would be written once more when the file is closed
+        size, rest = file.tell(), memoryview(text.encode())
         try:
-            file.write(text.encode())
-            file.flush()
+            while rest:  # a disk that is nearly full takes only a part
+                rest = rest[file.write(rest) :]
             if sync:
                 os.fsync(file.fileno())
         except OSError:

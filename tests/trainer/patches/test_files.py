@@ -99,3 +99,21 @@ def test_a_trainer_with_methods_of_its_own_object_gets_them_back(tmp_path):
     del trainer.validate  # whoever takes ours off does no harm
     undo()
     assert trainer.save_model is mine
+
+
+def test_a_checkpoint_of_save_period_is_never_half_there(trainer):
+    path, earlier = trainer.wdir / "epoch2.pt", trainer.save_dir / "earlier"
+    path.write_bytes(b"of an earlier run")
+    earlier.hardlink_to(path)
+    path.write_bytes(b"of this run")
+    assert (path.read_bytes(), earlier.read_bytes()) == (b"of this run", b"of an earlier run")  # replaced, not opened
+    trainer.undo()
+    assert type(trainer.wdir) is type(trainer.wdir / "epoch4.pt") is type(Path())
+
+
+def test_a_checkpoint_of_save_period_that_does_not_fit_leaves_nothing(trainer, monkeypatch):
+    path = trainer.wdir / "epoch2.pt"
+    trainer.wdir.mkdir()
+    monkeypatch.setattr(type(Path()), "write_bytes", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    path.write_bytes(b"of this run")
+    assert not list(trainer.wdir.iterdir())

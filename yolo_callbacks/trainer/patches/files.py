@@ -1,9 +1,9 @@
 """Makes the files that Ultralytics writes survive a kill and a failing disk.
 
-Changed: `trainer.last` and `trainer.best`; `validate`, `save_metrics`, `save_model`, `final_eval` and `plot_metrics`
-of this trainer.
-Why: Ultralytics overwrites `last.pt` and `best.pt` in place, so a kill in that instant leaves a file that does not
-load. A disk error, there or in `results.csv`, ends the training.
+Changed: `trainer.last`, `trainer.best` and `trainer.wdir`; `validate`, `save_metrics`, `save_model`, `final_eval` and
+`plot_metrics` of this trainer.
+Why: Ultralytics writes `last.pt`, `best.pt` and the checkpoints of `save_period` in place, so a kill in that instant
+leaves a file that does not load. A disk error, there or in `results.csv`, ends the training.
 Undone: by the function that `protect_files` returns.
 Needed in: every supported version.
 """
@@ -36,6 +36,16 @@ class CheckpointPath(type(Path())):  # type: ignore[misc]  # Path itself cannot 
             return int(super().write_bytes(data))
         self.write(Path(self), data)
         return len(data)
+
+
+class CheckpointFolder(type(Path())):  # type: ignore[misc]  # as above
+    """A folder, and what writes the checkpoints in it."""
+
+    write: Write | None = None
+
+    def __truediv__(self, name: Any) -> Any:
+        """Return the path of a checkpoint in this folder."""
+        return Path(self) / name if self.write is None else checkpoint_path(Path(self) / name, self.write)
 
 
 def checkpoint_path(path: Path, write: Write) -> CheckpointPath:
@@ -113,11 +123,13 @@ def protect_files(
 
     trainer.last = checkpoint_path(trainer.last, write_last)
     trainer.best = checkpoint_path(trainer.best, writes.replace)
+    trainer.wdir = CheckpointFolder(trainer.wdir)
+    trainer.wdir.write = writes.replace
     trainer.validate, trainer.save_metrics, trainer.save_model = validate, save_metrics, save_model
     trainer.final_eval, trainer.plot_metrics = final_eval, plot_metrics
 
     def undo() -> None:
-        trainer.last, trainer.best = Path(trainer.last), Path(trainer.best)
+        trainer.last, trainer.best, trainer.wdir = map(Path, (trainer.last, trainer.best, trainer.wdir))
         for name in own:
             vars(trainer).pop(name, None)
         vars(trainer).update(own_attributes)
