@@ -157,6 +157,34 @@ def callbacks() -> None:
     print_callbacks()
 
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+
+
+@app.command()
+def runs(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="DIR",
+            help="A directory of runs, however deep, or one run. Without it, ./runs if there is one, else Ultralytics' "
+            "runs_dir.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the runs of a directory, newest first: state, best metric, epochs, age and size.
+
+    States: running, stalled (its process lives but makes no progress), finished, stopped (early, by a callback or
+    Ultralytics), interrupted, preempted, failed, killed. Runs made without yolo-callbacks are listed, too.
+
+    Exit codes: 0 success, 2 no such directory or no run in it.
+    """
+    from yolo_callbacks.cli.list_runs import runs_command
+
+    raise typer.Exit(runs_command(folder, as_json))
+
+
 def run() -> None:
     """Run the command line; the entry point of `yolo-cb`."""
     app(prog_name="yolo-cb")
