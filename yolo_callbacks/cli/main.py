@@ -20,6 +20,9 @@ app = typer.Typer(
 )
 
 
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"yolo-callbacks {__version__}")
@@ -150,14 +153,22 @@ def replay(
 
 
 @app.command()
-def callbacks() -> None:
-    """List every callback with its parameters and their defaults."""
-    from yolo_callbacks.cli.list_callbacks import print_callbacks
+def callbacks(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="A callback, to show it in full.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List every callback, or show one: its parameters, their defaults, and a snippet for --config.
 
-    print_callbacks()
+    For example: yolo-cb callbacks EarlyStopping
 
+    Exit codes: 0 success, 2 no such callback.
+    """
+    from yolo_callbacks.cli.list_callbacks import callbacks_command
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+    raise typer.Exit(callbacks_command(name, as_json))
 
 
 @app.command()
