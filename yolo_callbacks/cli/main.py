@@ -196,6 +196,30 @@ def runs(
     raise typer.Exit(runs_command(folder, as_json))
 
 
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...", help="Run directories, directories of runs, globs. The first run is the reference."
+        ),
+    ],
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print one line per run, comma-separated, instead.")] = False,
+) -> None:
+    """Compare runs: best metrics, whether the validation set can tell them apart, time, and differing settings.
+
+    For example: yolo-cb compare runs/detect/train runs/detect/train2
+
+    Runs made without yolo-callbacks can be compared, too.
+
+    Exit codes: 0 success, 2 fewer than two runs or bad usage.
+    """
+    from yolo_callbacks.cli.compare import compare_command
+
+    raise typer.Exit(compare_command(runs, as_json, as_csv))
+
+
 def run() -> None:
     """Run the command line; the entry point of `yolo-cb`."""
     app(prog_name="yolo-cb")
