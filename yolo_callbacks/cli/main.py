@@ -110,14 +110,15 @@ def train(
 @app.command()
 def replay(
     runs: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="RUN...",
+            metavar="[RUN]...",
             help="Run directories, directories of runs, results.csv files, globs. A run directory is replayed from its "
-            "journal if it has one; a file, from that file alone.",
+            "journal if it has one; a file, from that file alone. Without any: ./runs if there is one, else "
+            "Ultralytics' runs_dir.",
             show_default=False,
         ),
-    ],
+    ] = None,
     config: Annotated[
         list[Path] | None, typer.Option(help="YAML file that lists callbacks: one more rule. Can be repeated.")
     ] = None,
@@ -137,6 +138,7 @@ def replay(
         ),
     ] = None,
     details: Annotated[bool, typer.Option("--details", help="Show each run, and every file that was skipped.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show what stopping rules would have saved and lost on runs you already have. Nothing is trained.
 
@@ -149,7 +151,7 @@ def replay(
     """
     from yolo_callbacks.cli.replay import ReplayRequest, replay_command
 
-    raise typer.Exit(replay_command(ReplayRequest(runs, config or [], patience, out, details)))
+    raise typer.Exit(replay_command(ReplayRequest(runs or [], config or [], patience, out, details, as_json)))
 
 
 @app.command()
