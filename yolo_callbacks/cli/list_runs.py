@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from yolo_callbacks.cli.output import OK, USAGE, age, fail, note, plain_table, print_json, screen, size
 from yolo_callbacks.inspecting.overview import Overview, common_metric, find_runs, overview_of
@@ -74,7 +75,7 @@ def _table(found: Sequence[Overview], width: int) -> Table:
         table.add_column("why", overflow="ellipsis", no_wrap=True, style="dim", max_width=max(20, width - _NUMBERS))
     for run in found:
         planned = f"/{run.planned}" if run.planned else ""
-        cells = [
+        cells: list[str | Text] = [
             literal(run.name),
             literal(run.state.value, _STYLES[run.state]),
             "-" if run.best is None else f"{run.best:.4f}",

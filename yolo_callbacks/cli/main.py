@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from yolo_callbacks._version import __version__
+from yolo_callbacks.cli.completion import TrainCommand, complete_argument, complete_callback, complete_run
+
+
+class Commands(TyperGroup):
+    """Shows an unexpected error as one line; with -v, with its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            known = hasattr(error, "exit_code") or isinstance(error, (typer.Abort, BrokenPipeError))
+            if known or ctx.params.get("verbose"):
+                raise
+            again = " ".join(["yolo-cb -v", ctx.invoked_subcommand or "", "..."])
+            typer.echo(f"Error: {type(error).__name__}: {error}\nFor the traceback: {again}", err=True)
+            raise typer.Exit(1) from error
+
 
 app = typer.Typer(
     name="yolo-cb",
+    cls=Commands,
     help="Train Ultralytics YOLO with callbacks: early stopping, checkpoints, learning-rate control, logs, plots.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,  # importing rich takes longer than everything else that --help needs
@@ -34,16 +53,24 @@ def _main(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show the traceback of an unexpected error: yolo-cb -v COMMAND.")
+    ] = False,
 ) -> None:
     pass
 
 
-@app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-    options_metavar="[OPTIONS] [KEY=VALUE]...",
-)
+@app.command(cls=TrainCommand, context_settings={"ignore_unknown_options": True})
 def train(
-    context: typer.Context,
+    extra: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE",
+            help="Ultralytics' arguments, as key=value or --key value.",
+            autocompletion=complete_argument,
+            show_default=False,
+        ),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -63,6 +90,7 @@ def train(
         str | None,
         typer.Option(
             metavar="RUN",
+            autocompletion=complete_run,
             help="Resume an interrupted run: its directory (from the newest checkpoint that loads), or a checkpoint.",
         ),
     ] = None,
@@ -102,7 +130,7 @@ def train(
         resume=resume,
         protect=protect,
         standin=standin,
-        extra=context.args,
+        extra=extra or [],
     )
     raise typer.Exit(train_command(request))
 
@@ -112,7 +140,8 @@ def replay(
     runs: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[RUN]...",
+            metavar="RUN",
+            autocompletion=complete_run,
             help="Run directories, directories of runs, results.csv files, globs. A run directory is replayed from its "
             "journal if it has one; a file, from that file alone. Without any: ./runs if there is one, else "
             "Ultralytics' runs_dir.",
@@ -158,7 +187,12 @@ def replay(
 def callbacks(
     name: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", help="A callback, to show it in full.", show_default=False),
+        typer.Argument(
+            metavar="NAME",
+            autocompletion=complete_callback,
+            help="A callback, to show it in full.",
+            show_default=False,
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -203,7 +237,9 @@ def compare(
     runs: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN...", help="Run directories, directories of runs, globs. The first run is the reference."
+            metavar="RUN...",
+            autocompletion=complete_run,
+            help="Run directories, directories of runs, globs. The first run is the reference.",
         ),
     ],
     as_json: AsJson = False,
