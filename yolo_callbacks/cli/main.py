@@ -237,7 +237,7 @@ def compare(
     runs: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN...",
+            metavar="RUN",
             autocompletion=complete_run,
             help="Run directories, directories of runs, globs. The first run is the reference.",
         ),
