@@ -28,7 +28,7 @@ _STYLES = {
     State.KILLED: "red",
 }
 _FOR_REASONS = 110  # characters of a line that has room for them
-_NUMBERS, _FIXED = 90, 56  # characters of all other columns, and of those with numbers
+_NUMBERS = 90  # characters of the other columns
 _RESUMABLE = (State.KILLED, State.INTERRUPTED, State.PREEMPTED, State.FAILED)
 
 
@@ -64,7 +64,7 @@ def _table(found: Sequence[Overview], width: int) -> Table:
     metric, reasons = common_metric(found), width >= _FOR_REASONS
     mixed = not metric and any(run.metric for run in found)
     table = plain_table()
-    table.add_column("run", overflow="fold", max_width=max(24, width - _FIXED - (30 if reasons else 0)))
+    table.add_column("run", overflow="fold", max_width=max(24, width - _NUMBERS + 4) if reasons else None)
     table.add_column("state", no_wrap=True)
     for head in (metric or "best", "at", "epochs", "took" if reasons else "", "age", "size"):
         if head:

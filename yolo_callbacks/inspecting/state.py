@@ -76,7 +76,7 @@ def _unfinished(signs: Signs, silent: bool) -> tuple[State, str]:
     if signs.stalled or (silent and signs.alive):
         return State.STALLED, "its process lives but makes no progress"
     if silent:
-        return State.KILLED, "nothing has been written for a long time"
+        return State.KILLED, "silent for too long"
     return State.RUNNING, "its process lives" if signs.alive else "its files have changed recently"
 
 
@@ -87,7 +87,7 @@ def _not_ours(signs: Signs, silent: bool) -> tuple[State, str]:
     if signs.concluded or (signs.patience_over and silent):
         return State.STOPPED, "Ultralytics has concluded it early"
     if silent:
-        return State.KILLED, "epochs are missing, and nothing has been written for a long time"
+        return State.KILLED, "silent, with epochs missing"
     return State.RUNNING, "its files have changed recently"
 
 
