@@ -23,7 +23,7 @@ def test_version_and_help(command):
     assert "train" in shown.stdout
 
 
-@pytest.mark.parametrize("words", [[], ["train"], ["lr-find"], ["replay"], ["callbacks"]])
+@pytest.mark.parametrize("words", [[], ["train"], ["lr-find"], ["replay"], ["callbacks"], ["runs"], ["compare"]])
 def test_every_command_explains_itself(words):
     short, long = (CliRunner().invoke(app, [*words, option]) for option in ("-h", "--help"))
     assert short.exit_code == long.exit_code == 0

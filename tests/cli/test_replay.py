@@ -54,7 +54,6 @@ def test_nothing_said_compares_several_patiences(command, runs):
         (["runs", "--patience", "1.5"], "patience=1.5 must be a finite number > 0 and < 1"),
         (["runs", "--patience", ","], "there is no rule to replay"),
         (["runs", "--config", "none.yaml"], "none.yaml cannot be read"),
-        ([], "Missing argument"),
     ],
 )
 def test_bad_usage(command, runs, words, message):
@@ -90,3 +89,19 @@ def test_neither_torch_nor_ultralytics_is_imported(tmp_path, runs, extra):
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert "patience 4" in result.stdout
     assert result.stdout.splitlines()[-1] == "loaded: []"
+
+
+def test_without_a_path_it_takes_the_runs_at_hand(command, runs):
+    result = command("replay", "--patience", "4")
+    assert result.returncode == 0, result.stderr
+    assert "2 runs, 40 epochs" in plain(result.stdout)
+    assert " ".join(plain(result.stdout).split()).endswith(
+        "On these 2 runs, 'patience 4' saves the most of the rules that lose at most 0.005 on average: 27.5% of the "
+        "epochs, at a mean loss of 0.0000."
+    )
+
+
+def test_json(command, runs):
+    result = command("replay", runs, "--patience", "4", "--json")
+    data = json.loads(result.stdout)
+    assert (data["runs"], data["summary"][0]["rule"], data["summary"][0]["epochs_saved"]) == (2, "patience 4", 11)

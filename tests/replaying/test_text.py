@@ -17,9 +17,11 @@ def test_what_is_printed(report, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     lines = str(report).splitlines()
     assert lines[0] == "3 runs, 60 epochs"
-    assert lines[1].split(maxsplit=7)[-1].split() == ["0.01", "worst", "stops", "epochs", "hours", "worst", "run"]
-    assert re.fullmatch(r"patience 4 +36.7% +0.0333 +0.0000 +33% +33% +0.1000 +2 +22 +1.1 +comes back *", lines[2])
-    assert lines[4].startswith("reduce* ")
+    assert lines[1].split() == ["epochs", "hours"]
+    heads = ["saved", "lost", "median", ">", "0.005", ">", "0.01", "worst", "stops", "saved", "saved", "worst", "run"]
+    assert lines[2].split() == ["rule", *heads]
+    assert re.fullmatch(r"patience 4 +36.7% +0.0333 +0.0000 +33% +33% +0.1000 +2 +22 +1.1 +comes back *", lines[3])
+    assert lines[5].startswith("reduce* ")
     text = " ".join(" ".join(lines).split())
     assert "lead to a different curve, which cannot be replayed" in text
     assert "runs without an args.yaml: 1 of 3." in text
@@ -32,7 +34,7 @@ def test_what_is_printed(report, monkeypatch):
 def test_it_fits_the_terminal(report, monkeypatch, width):
     monkeypatch.setenv("COLUMNS", str(width))
     lines = str(report).splitlines()
-    assert max(len(line.rstrip()) for line in lines[:-1]) <= width
+    assert max(len(line.rstrip()) for line in lines if "broken" not in line) <= width
     assert all("…" not in line for line in lines)
 
 
@@ -55,3 +57,31 @@ def test_notes_say_no_more_than_there_is(tmp_path):
     report = ycb.replay(folder, [ycb.EarlyStopping(patience=4)])
     assert len(list(notes(report))) == 1
     assert report.findings == {} and "limited" not in str(report) and "findings" not in report.to_json()
+
+
+def test_runs_that_stay_at_0_are_left_out_of_the_oracles(tmp_path):
+    write_csv(tmp_path / "learns", rise_and_fall(5, 20), epochs=20)
+    write_csv(tmp_path / "flat", [0.0] * 20, epochs=20)
+    report = ycb.replay(tmp_path, {"patience 4": [ycb.EarlyStopping(patience=4)]})
+    assert {row["rule"]: row["runs"] for row in report.rule_rows()} == {
+        "patience 4": 2,
+        "oracle: best": 1,
+        "oracle: -0.005": 1,
+    }
+    assert "oracles: without the runs whose score stays at 0, 1 of 2." in list(notes(report))
+
+
+@pytest.mark.parametrize(
+    ("scores", "words"),
+    [
+        ([0.1 * epoch for epoch in range(1, 10)], "On this run, no rule would have saved an epoch."),
+        ([0.5, *[0.1] * 7, 0.9], "loses more than 0.005 on average; 'patience 4' loses the least, 0.4000, and saves"),
+        ([0.5, *[0.1] * 8], "'patience 4' saves the most of the rules that lose at most 0.005 on average"),
+        ([0.0] * 9, "'patience 4' saves the most"),
+    ],
+)
+def test_it_ends_in_one_sentence(tmp_path, scores, words):
+    write_csv(tmp_path, scores, epochs=9, warmup_epochs=0, close_mosaic=0)
+    text = " ".join(str(ycb.replay(tmp_path, {"patience 4": [ycb.EarlyStopping(patience=4)]})).split())
+    assert words in text
+    assert text.endswith(".")

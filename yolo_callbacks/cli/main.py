@@ -3,21 +3,43 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from yolo_callbacks._version import __version__
+from yolo_callbacks.cli.completion import TrainCommand, complete_argument, complete_callback, complete_run
+
+
+class Commands(TyperGroup):
+    """Shows an unexpected error as one line; with -v, with its traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            known = hasattr(error, "exit_code") or isinstance(error, (typer.Abort, BrokenPipeError))
+            if known or ctx.params.get("verbose"):
+                raise
+            again = " ".join(["yolo-cb -v", ctx.invoked_subcommand or "", "..."])
+            typer.echo(f"Error: {type(error).__name__}: {error}\nFor the traceback: {again}", err=True)
+            raise typer.Exit(1) from error
+
 
 app = typer.Typer(
     name="yolo-cb",
+    cls=Commands,
     help="Train Ultralytics YOLO with callbacks: early stopping, checkpoints, learning-rate control, logs, plots.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,  # importing rich takes longer than everything else that --help needs
 )
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -31,16 +53,24 @@ def _main(
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show the traceback of an unexpected error: yolo-cb -v COMMAND.")
+    ] = False,
 ) -> None:
     pass
 
 
-@app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
-    options_metavar="[OPTIONS] [KEY=VALUE]...",
-)
+@app.command(cls=TrainCommand, context_settings={"ignore_unknown_options": True})
 def train(
-    context: typer.Context,
+    extra: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE",
+            help="Ultralytics' arguments, as key=value or --key value.",
+            autocompletion=complete_argument,
+            show_default=False,
+        ),
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -60,6 +90,7 @@ def train(
         str | None,
         typer.Option(
             metavar="RUN",
+            autocompletion=complete_run,
             help="Resume an interrupted run: its directory (from the newest checkpoint that loads), or a checkpoint. "
             "With --epochs, train it for more epochs, even if it has ended.",
         ),
@@ -108,7 +139,7 @@ def train(
         schedule=schedule,
         protect=protect,
         standin=standin,
-        extra=context.args,
+        extra=extra or [],
     )
     raise typer.Exit(train_command(request))
 
@@ -164,14 +195,16 @@ def lr_find(
 @app.command()
 def replay(
     runs: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="RUN...",
+            metavar="RUN",
+            autocompletion=complete_run,
             help="Run directories, directories of runs, results.csv files, globs. A run directory is replayed from its "
-            "journal if it has one; a file, from that file alone.",
+            "journal if it has one; a file, from that file alone. Without any: ./runs if there is one, else "
+            "Ultralytics' runs_dir.",
             show_default=False,
         ),
-    ],
+    ] = None,
     config: Annotated[
         list[Path] | None, typer.Option(help="YAML file that lists callbacks: one more rule. Can be repeated.")
     ] = None,
@@ -191,6 +224,7 @@ def replay(
         ),
     ] = None,
     details: Annotated[bool, typer.Option("--details", help="Show each run, and every file that was skipped.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show what stopping rules would have saved and lost on runs you already have. Nothing is trained.
 
@@ -203,15 +237,82 @@ def replay(
     """
     from yolo_callbacks.cli.replay import ReplayRequest, replay_command
 
-    raise typer.Exit(replay_command(ReplayRequest(runs, config or [], patience, out, details)))
+    raise typer.Exit(replay_command(ReplayRequest(runs or [], config or [], patience, out, details, as_json)))
 
 
 @app.command()
-def callbacks() -> None:
-    """List every callback with its parameters and their defaults."""
-    from yolo_callbacks.cli.list_callbacks import print_callbacks
+def callbacks(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            autocompletion=complete_callback,
+            help="A callback, to show it in full.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List every callback, or show one: its parameters, their defaults, and a snippet for --config.
 
-    print_callbacks()
+    For example: yolo-cb callbacks EarlyStopping
+
+    Exit codes: 0 success, 2 no such callback.
+    """
+    from yolo_callbacks.cli.list_callbacks import callbacks_command
+
+    raise typer.Exit(callbacks_command(name, as_json))
+
+
+@app.command()
+def runs(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="DIR",
+            help="A directory of runs, however deep, or one run. Without it, ./runs if there is one, else Ultralytics' "
+            "runs_dir.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the runs of a directory, newest first: state, best metric, epochs, age and size.
+
+    States: running, stalled (its process lives but makes no progress), finished, stopped (early, by a callback or
+    Ultralytics), interrupted, preempted, failed, killed. Runs made without yolo-callbacks are listed, too.
+
+    Exit codes: 0 success, 2 no such directory or no run in it.
+    """
+    from yolo_callbacks.cli.list_runs import runs_command
+
+    raise typer.Exit(runs_command(folder, as_json))
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN",
+            autocompletion=complete_run,
+            help="Run directories, directories of runs, globs. The first run is the reference.",
+        ),
+    ],
+    as_json: AsJson = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print one line per run, comma-separated, instead.")] = False,
+) -> None:
+    """Compare runs: best metrics, whether the validation set can tell them apart, time, and differing settings.
+
+    For example: yolo-cb compare runs/detect/train runs/detect/train2
+
+    Runs made without yolo-callbacks can be compared, too.
+
+    Exit codes: 0 success, 2 fewer than two runs or bad usage.
+    """
+    from yolo_callbacks.cli.compare import compare_command
+
+    raise typer.Exit(compare_command(runs, as_json, as_csv))
 
 
 def run() -> None:

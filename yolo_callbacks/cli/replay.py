@@ -8,13 +8,13 @@ from pathlib import Path
 from rich.console import Console
 
 from yolo_callbacks.callback import Callback
+from yolo_callbacks.cli.output import FAILURE, OK, USAGE, print_json
 from yolo_callbacks.config import ConfigError, load_config
+from yolo_callbacks.inspecting.settings import runs_dir
 from yolo_callbacks.replaying.replay import NothingReplayedError, replay
 from yolo_callbacks.replaying.rules import PATIENCES, patience_rules
 from yolo_callbacks.replaying.text import show
 from yolo_callbacks.reporting.summary import literal
-
-OK, FAILURE, USAGE = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,14 @@ class ReplayRequest:
     patience: str | None
     out: Path | None
     details: bool
+    as_json: bool = False
 
 
 def replay_command(request: ReplayRequest) -> int:
     """Replay, and return the exit code."""
     errors = Console(stderr=True)
     try:
-        report = replay(request.runs, _rules(request))
+        report = replay(request.runs or runs_dir(), _rules(request))
     except NothingReplayedError as error:
         for item in error.skipped if request.details else ():
             errors.print(literal(f"  {item}"), soft_wrap=True)
@@ -45,6 +46,9 @@ def replay_command(request: ReplayRequest) -> int:
             folder = report.save(request.out)
         except OSError as error:
             return _fail(errors, f"{request.out} cannot be written: {error.strerror}", FAILURE)
+    if request.as_json:
+        print_json(report.to_json())
+        return OK
     show(report, console, details=request.details)
     if folder is not None:
         console.print(literal(f"\nWritten to {folder}"), soft_wrap=True)

@@ -240,7 +240,12 @@ class _Judge:
         return max((s for record, s in pairs if record.epoch not in skipped and math.isfinite(s)), default=0.0)
 
     def oracles(self) -> Iterator[Outcome]:
-        """Yield the outcomes of the hindsight baselines."""
+        """Yield the outcomes of the hindsight baselines; none for a run that stays at 0.
+
+        Hindsight would stop such a run at once, and the figures of the baselines would be about failed runs.
+        """
+        if self._best_epoch is not None and self._best == 0:
+            return
         for rule, tolerance in ORACLES.items():
             good = (r for r, score in zip(self._run.records, self._run.scores) if score >= self._best - tolerance)
             first = next(good, self._run.records[0])  # a run that is all NaN stops at once

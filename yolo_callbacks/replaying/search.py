@@ -65,14 +65,15 @@ def find_logs(paths: Paths) -> tuple[list[LogFiles], list[Skipped]]:
     found: dict[tuple[Path | None, Path | None], LogFiles] = {}
     missing: list[Skipped] = []
     for item in given:
-        logs = [logs for path in _expanded(str(item)) for logs in _logs_at(path)]
+        logs = [logs for path in expanded(str(item)) for logs in _logs_at(path)]
         found.update({(log.results, log.journal): log for log in logs})
         if not logs:
             missing.append(Skipped(str(item), _why_nothing(str(item))))
     return _named(list(found.values())), missing
 
 
-def _expanded(path: str) -> list[Path]:
+def expanded(path: str) -> list[Path]:
+    """Return the paths that a path or glob means, `train2` before `train10`."""
     if Path(path).exists() or not glob.has_magic(path):
         return [Path(path)]
     matches = glob.glob(path, recursive=True)  # noqa: PTH207, Path.glob takes no absolute pattern

@@ -55,6 +55,27 @@ class ReplaySummary:
         ]
 
 
+def conclusion(report: ReplaySummary) -> str:
+    """Return what follows from a replay, in one sentence."""
+    rows = [row for row in report.rule_rows() if not row["oracle"] and row["lost_mean"] is not None]
+    safe = [row for row in rows if row["lost_mean"] <= SMALL_LOSS and row["saved_mean"] > 0]
+    where = f"On {'these' if report.runs > 1 else 'this'} {f'{report.runs} runs' if report.runs > 1 else 'run'}"
+    if safe:
+        best = max(safe, key=lambda row: (row["saved_mean"], -row["lost_mean"]))
+        return (
+            f"{where}, '{best['rule']}' saves the most of the rules that lose at most {SMALL_LOSS:g} on average: "
+            f"{best['saved_mean']:.1%} of the epochs, at a mean loss of {best['lost_mean']:.4f}."
+        )
+    stopping = [row for row in rows if row["saved_mean"] > 0]
+    if not stopping:
+        return f"{where}, no rule would have saved an epoch."
+    least = min(stopping, key=lambda row: row["lost_mean"])
+    return (
+        f"{where}, every rule that saves anything loses more than {SMALL_LOSS:g} on average; '{least['rule']}' loses "
+        f"the least, {least['lost_mean']:.4f}, and saves {least['saved_mean']:.1%} of the epochs."
+    )
+
+
 def summarize(rule: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Return what a rule saves and loses over runs."""
     losses = {outcome.run: outcome.lost for outcome in outcomes if outcome.lost is not None}

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from yolo_callbacks.replaying.outcome import Outcome
-from yolo_callbacks.replaying.summary import LARGE_LOSS, SMALL_LOSS, ReplaySummary, in_words
+from yolo_callbacks.replaying.summary import LARGE_LOSS, SMALL_LOSS, ReplaySummary, conclusion, in_words
 from yolo_callbacks.reporting.summary import literal
 
 _WIDE, _MAX_WIDTH = 110, 150  # characters
@@ -48,6 +48,8 @@ def show(report: ReplaySummary, console: Console, *, details: bool = False) -> N
     skipped = [str(item) for item in report.skipped]
     _show_list(console, "What limited the runs:", limited, details)
     _show_list(console, f"Not replayed: {len(skipped)}", skipped, details)
+    console.print()
+    console.print(literal(conclusion(report)))
 
 
 def _show_list(console: Console, title: str, lines: Sequence[str], details: bool) -> None:
@@ -85,6 +87,10 @@ def notes(report: ReplaySummary) -> Iterator[str]:
             "or an end brought forward lead to a different curve, which cannot be replayed: the figures of these rules "
             "assume that the logged curve would have stayed the same."
         )
+    oracles = [row["runs"] for row in rows if row["oracle"]]
+    flat = report.runs - max(oracles, default=0)
+    if flat > 0:
+        yield f"oracles: without the runs whose score stays at 0, {flat} of {report.runs}."
     if any(row["lost_unknown"] for row in rows):
         yield "If the end is brought forward (finish), what is saved is known, but not what is lost."
     without = report.unknown_arguments
@@ -104,13 +110,13 @@ def _rules(report: ReplaySummary, width: int) -> Table:
     rows = report.rule_rows()
     timed, wide = any(row["runs_with_hours"] for row in rows), width >= _WIDE
     table = Table(box=None, padding=(0, 2 if wide else 1, 0, 0), header_style="bold")
-    table.add_column("rule", overflow="fold")
-    names = ["saved", "lost", "median", f"> {SMALL_LOSS:g}", f"> {LARGE_LOSS:g}", "worst", "stops", "epochs"]
+    table.add_column("rule", vertical="bottom", overflow="fold")
+    names = ["saved", "lost", "median", f"> {SMALL_LOSS:g}", f"> {LARGE_LOSS:g}", "worst", "stops", "epochs\nsaved"]
     skips = any(row["validations_skipped"] for row in rows)
-    for name in [*names, *(["hours"] if timed else []), *(["no val"] if skips else [])]:
-        table.add_column(name, justify="right", no_wrap=True)
+    for name in [*names, *(["hours\nsaved"] if timed else []), *(["no val"] if skips else [])]:
+        table.add_column(name, justify="right", vertical="bottom", no_wrap=True)
     if wide:
-        table.add_column("worst run", overflow="fold")
+        table.add_column("worst run", vertical="bottom", overflow="fold")
     for row in rows:
         cells: list[str | Text] = [
             literal(row["rule"] + "*" * bool(row["altered"])),
@@ -133,7 +139,7 @@ def _rules(report: ReplaySummary, width: int) -> Table:
 def _runs(outcomes: list[Outcome]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("run", overflow="fold", ratio=2)
-    for name in ("epochs", "stop", "saved", "hours", "best", "at", "lost"):
+    for name in ("epochs", "stop", "saved", "hours saved", "best", "at", "lost"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("why, and what else it would have done", overflow="fold", ratio=3)
     for item in outcomes:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import threading
 import time
 import uuid
@@ -38,6 +40,8 @@ class Manifest:
             "started": now(),
             **(read_manifest(path) if resumed else {}),
             "format": FORMAT,
+            "pid": os.getpid(),  # a killed run still says "running": whoever reads this can ask for its process
+            "host": socket.gethostname(),
             "status": "running",
             "stop": None,
             "eta": None,
