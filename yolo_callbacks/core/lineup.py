@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from yolo_callbacks.core.metrics import UnknownMetricError, check_known
 from yolo_callbacks.core.rule import Rule
-from yolo_callbacks.support.checks import SettingError
+from yolo_callbacks.support.checks import SettingError, quoted
 from yolo_callbacks.support.numbers import plain
 
 R = TypeVar("R", bound=Rule)
@@ -115,6 +116,8 @@ def _jsonable(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_jsonable(item) for item in value]
     value = plain(value)
+    if isinstance(value, (int, float)) and not abs(value) <= sys.maxsize:  # strict JSON has no NaN, nor text such ints
+        return str(value) if isinstance(value, float) else quoted(value)
     if isinstance(value, (str, int, float, bool)) or value is None:
         return value
-    return f"{FUNCTION}{getattr(value, '__name__', value)}>"
+    return f"{FUNCTION}{getattr(value, '__name__', None) or quoted(value)}>"

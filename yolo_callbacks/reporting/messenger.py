@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from yolo_callbacks.reporting.outbox import Attempt, NotDelivered
+from yolo_callbacks.support.checks import items_of
 from yolo_callbacks.support.log import quiet
 from yolo_callbacks.support.secrets import HIDDEN, Secret
 
@@ -81,7 +81,7 @@ def check_urls(name: str, urls: object) -> list[Secret]:
     """
     if isinstance(urls, str):
         urls = re.split(r"[\s,]+(?=[A-Za-z][A-Za-z0-9+.-]*://)", urls.strip(" \t\r\n,"))
-    given: list[Any] = list(urls) if isinstance(urls, Iterable) else [urls]
+    given = [urls] if (items := items_of(urls)) is None else items
     if not all(isinstance(url, str) for url in given):
         raise TypeError(f"{name} must be an apprise URL such as 'ntfy://topic', or a list of them")
     given = [url.strip() for url in given if url.strip()]

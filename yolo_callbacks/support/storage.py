@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+UNPAIRED = "backslashreplace"
+"""Writes half of a character pair, as in the path of an undecodable file name, as JSON's own escape of it."""
+
 _CHUNK = 1 << 20
 _TEMPORARY = ".tmp"
 _IN_USE = (5, 32)  # Windows error codes for a file that another program has open
@@ -55,7 +58,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Replace a text file (UTF-8) atomically."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.write_bytes(text.encode("utf-8", UNPAIRED))
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -86,7 +89,7 @@ def append_lines(path: Path, text: str, *, sync: bool = True) -> None:
     with open(path, "ab") as file:
         size = file.tell()
         try:
-            file.write(text.encode())
+            file.write(text.encode("utf-8", UNPAIRED))
             file.flush()
             if sync:
                 os.fsync(file.fileno())
