@@ -79,8 +79,8 @@ class Report:
         rows = [("Best", _best_in_words(self.entries)), ("Ended", self._end()), ("Epochs", self._epochs())]
         rows.append(("Run", str(self.folder)))
         for item in self.manifest.get("checkpoints", []):
-            if item.get("role") in ("best", "restore"):
-                value = f"{item['monitor']} {item['value']:.5g}, epoch {item['epoch']}"
+            if item.get("role") in ("best", "restore") and item.get("value") is not None:
+                value = f"{item.get('monitor')} {item['value']:.5g}, epoch {item.get('epoch')}"
                 rows.append(("Checkpoint", f"{item['file']}  ({value})"))
         rows += [("Export", _export_in_words(item)) for item in self.manifest.get("exports", [])]
         if logs := _logs(self.folder / "callbacks"):

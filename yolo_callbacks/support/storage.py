@@ -222,7 +222,7 @@ def is_whole(archive: Path) -> bool:
     try:
         with zipfile.ZipFile(archive) as parts:
             return parts.testzip() is None
-    except (OSError, zipfile.BadZipFile):
+    except Exception:  # a damaged archive may ask for a password, or for a method that zipfile does not know
         return False
 
 
