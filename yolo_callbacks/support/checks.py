@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 import sys
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -13,6 +14,11 @@ from yolo_callbacks.support.numbers import plain
 
 _LONGEST = 200  # characters of a value in a message
 _LONGEST_NAME = 255  # bytes of a file name on common file systems
+
+
+_BRIEFLY = reprlib.Repr()  # nested lists of shared lists, as YAML can write them, have reprs without end
+_BRIEFLY.maxlevel, _BRIEFLY.maxlist, _BRIEFLY.maxtuple, _BRIEFLY.maxset, _BRIEFLY.maxdict = 4, 12, 12, 12, 12
+_BRIEFLY.maxstring = _BRIEFLY.maxlong = _BRIEFLY.maxother = 2 * _LONGEST
 
 
 class SettingError(ValueError):
@@ -41,7 +47,7 @@ def quoted(value: object) -> str:
         ("['a', 1]", '<int>')
     """
     try:
-        text = " ".join(repr(value).split())
+        text = " ".join(_BRIEFLY.repr(value).split())
     except Exception:  # huge ints have none, and a user's class may raise anything
         return f"<{type(value).__name__}>"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}...{text[-_LONGEST // 4 :]}"
