@@ -85,6 +85,8 @@ soak: install
 	$(BIN)/python -m tests.soak $(SOAK) --kills 50 --moments
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.exact $(SOAK)-exact
 	YOLO_CB_LONG_RUN=10000 $(BIN)/python -m pytest tests/test_long_runs.py
+	YOLO_CB_FUZZ=50 $(BIN)/python -m pytest tests/fuzz
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.endurance $(SOAK)-endurance
 
 survival: install
 	$(BIN)/python -m benchmarks.survival
@@ -108,5 +110,5 @@ bench: install
 	$(BIN)/python -m benchmarks.hooks
 
 clean:
-	rm -rf $(VENV) $(OLDEST_VENV) $(SOAK) $(SOAK)-exact .mypy_cache .ruff_cache .pytest_cache .hypothesis runs build dist
+	rm -rf $(VENV) $(OLDEST_VENV) $(SOAK) $(SOAK)-exact $(SOAK)-endurance .mypy_cache .ruff_cache .pytest_cache .hypothesis runs build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

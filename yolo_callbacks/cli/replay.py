@@ -12,7 +12,7 @@ from yolo_callbacks.config import ConfigError, load_config
 from yolo_callbacks.replaying.replay import NothingReplayedError, replay
 from yolo_callbacks.replaying.rules import PATIENCES, patience_rules
 from yolo_callbacks.replaying.text import show
-from yolo_callbacks.reporting.summary import literal
+from yolo_callbacks.reporting.summary import in_one_line, literal
 
 OK, FAILURE, USAGE = 0, 1, 2
 
@@ -67,5 +67,5 @@ def _rules(request: ReplayRequest) -> dict[str, list[Callback]]:
 
 
 def _fail(console: Console, error: object, code: int) -> int:
-    console.print(literal(error, "bold red", "Error:"), soft_wrap=True)
+    console.print(literal(in_one_line(str(error)), "bold red", "Error:"), soft_wrap=True)
     return code

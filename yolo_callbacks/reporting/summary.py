@@ -89,7 +89,7 @@ class Report:
             rows.append(("Resume", command))
         if self.ended and self.manifest.get("data_source"):  # generated data: the user has other data to train on
             rows.append(("Next", f"the same on your own data: {self._on_own_data()}"))
-        return [(_in_one_line(name), _in_one_line(text)) for name, text in rows if text]
+        return [(in_one_line(name), in_one_line(text)) for name, text in rows if text]
 
     def _epochs(self) -> str:
         if not self.entries:
@@ -207,7 +207,8 @@ def _logs(folder: Path) -> list[str]:
     return sorted(path.name for path in files if path.suffix in (".csv", ".png", ".json"))
 
 
-def _in_one_line(text: str) -> str:
+def in_one_line(text: str) -> str:
+    """Return a text without line breaks and whatever else a terminal would obey."""
     return _printable(" ".join(text.splitlines()))
 
 
