@@ -34,7 +34,7 @@ def parameters(name):
 
 @every
 def test_any_value_is_accepted_or_refused_with_one_sentence(name):
-    @effort(40)
+    @effort(20)
     @given(st.sampled_from(parameters(name)), ANY)
     def check(parameter, given):
         callback = accepted(name, {**EXAMPLES[name], parameter: given.value}, [parameter])
@@ -49,7 +49,7 @@ def test_any_value_is_accepted_or_refused_with_one_sentence(name):
 def test_and_so_are_several_at_once(name):
     names = parameters(name)
 
-    @effort(10)
+    @effort(5)
     @given(st.dictionaries(st.sampled_from(names), ANY, min_size=1))
     def check(values):
         accepted(name, EXAMPLES[name] | {key: given.value for key, given in values.items()}, names)

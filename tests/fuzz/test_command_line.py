@@ -79,8 +79,13 @@ def run(monkeypatch, tmp_path):
     return invoke
 
 
+@pytest.mark.parametrize("words", [["train", "resume=" + "9" * 5000], ["replay", "9" * 5000], ["replay", "a\nb"]])
+def test_what_it_found(words, run):
+    assert run(*words).exit_code == 2
+
+
 def test_train(run):
-    @effort(60)
+    @effort(25)
     @given(st.lists(WORDS, max_size=5))
     def check(words):
         run("train", *words)
@@ -89,7 +94,7 @@ def test_train(run):
 
 
 def test_replay(run):
-    @effort(40)
+    @effort(15)
     @given(st.lists(st.one_of(WORDS, st.just("--patience"), st.just("--config")), max_size=5))
     def check(words):
         run("replay", *words)
@@ -98,7 +103,7 @@ def test_replay(run):
 
 
 def test_no_such_command(run):
-    @effort(15)
+    @effort(8)
     @given(st.lists(VALUES, max_size=3))
     def check(words):
         run(*words)

@@ -138,7 +138,7 @@ def test_a_damaged_file_gives_a_result_or_a_sentence(name, run):
 
 
 def test_the_command_line_replays_a_damaged_run_or_says_why_not(run):
-    @effort(12)
+    @effort(6)
     @given(DAMAGE, DAMAGE)
     def check(journal, results):
         folder, _ = run(JOURNAL, journal)
@@ -159,7 +159,7 @@ def test_every_line_of_a_journal_that_is_whole_is_read(run, whole):
     }
     assert len(epochs) == EPOCHS
 
-    @effort(60)
+    @effort(25)
     @given(DAMAGE)
     def check(steps):
         folder, data = run(JOURNAL, steps)
@@ -176,7 +176,7 @@ def test_every_row_of_results_csv_that_is_whole_is_read_and_stays(run, whole):
     header, *rows = (whole / RESULTS).read_bytes().splitlines()
     epochs = {row: int(row.split(b",")[0]) for row in rows}
 
-    @effort(60)
+    @effort(25)
     @given(DAMAGE)
     def check(steps):
         folder, data = run(RESULTS, steps)
@@ -194,7 +194,7 @@ def test_every_row_of_results_csv_that_is_whole_is_read_and_stays(run, whole):
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(run, whole):
     good = (whole / "weights" / "last.pt").read_bytes()
 
-    @effort(40)
+    @effort(15)
     @given(DAMAGE)
     def check(steps):
         folder, data = run("weights/last.pt", steps)
@@ -212,7 +212,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(run, whole):
 def test_a_damaged_state_is_read_as_it_was_or_refused_with_a_sentence(run, whole):
     name = next((whole / "weights").rglob("*.state")).relative_to(whole)
 
-    @effort(40)
+    @effort(15)
     @given(DAMAGE)
     def check(steps):
         folder, _ = run(name, steps)
@@ -247,7 +247,7 @@ def test_a_damaged_class_table_keeps_its_whole_epochs(run, whole):
     header, *rows = (whole / name).read_bytes().splitlines(keepends=True)
     pairs = [b"".join(rows[i : i + 2]) for i in range(0, len(rows), 2)]
 
-    @effort(40)
+    @effort(15)
     @given(DAMAGE)
     def check(steps):
         folder, data = run(name, steps)

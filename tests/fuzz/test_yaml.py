@@ -75,7 +75,7 @@ def load(tmp_path):
 
 
 def test_any_tree(load):
-    @effort(40)
+    @effort(25)
     @given(TREES)
     def check(tree):
         load(yaml.safe_dump(tree, allow_unicode=True).encode("utf-8", "replace"))
@@ -86,7 +86,7 @@ def test_any_tree(load):
 def test_any_damage(load):
     assert len(load(GOOD)) == len(EXAMPLES) - 3
 
-    @effort(40)
+    @effort(25)
     @given(DAMAGE)
     def check(steps):
         load(damaged(GOOD, steps))

@@ -43,8 +43,8 @@ def replay_command(request: ReplayRequest) -> int:
     if request.out is not None:  # before anything is printed: a pager may close the pipe early
         try:
             folder = report.save(request.out)
-        except OSError as error:
-            return _fail(errors, f"{request.out} cannot be written: {error.strerror}", FAILURE)
+        except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+            return _fail(errors, f"{request.out} cannot be written: {getattr(error, 'strerror', error)}", FAILURE)
     show(report, console, details=request.details)
     if folder is not None:
         console.print(literal(f"\nWritten to {folder}"), soft_wrap=True)

@@ -87,7 +87,7 @@ def find_resumable(run: str | os.PathLike[str]) -> Resumable:
         NoCheckpointError: If there is none.
     """
     given = Path(run)
-    if not given.exists():
+    if not os.path.exists(given):  # noqa: PTH110, Path.exists() raises for a name that is too long
         raise NoCheckpointError(f"{given} does not exist")
     folder = run_directory(given)
     if given.is_dir() and _has_ended(folder):
