@@ -144,7 +144,7 @@ class GradientMonitor(PerRun[_Live], Callback):
 
 def _check_groups(groups: Any) -> Groups:
     if groups is None or (isinstance(groups, str) and groups in (_PARTS, _LAYERS)):
-        return groups  # type: ignore[no-any-return]
+        return groups
     if not isinstance(groups, Mapping):
         hint = nearest(groups, (_PARTS, _LAYERS)) if isinstance(groups, str) else ""
         raise ValueError(

@@ -20,7 +20,8 @@ def checked_fields(item: T) -> T:
     Raises:
         TypeError: If one has another type, as in a damaged file.
     """
-    for name, (types, inner) in _types_of(type(item)).items():
+    cls: Any = type(item)
+    for name, (types, inner) in _types_of(cls).items():
         value = getattr(item, name)
         if not _fits(value, types) or (inner and value and not all(_fits(part, inner) for part in _parts(value))):
             raise TypeError(f"{name} is {quoted(value)}")

@@ -102,6 +102,7 @@ def read_journal(path: Path) -> JournalContent:
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), start=1):
         if not line:
             continue
+        item: _Item | None
         try:
             item = _item(line)
         except _UNREADABLE:
