@@ -87,6 +87,8 @@ soak: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.exact $(SOAK)-exact
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults $(SOAK)-faults
 	YOLO_CB_LONG_RUN=10000 $(BIN)/python -m pytest tests/test_long_runs.py
+	YOLO_CB_FUZZ=50 $(BIN)/python -m pytest tests/fuzz
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.endurance $(SOAK)-endurance
 
 survival: install
 	$(BIN)/python -m benchmarks.survival
@@ -110,5 +112,6 @@ bench: install
 	$(BIN)/python -m benchmarks.hooks
 
 clean:
-	rm -rf $(VENV) $(OLDEST_VENV) $(SOAK) $(SOAK)-exact $(SOAK)-faults .mypy_cache .ruff_cache .pytest_cache .hypothesis runs build dist
+	rm -rf $(VENV) $(OLDEST_VENV) $(SOAK) $(SOAK)-exact $(SOAK)-faults $(SOAK)-endurance .mypy_cache .ruff_cache \
+		.pytest_cache .hypothesis runs build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

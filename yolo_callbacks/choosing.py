@@ -11,6 +11,7 @@ from yolo_callbacks.config import load_config
 from yolo_callbacks.core.events import check_events
 from yolo_callbacks.core.lineup import check_together
 from yolo_callbacks.defaults import default_callbacks
+from yolo_callbacks.support.checks import quoted
 from yolo_callbacks.trainer.versions import ultralytics_is_at_least
 
 Callbacks = Union[Iterable[Callback], Callback, str, "os.PathLike[str]", None]
@@ -37,13 +38,16 @@ def resolve(callbacks: Callbacks) -> list[Callback]:
     if not isinstance(callbacks, Iterable):
         hint = f": write {callbacks.__name__}()" if _is_class(callbacks) else ""
         raise TypeError(
-            f"callbacks={callbacks!r} must be a list of callbacks, one callback, the path of a YAML file, or None{hint}"
+            f"callbacks={quoted(callbacks)} must be a list of callbacks, one callback, the path of a YAML "
+            f"file, or None{hint}"
         )
     chosen = list(callbacks)
     for item in chosen:
         if not isinstance(item, Callback):
             hint = f": write {item.__name__}()" if _is_class(item) else ""
-            raise TypeError(f"{item!r} is not a Callback{hint}; register a plain function with model.add_callback")
+            raise TypeError(
+                f"{quoted(item)} is not a Callback{hint}; register a plain function with model.add_callback"
+            )
         check_events(item)
     check_together(chosen)
     return chosen
@@ -61,7 +65,9 @@ def check_model(model: Any) -> None:
     """
     if isinstance(model, type) or not callable(getattr(model, "add_callback", None)):
         hint = ": load it first, YOLO(path)" if isinstance(model, (str, os.PathLike)) else ""
-        raise TypeError(f"cannot attach to {model!r}: it must be an Ultralytics model such as YOLO('yolo26n.pt'){hint}")
+        raise TypeError(
+            f"cannot attach to {quoted(model)}: it must be an Ultralytics model such as YOLO('yolo26n.pt'){hint}"
+        )
 
 
 def check_version() -> None:

@@ -13,7 +13,9 @@ import yaml
 from yolo_callbacks.callback import Callback
 from yolo_callbacks.callbacks.registry import public_callbacks
 from yolo_callbacks.core.lineup import FUNCTION, check_together
-from yolo_callbacks.support.checks import nearest
+from yolo_callbacks.support.checks import nearest, quoted
+
+_LARGEST = 10_000  # values in a file
 
 
 class ConfigError(ValueError):
@@ -66,9 +68,13 @@ def load_config(path: str | os.PathLike[str]) -> list[Callback]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{file}, line {mark.line + 1}" if mark else f"{file}"
-        raise ConfigError(f"{where}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
+        raise ConfigError(f"{where}: not valid YAML: {_problem(error)}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{file}: nested too deeply for a list of callbacks") from error
     if not isinstance(node, yaml.SequenceNode):
         raise ConfigError(f"{_at(file, node)}: the file must be a list of callbacks, such as '- EarlyStopping'")
+    if _size(node, {}) > _LARGEST:  # by aliases of aliases, a few lines can stand for more than any memory holds
+        raise ConfigError(f"{_at(file, node)}: more than {_LARGEST:,} values are no list of callbacks")
     callbacks = [_build(file, item) for item in node.value]
     try:
         check_together(callbacks)
@@ -110,10 +116,11 @@ def _build(file: Path, item: yaml.Node) -> Callback:
     else:
         raise ConfigError(_malformed(file, item))
     known = public_callbacks()
-    name = str(name_node.value)
+    name = name_node.value if isinstance(name_node, yaml.ScalarNode) else ""
     if name not in known:
         raise ConfigError(
-            f"{_at(file, name_node)}: '{name}' is not a callback{nearest(name, known)}; available: {', '.join(known)}"
+            f"{_at(file, name_node)}: {quoted(name)} is not a callback{nearest(name, known)}; available: "
+            f"{', '.join(known)}"
         )
     values = _parameters(file, name, parameters, known[name])
     try:
@@ -127,7 +134,8 @@ def _malformed(file: Path, item: yaml.Node) -> str:
     if isinstance(item, yaml.MappingNode) and len(item.value) > 1 and _is_null(item.value[0][1]):
         (name, _), (parameter, _) = item.value[:2]
         return (
-            f"{_at(file, parameter)}: '{parameter.value}' is not indented below '{name.value}:': indent the parameters "
+            f"{_at(file, parameter)}: {quoted(parameter.value)} is not indented below '{name.value}:': indent "
+            f"the parameters "
             f"of {name.value} by four spaces"
         )
     return f"{_at(file, item)}: an item must be 'Name', or 'Name:' with its parameters below, indented by four spaces"
@@ -141,10 +149,10 @@ def _parameters(file: Path, name: str, node: yaml.Node | None, cls: type[Callbac
         if not isinstance(node, yaml.MappingNode):
             raise ConfigError(f"{_at(file, node)}: the parameters of {name} must be 'parameter: value' lines")
         for key_node, value_node in node.value:
-            key = str(key_node.value)
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else ""
             if key not in signature:
                 raise ConfigError(
-                    f"{_at(file, key_node)}: {name} has no parameter '{key}'{nearest(key, signature)}; it has "
+                    f"{_at(file, key_node)}: {name} has no parameter {quoted(key)}{nearest(key, signature)}; it has "
                     f"{', '.join(signature)}"
                 )
             if key in given:
@@ -163,12 +171,29 @@ def _value(file: Path, node: yaml.Node) -> Any:
     try:
         value = loader.construct_object(node, deep=True)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{_at(file, node)}: {getattr(error, 'problem', None) or error}") from error
+        raise ConfigError(f"{_at(file, node)}: {_problem(error)}") from error
+    except (ValueError, TypeError, OverflowError) as error:  # such as the 30th of February
+        raise ConfigError(f"{_at(file, node)}: {_problem(error)}") from error
     finally:
         loader.dispose()
     if isinstance(value, str) and isinstance(node, yaml.ScalarNode) and node.style is None:
         return _exponent(value)
     return value
+
+
+def _problem(error: Exception) -> str:
+    """Return what is wrong in one line."""
+    return " ".join(str(getattr(error, "problem", None) or error).split())
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """Return how many values a node stands for; more than `_LARGEST` if it contains itself."""
+    if id(node) not in known:
+        known[id(node)] = _LARGEST + 1  # until it is known
+        parts = node.value if isinstance(node, yaml.CollectionNode) else ()
+        nodes = (part for item in parts for part in (item if isinstance(item, tuple) else (item,)))
+        known[id(node)] = 1 + sum(_size(part, known) for part in nodes)
+    return known[id(node)]
 
 
 def _exponent(text: str) -> str | float:

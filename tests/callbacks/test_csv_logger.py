@@ -164,7 +164,7 @@ def test_the_file_that_it_writes():
         ({"separator": ""}, ValueError, "separator='' must be one character"),
         ({"separator": '"'}, ValueError, "separator='\"' must be one character"),
         ({"separator": "\n"}, ValueError, r"separator='\n' must be one character"),
-        ({"separator": 5}, ValueError, "separator=5 must be one character"),
+        ({"separator": 5}, TypeError, "separator=5 must be a string, not int"),
     ],
 )
 def test_wrong_arguments_fail_at_construction(arguments, error, message):

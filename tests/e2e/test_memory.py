@@ -7,6 +7,7 @@ import pytest
 from ultralytics import YOLO
 
 import yolo_callbacks as ycb
+from tests import endurance
 from tests.helpers import TINY, TINY_MODEL
 
 
@@ -84,3 +85,19 @@ def test_kept_attachments_hold_no_trainer(shapes, tmp_path):
     gc.collect()
     assert [what for what, reference in alive.items() if reference() is not None] == []
     assert [len(run.history) for run, _ in kept] == [1, 1, 0]
+
+
+def test_nothing_grows_from_one_training_to_the_next(shapes, tmp_path):
+    """`python -m tests.endurance` does this 300 times, with every callback; here a few show what grows each time."""
+    bounds = dict.fromkeys(("files", "threads", "cached", "at exit"), 0.0)  # memory settles late
+    found = list(endurance.trainings(tmp_path, shapes, 5, everything, epochs=1))
+    assert endurance.growing(found, bounds)[1] == []
+
+
+def test_what_grows_is_found():
+    """Half of the trainings leave a file open, and each some memory: both are more than their bounds."""
+    found = [
+        dict.fromkeys(endurance.BOUNDS, 5) | {"files": 5 + i // 2, "memory (kB)": 50 * i + i % 3} for i in range(60)
+    ]
+    _, wrong = endurance.growing(found)
+    assert [line.split(" grow")[0] for line in wrong] == ["memory (kB)", "files"]

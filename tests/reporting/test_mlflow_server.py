@@ -71,7 +71,10 @@ def test_certificates_are_left_to_mlflow(monkeypatch):
         raise requests.exceptions.SSLError("self-signed")
 
     monkeypatch.setattr(requests, "get", refuse)
-    assert asked(server_at("https://host")) is None
+    server = server_at("https://host")
+    assert not server.reached
+    assert asked(server) is None
+    assert server.reached
 
 
 @pytest.mark.parametrize("uri", ["sqlite:///mlflow.db", "/mlruns", "databricks"])

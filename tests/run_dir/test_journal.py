@@ -128,3 +128,38 @@ def test_counters_may_be_anything_a_float_can(tmp_path):
     path = tmp_path / "journal.jsonl"
     write(path, [dataclasses.replace(entry(1), counters={"x/gap": math.inf})])
     assert read_journal(path).entries[0].counters == {"x/gap": math.inf}
+
+
+DAMAGE = {
+    "no object": "[1]",
+    "no epoch": '{"format": 1, "record": {}}',
+    "epoch 0": '{"format": 1, "record": {"epoch": 0, "metrics": {}}}',
+    "a text for an epoch": '{"format": 1, "record": {"epoch": "2", "metrics": {}}}',
+    "a list for a metric": '{"format": 1, "record": {"epoch": 2, "metrics": {"fitness": []}}}',
+    "an unknown decision": '{"format": 1, "record": {"epoch": 2, "metrics": {}}, "decisions": [{"kind": "jump"}]}',
+    "a wrong decision": '{"format": 1, "record": {"epoch": 2, "metrics": {}}, "decisions": [{"kind": "stop"}]}',
+    "a plan of texts": '{"format": 1, "plan": {"planned_epochs": "10"}}',
+    "a text for the format": '{"format": "1"}',
+    "deep": "[" * 100_000,
+    "a huge number": '{"format": 1, "record": {"epoch": 1' + "0" * 5000 + "}}",
+    "not UTF-8": "\udcff",
+}
+
+
+@pytest.mark.parametrize("line", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_line_costs_itself_alone(tmp_path, line, said):
+    path = tmp_path / "journal.jsonl"
+    write(path, [entry(1), entry(2), entry(3)])
+    lines = path.read_text().splitlines()
+    lines[2] = line
+    path.write_bytes("\n".join([*lines, ""]).encode("utf-8", "surrogateescape"))
+    assert read_journal(path) == JournalContent(PLAN, BEFORE, [entry(1), entry(3)])
+    assert said.warnings == [f"{path}: left out as damaged or incomplete: line 3"]
+
+
+def test_a_line_that_was_appended_to_a_torn_one_is_read(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    write(path, [entry(1), entry(2)])
+    data = path.read_text()
+    path.write_text(data[:-40] + entry(3).to_line() + entry(4).to_line())
+    assert read_journal(path).entries == [entry(1), entry(3), entry(4)]

@@ -247,3 +247,11 @@ def test_a_killed_writer_leaves_a_whole_file(tmp_path, delay):
     data = path.read_bytes()
     assert len(data) == 2_000_000
     assert len(set(data)) == 1
+
+
+def test_half_of_a_character_pair_is_written_as_json_escapes_it(tmp_path):
+    """The path of a file whose name is not UTF-8 has some, and it stands in run.json."""
+    storage.write_json(tmp_path / "run.json", {"data": "/data/caf\udce9"})
+    storage.append_lines(tmp_path / "lines.jsonl", json.dumps("caf\udce9", ensure_ascii=False) + "\n")
+    assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8")) == {"data": "/data/caf\udce9"}
+    assert json.loads((tmp_path / "lines.jsonl").read_text(encoding="utf-8")) == "caf\udce9"

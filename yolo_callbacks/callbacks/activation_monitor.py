@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.rule import Priority
-from yolo_callbacks.support.checks import check_int, check_number, check_verbose
+from yolo_callbacks.support.checks import check_int, check_number, check_verbose, quoted
 from yolo_callbacks.support.log import LOGGER
 from yolo_callbacks.support.numbers import plain
 from yolo_callbacks.support.per_run import PerRun
@@ -143,8 +143,8 @@ def _check_layers(layers: Any) -> Layers:
     layers = type(layers)(map(plain, layers)) if isinstance(layers, (list, tuple)) else plain(layers)
     items = [layers] if isinstance(layers, (str, int)) else layers
     if layers is not None and (not isinstance(items, (list, tuple)) or not items):
-        raise TypeError(f"layers={layers!r} must be a name, a pattern, a number, a list of them, or None")
+        raise TypeError(f"layers={quoted(layers)} must be a name, a pattern, a number, a list of them, or None")
     for item in items or ():
         if isinstance(item, bool) or not isinstance(item, (str, int)) or item == "":
-            raise TypeError(f"layers={layers!r} has {item!r}: expected a name, a pattern or a number")
+            raise TypeError(f"layers={quoted(layers)} has {quoted(item)}: expected a name, a pattern or a number")
     return layers  # type: ignore[no-any-return]

@@ -12,7 +12,7 @@ from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.rule import Priority
 from yolo_callbacks.session.run_files import VIEWS
 from yolo_callbacks.support import storage
-from yolo_callbacks.support.checks import check_file_name
+from yolo_callbacks.support.checks import check_file_name, quoted
 
 if TYPE_CHECKING:
     from yolo_callbacks.session.session import Session
@@ -62,8 +62,10 @@ class CSVLogger(Callback):
 
     def __init__(self, filename: str = "epochs.csv", separator: str = ",") -> None:
         self.filename = check_file_name("filename", filename, suffix=".csv")
-        if not isinstance(separator, str) or len(separator) != 1 or separator in '\r\n"':
-            raise ValueError(f"separator={separator!r} must be one character such as ',' or ';'")
+        if not isinstance(separator, str):
+            raise TypeError(f"separator={quoted(separator)} must be a string, not {type(separator).__name__}")
+        if len(separator) != 1 or separator in '\r\n"':
+            raise ValueError(f"separator={quoted(separator)} must be one character such as ',' or ';'")
         self.separator = separator
         self._table = _Table(separator)
 
@@ -131,4 +133,4 @@ class _Writer:
         self._path, self._lines, self._count = path, lines, count
 
     def __call__(self) -> None:
-        storage.replace_unsynced(self._path, "".join(self._lines[: self._count]).encode())
+        storage.replace_unsynced(self._path, "".join(self._lines[: self._count]).encode("utf-8", storage.UNPAIRED))

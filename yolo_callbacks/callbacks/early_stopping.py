@@ -19,7 +19,7 @@ from yolo_callbacks.core.monitor import (
 from yolo_callbacks.core.naming import WEIGHTS, slug
 from yolo_callbacks.core.record import History, Plan
 from yolo_callbacks.core.rule import Priority
-from yolo_callbacks.support.checks import check_bool, check_choice, check_int, check_number, check_verbose
+from yolo_callbacks.support.checks import check_bool, check_choice, check_int, check_number, check_verbose, quoted
 
 DEFAULT_PATIENCE = 100
 """Ultralytics' own, if `train()` is given none."""
@@ -100,7 +100,7 @@ class EarlyStopping(Callback):
     ) -> None:
         self.monitor = monitor
         self.min_delta = min_delta
-        self.patience = patience if patience is None or patience == AUTO else check_patience(patience, (AUTO,))
+        self.patience = patience if patience is None or _is_auto(patience) else check_patience(patience, (AUTO,))
         self.verbose = check_verbose(verbose)
         self.mode = mode
         self.baseline = _optional_number("baseline", baseline)
@@ -113,8 +113,8 @@ class EarlyStopping(Callback):
         self.on_plateau = check_choice("on_plateau", on_plateau, ("stop", "finish"))
         self.finish_epochs = check_epochs("finish_epochs", finish_epochs)
         self.tolerance = check_number("tolerance", tolerance, minimum=0.0, maximum=1.0, exclusive=True)
-        if self.patience == AUTO and baseline is not None:
-            raise ValueError(f"baseline={baseline!r} needs a patience in epochs, not patience='auto'")
+        if _is_auto(self.patience) and baseline is not None:
+            raise ValueError(f"baseline={quoted(baseline)} needs a patience in epochs, not patience='auto'")
         self._monitor = Monitor.of(monitor, mode, min_delta=min_delta, min_delta_mode=min_delta_mode)
         self._fold = ProgressFold(self._monitor, self.start_from_epoch, self.baseline)
         self._forecast = ForecastFold(self._monitor, self.start_from_epoch)
@@ -255,3 +255,7 @@ class EarlyStopping(Callback):
 
 def _optional_number(name: str, value: float | None) -> float | None:
     return None if value is None else check_number(name, value)
+
+
+def _is_auto(patience: object) -> bool:
+    return isinstance(patience, str) and patience == AUTO  # comparing an array gives another array

@@ -12,7 +12,7 @@ from yolo_callbacks.core.epochs import Epochs, check_epochs, in_epochs
 from yolo_callbacks.core.layer_patterns import LayerChoice, check_layers, layers_in_words
 from yolo_callbacks.core.record import EpochRecord, History, Plan
 from yolo_callbacks.core.rule import Priority
-from yolo_callbacks.support.checks import check_int, check_number, check_verbose
+from yolo_callbacks.support.checks import check_int, check_number, check_verbose, quoted
 
 if TYPE_CHECKING:
     from yolo_callbacks.session.session import Session
@@ -66,7 +66,7 @@ class FreezeBackbone(Callback):
         self.lr_ramp_epochs = check_int("lr_ramp_epochs", lr_ramp_epochs, minimum=0)
         self.verbose = check_verbose(verbose)
         if lr_ramp_epochs and self.lr_factor == 1.0:
-            raise ValueError(f"lr_ramp_epochs={lr_ramp_epochs!r} needs an lr_factor to start from, such as 0.1")
+            raise ValueError(f"lr_ramp_epochs={quoted(lr_ramp_epochs)} needs an lr_factor to start from, such as 0.1")
         self._layers = check_layers(layers)
         self._fold = _ThawFold(self.until_epoch)
 

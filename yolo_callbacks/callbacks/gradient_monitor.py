@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Union
 
 from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.rule import Priority
-from yolo_callbacks.support.checks import check_int, check_number, check_verbose, nearest
+from yolo_callbacks.support.checks import check_int, check_number, check_verbose, nearest, quoted
 from yolo_callbacks.support.log import LOGGER
 from yolo_callbacks.support.per_run import PerRun
 from yolo_callbacks.support.secrets import Plain
@@ -143,18 +143,22 @@ class GradientMonitor(PerRun[_Live], Callback):
 
 
 def _check_groups(groups: Any) -> Groups:
-    if groups is None or groups in (_PARTS, _LAYERS):
-        return groups  # type: ignore[no-any-return]
+    if groups is None or (isinstance(groups, str) and groups in (_PARTS, _LAYERS)):
+        return groups
     if not isinstance(groups, Mapping):
         hint = nearest(groups, (_PARTS, _LAYERS)) if isinstance(groups, str) else ""
         raise ValueError(
-            f"groups={groups!r} must be '{_PARTS}', '{_LAYERS}', a dict from names to patterns, or None{hint}"
+            f"groups={quoted(groups)} must be '{_PARTS}', '{_LAYERS}', a dict from names to patterns, or None{hint}"
         )
     for name, patterns in groups.items():
         if not isinstance(name, str) or not name or name in _OWN:
-            raise ValueError(f"groups has the name {name!r}: it must be a string, and not one of {', '.join(_OWN)}")
+            raise ValueError(
+                f"groups has the name {quoted(name)}: it must be a string, and not one of {', '.join(_OWN)}"
+            )
         if not _listed(patterns) or not all(isinstance(pattern, str) for pattern in _listed(patterns)):
-            raise TypeError(f"groups[{name!r}]={patterns!r} must be a pattern such as 'model.0.*', or a list of them")
+            raise TypeError(
+                f"groups[{quoted(name)}]={quoted(patterns)} must be a pattern such as 'model.0.*', or a list of them"
+            )
     return {name: Plain.of(patterns) for name, patterns in groups.items()}  # else run.json may hide one
 
 

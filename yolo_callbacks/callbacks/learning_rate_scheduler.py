@@ -14,7 +14,7 @@ from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.decision import SetLearningRate
 from yolo_callbacks.core.record import EpochRecord, History, Plan
 from yolo_callbacks.core.rule import Priority
-from yolo_callbacks.support.checks import check_verbose
+from yolo_callbacks.support.checks import check_verbose, quoted
 
 ScheduleFunction = Callable[..., float]
 """`schedule(epoch, lr)` or `schedule(epoch)`."""
@@ -110,7 +110,7 @@ def _takes_rate(schedule: Any) -> bool:
 
     Keras waits for a TypeError instead, and takes one from within the function for it.
     """
-    wrong = f"schedule={schedule!r} must be a function schedule(epoch, lr) -> lr, or schedule(epoch) -> lr"
+    wrong = f"schedule={quoted(schedule)} must be a function schedule(epoch, lr) -> lr, or schedule(epoch) -> lr"
     if not callable(schedule):
         raise TypeError(f"{wrong}, not {type(schedule).__name__}")
     try:
@@ -127,7 +127,7 @@ def _takes_rate(schedule: Any) -> bool:
 def _checked(rate: object, index: int) -> float:
     """Return the rate that the function returned, if it is valid."""
     if isinstance(rate, bool) or not isinstance(rate, Real):
-        raise TypeError(f"schedule(epoch={index}, lr) returned {rate!r}, it must return a number")
+        raise TypeError(f"schedule(epoch={index}, lr) returned {quoted(rate)}, it must return a number")
     if not math.isfinite(rate) or float(rate) < 0:
-        raise ValueError(f"schedule(epoch={index}, lr) returned {rate!r}, it must be finite and >= 0")
+        raise ValueError(f"schedule(epoch={index}, lr) returned {quoted(rate)}, it must be finite and >= 0")
     return float(rate)

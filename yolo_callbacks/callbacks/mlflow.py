@@ -18,7 +18,7 @@ from yolo_callbacks.reporting.mlflow_server import MLflowServer, secret_uri
 from yolo_callbacks.reporting.outbox import HURRY, Outbox
 from yolo_callbacks.session.run_files import status_of
 from yolo_callbacks.support.background import Background
-from yolo_callbacks.support.checks import check_bool, check_choice, check_names, check_number
+from yolo_callbacks.support.checks import check_bool, check_choice, check_names, check_number, quoted
 from yolo_callbacks.support.log import LOGGER
 from yolo_callbacks.support.optional_packages import require
 from yolo_callbacks.support.secrets import unless_hidden, without_secrets
@@ -108,7 +108,10 @@ class MLflow(Callback):
         self.experiment_name = _check_text("experiment_name", experiment_name)
         self.run_name = _check_text("run_name", run_name)
         uri = unless_hidden("tracking_uri", _check_text("tracking_uri", tracking_uri), "MLFLOW_TRACKING_URI")
-        self.tracking_uri = uri and secret_uri(uri)
+        try:
+            self.tracking_uri = uri and secret_uri(uri)
+        except ValueError:  # its text may hold the login
+            raise ValueError("tracking_uri is not a valid address: the part after '://' cannot be read") from None
         self.tags = _check_tags(tags)
         self.log_artifacts = _check_groups(log_artifacts)
         self.run_id = _check_text("run_id", run_id)
@@ -277,13 +280,13 @@ def _flat(callbacks: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 def _check_text(name: str, value: object) -> str | None:
     if value is not None and (not isinstance(value, str) or not value.strip()):
         kind = ValueError if isinstance(value, str) else TypeError
-        raise kind(f"{name}={value!r} must be a string that is not empty, or None")
+        raise kind(f"{name}={quoted(value)} must be a string that is not empty, or None")
     return value
 
 
 def _check_tags(value: object) -> dict[str, Any] | None:
     if value is not None and not (isinstance(value, Mapping) and all(isinstance(key, str) for key in value)):
-        raise TypeError(f"tags={value!r} must be a dict with names as keys, or None")
+        raise TypeError(f"tags={quoted(value)} must be a dict with names as keys, or None")
     return dict(value) if isinstance(value, Mapping) else None
 
 

@@ -19,6 +19,7 @@ from yolo_callbacks.support.checks import (
     check_names,
     check_number,
     check_verbose,
+    quoted,
 )
 from yolo_callbacks.support.log import LOGGER
 
@@ -115,7 +116,9 @@ class ModelCheckpoint(Callback):
         filename: str | None = None,
     ) -> None:
         if filepath is not None and filename is not None:
-            raise ValueError(f"filepath={filepath!r} and filename={filename!r} mean the same: pass only one of them")
+            raise ValueError(
+                f"filepath={quoted(filepath)} and filename={quoted(filename)} mean the same: pass only one of them"
+            )
         self.filepath = filepath
         self.filename = filename
         self.monitor = monitor
@@ -136,10 +139,12 @@ class ModelCheckpoint(Callback):
         self._top_k = self.save_top_k if self.save_best_only else ALL
         self._template = FileTemplate(self._best_name())
         if self._template.replaced_suffix:
-            LOGGER.info(f"filepath={filepath!r} is written with the suffix .pt, by which YOLO recognizes checkpoints")
+            LOGGER.info(
+                f"filepath={quoted(filepath)} is written with the suffix .pt, by which YOLO recognizes checkpoints"
+            )
         if self._top_k not in (0, 1) and "epoch" not in self._template.keys:
             raise ValueError(
-                f"filepath={filepath or filename!r} must contain '{{epoch}}', because "
+                f"filepath={quoted(filepath or filename)} must contain '{{epoch}}', because "
                 f"{'save_best_only=False' if not self.save_best_only else f'save_top_k={save_top_k}'} keeps several "
                 "files, which would overwrite each other"
             )
@@ -151,7 +156,7 @@ class ModelCheckpoint(Callback):
         self.export = _checked_formats(export, to_verify=self.export_tolerance is not None)
         self.export_args = _checked_export_args(export_args, self.export)
         if self.export and self._top_k == 0:
-            raise ValueError(f"export={export!r} needs a best checkpoint, but save_top_k=0 keeps none")
+            raise ValueError(f"export={quoted(export)} needs a best checkpoint, but save_top_k=0 keeps none")
         if self.export_when == "best" and not self.export:
             raise ValueError("export_when='best' needs a format to export, such as export='onnx'")
         self._best = TopFold(self._monitor, self._top_k, self._template)

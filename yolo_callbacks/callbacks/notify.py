@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import string
 from collections.abc import Iterable
 from functools import partial
@@ -21,7 +22,7 @@ from yolo_callbacks.reporting.news import NewsFold
 from yolo_callbacks.reporting.outbox import GRACE, HURRY, Outbox
 from yolo_callbacks.session.remaining import estimate
 from yolo_callbacks.session.run_files import status_of
-from yolo_callbacks.support.checks import check_bool, check_choice, check_names, check_number
+from yolo_callbacks.support.checks import check_bool, check_choice, check_names, check_number, quoted
 from yolo_callbacks.support.numbers import duration
 from yolo_callbacks.support.optional_packages import require
 from yolo_callbacks.support.per_run import PerRun
@@ -219,13 +220,19 @@ def _check_events(events: object) -> list[str]:
 
 def _check_title(title: object) -> str:
     if not isinstance(title, str):
-        raise TypeError(f"title={title!r} must be a template such as '{{name}}: {{event}}'")
+        raise TypeError(f"title={quoted(title)} must be a template such as '{{name}}: {{event}}'")
     try:
-        keys = [key for _, key, _, _ in string.Formatter().parse(title) if key is not None]
+        fields = [(key, spec or "") for _, key, spec, _ in string.Formatter().parse(title) if key is not None]
     except ValueError as error:
-        raise ValueError(f"title={title!r} is not a template: {error}") from None
-    for key in keys:
+        raise ValueError(f"title={quoted(title)} is not a template: {error}") from None
+    for key, spec in fields:
         check_choice("title: key", key, _TITLE_KEYS)
+        if re.search(r"\d{4}", spec):
+            raise ValueError(f"title={quoted(title)} is too long: '{{{key}:{spec[:9]}}}' has thousands of characters")
+    try:
+        title.format_map(dict.fromkeys(_TITLE_KEYS, "text"))
+    except (ValueError, LookupError) as error:
+        raise ValueError(f"title={quoted(title)} has a format that does not fit a text: {error}") from None
     return title
 
 

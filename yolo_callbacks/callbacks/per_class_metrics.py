@@ -10,7 +10,7 @@ from yolo_callbacks.core.metrics import CLASS_METRICS, CLASS_SUMMARIES, UnknownM
 from yolo_callbacks.core.rule import Priority
 from yolo_callbacks.pictures.drawing import Drawing
 from yolo_callbacks.run_dir.class_log import ClassLog
-from yolo_callbacks.support.checks import check_choice, check_file_name, check_int, check_names, check_number
+from yolo_callbacks.support.checks import check_choice, check_file_name, check_int, check_names, check_number, quoted
 
 if TYPE_CHECKING:
     from yolo_callbacks.core.classes import Classes
@@ -183,5 +183,5 @@ def _names(name: str, value: object, example: str) -> list[str] | None:
         return None
     names = check_names(name, value, f"a list of names such as {example}", one=True)
     if not names:
-        raise ValueError(f"{name}={value!r} names nothing: leave it out for all")
+        raise ValueError(f"{name}={quoted(value)} names nothing: leave it out for all")
     return [str(item) for item in names]

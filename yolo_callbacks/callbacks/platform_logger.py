@@ -11,6 +11,7 @@ from yolo_callbacks.core.record import EpochRecord
 from yolo_callbacks.core.rule import Priority
 from yolo_callbacks.reporting.metric_names import fit_names, is_reserved
 from yolo_callbacks.support.background import tell_once
+from yolo_callbacks.support.checks import items_of, quoted
 from yolo_callbacks.support.log import LOGGER
 from yolo_callbacks.support.secrets import Plain
 
@@ -83,7 +84,7 @@ class PlatformLogger(Callback):
     def __init__(self, metrics: Iterable[str] | Mapping[str, Number] | None = None, prefix: str = "custom/") -> None:
         self.metrics = _check_metrics(metrics)
         if not isinstance(prefix, str):
-            raise TypeError(f"prefix={prefix!r} must be a string such as 'custom/', not {type(prefix).__name__}")
+            raise TypeError(f"prefix={quoted(prefix)} must be a string such as 'custom/', not {type(prefix).__name__}")
         self.prefix = prefix
         self._numbers: dict[str, Number] = {}
         self._logged: set[str] = set()
@@ -164,22 +165,26 @@ def _view(entry: Entry) -> MetricView:
 def _check_metrics(metrics: Any) -> list[str] | dict[str, Number] | None:
     if metrics is None:
         return None
-    if isinstance(metrics, str) or not isinstance(metrics, Iterable):
-        raise TypeError(f"metrics={metrics!r} must be a list of names, or a mapping from names to names or functions")
-    chosen = dict(metrics) if isinstance(metrics, Mapping) else list(metrics)
+    items = None if isinstance(metrics, str) else items_of(metrics)
+    if items is None:
+        raise TypeError(
+            f"metrics={quoted(metrics)} must be a list of names, or a mapping from names to names or functions"
+        )
+    chosen = dict(metrics) if isinstance(metrics, Mapping) else items
     if not chosen:
-        raise ValueError(f"metrics={metrics!r} must have at least one number; None sends the default ones")
+        raise ValueError(f"metrics={quoted(metrics)} must have at least one number; None sends the default ones")
     for name in chosen:
         if not isinstance(name, str) or not name.strip():
-            raise TypeError(f"metrics={metrics!r} must have strings as names, not {name!r}")
+            raise TypeError(f"metrics={quoted(metrics)} must have strings as names, not {quoted(name)}")
     if isinstance(chosen, list):
         twice = [name for name in chosen if chosen.count(name) > 1]
         if twice:
-            raise ValueError(f"metrics={metrics!r} has '{twice[0]}' twice")
+            raise ValueError(f"metrics={quoted(metrics)} has {quoted(twice[0])} twice")
         return chosen
     for name, number in chosen.items():
         if not isinstance(number, str) and not callable(number):
             raise TypeError(
-                f"metrics['{name}']={number!r} must be the name of a number or a function of the epoch's numbers"
+                f"metrics[{quoted(name)}]={quoted(number)} must be the name of a number or a function of the "
+                f"epoch's numbers"
             )
     return {name: Plain.of(number) for name, number in chosen.items()}  # else run.json may hide one

@@ -17,7 +17,7 @@ from yolo_callbacks.core.monitor import (
 )
 from yolo_callbacks.core.record import EpochRecord, History, Plan
 from yolo_callbacks.core.rule import Priority
-from yolo_callbacks.support.checks import check_int, check_number, check_verbose
+from yolo_callbacks.support.checks import check_int, check_number, check_verbose, quoted
 
 FINAL = "final"
 
@@ -81,7 +81,7 @@ class ReduceLROnPlateau(Callback):
         self.min_delta = min_delta
         self.cooldown = check_int("cooldown", cooldown, minimum=0)
         if isinstance(min_lr, str) and min_lr != FINAL:
-            raise ValueError(f"min_lr={min_lr!r} must be a number >= 0 or '{FINAL}'")
+            raise ValueError(f"min_lr={quoted(min_lr)} must be a number >= 0 or '{FINAL}'")
         self.min_lr = min_lr if isinstance(min_lr, str) else check_number("min_lr", min_lr, minimum=0.0)
         self.min_delta_mode = min_delta_mode
         self.start_from_epoch = check_int("start_from_epoch", start_from_epoch, minimum=0)

@@ -10,7 +10,7 @@ from yolo_callbacks.callback import Callback
 from yolo_callbacks.core.rule import Priority
 from yolo_callbacks.reporting.tensorboard_run import BoardRun
 from yolo_callbacks.support.background import tell_once
-from yolo_callbacks.support.checks import check_bool, check_int, nearest
+from yolo_callbacks.support.checks import check_bool, check_int, check_path, nearest, quoted
 from yolo_callbacks.support.optional_packages import require
 from yolo_callbacks.support.per_run import PerRun
 
@@ -164,16 +164,20 @@ def _check_folder(value: object) -> str | None:
     if value is None:
         return None
     if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
-        raise TypeError(f"log_dir={value!r} must be the path of a folder or None, not {type(value).__name__}")
+        raise TypeError(f"log_dir={quoted(value)} must be the path of a folder or None, not {type(value).__name__}")
     folder = os.fspath(value)
     if "://" in str(folder):
-        raise ValueError(f"log_dir={folder!r} must be a local folder, not an address")
-    return str(folder)
+        raise ValueError(f"log_dir={quoted(folder)} must be a local folder, not an address")
+    return check_path("log_dir", str(folder))
 
 
 def _check_off(name: str, value: Any, why: str) -> Any:
-    if value:
-        raise ValueError(f"{name}={value!r} is not available here: {why}")
+    try:
+        asked = bool(value)
+    except Exception:  # such as an array
+        asked = True
+    if asked:
+        raise ValueError(f"{name}={quoted(value)} is not available here: {why}")
     return value
 
 
@@ -181,6 +185,6 @@ def _check_update_freq(value: object) -> str | int:
     if isinstance(value, str):
         if value not in ("epoch", "batch"):
             hint = nearest(value, ["epoch", "batch"])
-            raise ValueError(f"update_freq={value!r} must be 'epoch', 'batch' or a number of batches{hint}")
+            raise ValueError(f"update_freq={quoted(value)} must be 'epoch', 'batch' or a number of batches{hint}")
         return value
     return check_int("update_freq", value, minimum=1)

@@ -14,7 +14,7 @@ from yolo_callbacks.inspecting.settings import runs_dir
 from yolo_callbacks.replaying.replay import NothingReplayedError, replay
 from yolo_callbacks.replaying.rules import PATIENCES, patience_rules
 from yolo_callbacks.replaying.text import show
-from yolo_callbacks.reporting.summary import literal
+from yolo_callbacks.reporting.summary import in_one_line, literal
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ def replay_command(request: ReplayRequest) -> int:
     if request.out is not None:  # before anything is printed: a pager may close the pipe early
         try:
             folder = report.save(request.out)
-        except OSError as error:
-            return _fail(errors, f"{request.out} cannot be written: {error.strerror}", FAILURE)
+        except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+            return _fail(errors, f"{request.out} cannot be written: {getattr(error, 'strerror', error)}", FAILURE)
     if request.as_json:
         print_json(report.to_json())
         return OK
@@ -71,5 +71,5 @@ def _rules(request: ReplayRequest) -> dict[str, list[Callback]]:
 
 
 def _fail(console: Console, error: object, code: int) -> int:
-    console.print(literal(error, "bold red", "Error:"), soft_wrap=True)
+    console.print(literal(in_one_line(str(error)), "bold red", "Error:"), soft_wrap=True)
     return code

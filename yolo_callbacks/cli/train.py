@@ -20,7 +20,7 @@ from yolo_callbacks.config import ConfigError, load_config
 from yolo_callbacks.core.decision import StopReason
 from yolo_callbacks.core.extension import DEFAULT_SCHEDULE
 from yolo_callbacks.defaults import default_callbacks, protecting_callbacks
-from yolo_callbacks.reporting.summary import literal
+from yolo_callbacks.reporting.summary import in_one_line, literal
 from yolo_callbacks.run_dir.manifest import manifest_of
 from yolo_callbacks.support.checks import SettingError
 
@@ -117,7 +117,8 @@ def _say_how_to_resume(attachment: Attachment, console: Console) -> None:
 
 def _say(console: Console, word: str, what: object) -> None:
     """Print a line that begins with a word for its kind."""
-    console.print(literal(what, _STYLES[word], word), soft_wrap=True)
+    text = str(what) if word == "Training failed:" else in_one_line(str(what))
+    console.print(literal(text, _STYLES[word], word), soft_wrap=True)
 
 
 def _arguments(request: TrainRequest) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any
 
 from yolo_callbacks.core.layer_patterns import Layers, check_layers, layers_in_words
+from yolo_callbacks.core.stored_fields import checked_fields
 from yolo_callbacks.support.checks import check_number
 from yolo_callbacks.support.numbers import decode_number, encode_number, plain
 
@@ -284,15 +285,17 @@ def decision_from_json(data: Mapping[str, Any]) -> Decision:
 
     Raises:
         ValueError: If the kind is unknown, as in the journal of a newer version.
+        TypeError: If a field has the wrong type, as in a damaged file.
     """
     fields = dict(data)
     kind = fields.pop("kind", None)
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise ValueError(f"unknown decision kind {kind!r}, known are {', '.join(_KINDS)}")
     if "reason" in fields:
         fields["reason"] = StopReason(fields["reason"])
     if "drop" in fields:
         fields["drop"] = tuple(fields["drop"])
-    if "value" in fields:
-        fields["value"] = decode_number(fields["value"])
-    return _KINDS[kind](**fields)
+    for name in ("value", "factor", "min_lr", "base_lr", "lr_factor"):
+        if name in fields:
+            fields[name] = decode_number(fields[name])
+    return checked_fields(_KINDS[kind](**fields))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Union
 
-from yolo_callbacks.support.checks import check_int, check_number
+from yolo_callbacks.support.checks import check_int, check_number, quoted
 from yolo_callbacks.support.numbers import plain
 
 Epochs = Union[int, float]
@@ -39,10 +39,11 @@ def check_patience(value: object, words: tuple[str, ...] = ()) -> Epochs:
     if isinstance(value, str):
         others = "".join(f", or '{word}'" for word in words)
         raise TypeError(
-            f"patience='{value}' must be a whole number of epochs >= 1, a share of the planned epochs in (0, 1){others}"
+            f"patience={quoted(value)} must be a whole number of epochs >= 1, a share of the planned epochs in "
+            f"(0, 1){others}"
         )
     value = plain(value)
-    if value == 0 and not isinstance(value, (bool, float)):
+    if isinstance(value, int) and not isinstance(value, bool) and value == 0:
         raise ValueError(
             "patience=0 means 'stop at once' to Keras and 'never stop' to Ultralytics: set patience=1, or leave out "
             "the callback"

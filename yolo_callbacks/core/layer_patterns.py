@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Union
 
-from yolo_callbacks.support.checks import SettingError, check_int, nearest
+from yolo_callbacks.support.checks import SettingError, check_int, nearest, quoted
 from yolo_callbacks.support.numbers import plain
 
 LayerChoice = Union[int, str, Sequence[Union[int, str]], None]
@@ -15,6 +15,8 @@ LayerChoice = Union[int, str, Sequence[Union[int, str]], None]
 
 Layers = Union[tuple[str, ...], None]
 """The same as patterns of parameter or module names; a module stands for everything in it. None for the backbone."""
+
+_MOST = 10_000  # top-level layers; each becomes a pattern
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ def check_layers(value: object) -> Layers:
         return None
     value = plain(value)
     if isinstance(value, int) and not isinstance(value, bool):
+        if value > _MOST:
+            raise ValueError(f"layers={quoted(value)} is more layers than a model has")
         return tuple(f"model.{index}" for index in range(check_int("layers", value, minimum=1)))
     items = [value] if isinstance(value, str) else value
     items = [plain(item) for item in items] if isinstance(items, Sequence) else items
@@ -68,10 +72,13 @@ def check_layers(value: object) -> Layers:
         isinstance(item, bool) or not isinstance(item, (int, str)) for item in items
     ):
         raise TypeError(
-            f"layers={value!r} must be None for the backbone, a number of layers, or a list of names such as 'model.9'"
+            f"layers={quoted(value)} must be None for the backbone, a number of layers, or a list of names "
+            f"such as 'model.9'"
         )
-    if not items or any(not str(item).strip(".") or (isinstance(item, int) and item < 0) for item in items):
-        raise ValueError(f"layers={value!r} must name at least one layer, such as 'model.9' or 9, and nothing empty")
+    if not items or any(not 0 <= item <= _MOST if isinstance(item, int) else not item.strip(".") for item in items):
+        raise ValueError(
+            f"layers={quoted(value)} must name at least one layer, such as 'model.9' or 9, and nothing empty"
+        )
     return tuple(f"model.{item}" if isinstance(item, int) else item.rstrip(".") for item in items)
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from yolo_callbacks.core.metrics import UnknownMetricError, check_known
 from yolo_callbacks.core.rule import Rule
-from yolo_callbacks.support.checks import SettingError
+from yolo_callbacks.support.checks import SettingError, quoted
 from yolo_callbacks.support.numbers import plain
 
 R = TypeVar("R", bound=Rule)
+
+_DEEPEST = 20  # levels of nested lists in a parameter
 
 FUNCTION = "<function "
 """Prefix in `run.json` of a parameter's value that JSON cannot hold."""
@@ -108,13 +111,17 @@ def configuration(callbacks: Mapping[str, Rule]) -> dict[str, Any]:
     }
 
 
-def _jsonable(value: Any) -> Any:
+def _jsonable(value: Any, depth: int = 0) -> Any:
     """Return a value as JSON can hold it; a function becomes its name."""
+    if depth > _DEEPEST:  # perhaps a list that contains itself
+        return quoted(value)
     if isinstance(value, Mapping):
-        return {str(key): _jsonable(item) for key, item in value.items()}
+        return {str(key): _jsonable(item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_jsonable(item) for item in value]
+        return [_jsonable(item, depth + 1) for item in value]
     value = plain(value)
+    if isinstance(value, (int, float)) and not abs(value) <= sys.maxsize:  # strict JSON has no NaN, nor text such ints
+        return str(value) if isinstance(value, float) else quoted(value)
     if isinstance(value, (str, int, float, bool)) or value is None:
         return value
-    return f"{FUNCTION}{getattr(value, '__name__', value)}>"
+    return f"{FUNCTION}{getattr(value, '__name__', None) or quoted(value)}>"

@@ -18,7 +18,7 @@ from yolo_callbacks.core.metrics import (
     is_measured,
 )
 from yolo_callbacks.core.record import EpochRecord, Plan
-from yolo_callbacks.support.checks import check_choice, check_number, nearest
+from yolo_callbacks.support.checks import check_choice, check_number, nearest, quoted
 
 Metric = Union[str, Callable[[Mapping[str, float]], float]]
 """A metric's name, or a function of the epoch's metrics by their keys or short names."""
@@ -62,26 +62,28 @@ class Monitor:
         if isinstance(metric, str):
             if not could_be_metric(metric):
                 raise ValueError(
-                    f"monitor='{metric}' is not the name of a metric{nearest(metric, SHORT_NAMES)}{_FORMS}"
+                    f"monitor={quoted(metric)} is not the name of a metric{nearest(metric, SHORT_NAMES)}{_FORMS}"
                 )
             known = direction(metric)
         elif callable(metric):
             known = None
         else:
             raise TypeError(
-                f"monitor={metric!r} must be a metric's name or a function of the epoch's metrics, "
+                f"monitor={quoted(metric)} must be a metric's name or a function of the epoch's metrics, "
                 f"not {type(metric).__name__}"
             )
         if mode == "auto" and isinstance(metric, str) and is_loss(metric) and known is None:
             raise ValueError(
-                f"monitor='{metric}' is not the name of a loss{nearest(metric, _LOSSES)}; "
+                f"monitor={quoted(metric)} is not the name of a loss{nearest(metric, _LOSSES)}; "
                 "if your own trainer has it, set mode='max' or mode='min'"
             )
         if mode == "auto" and known is None:
             name = metric if isinstance(metric, str) else _name_of(metric)
             hint = nearest(name.split("/")[-1], SHORT_NAMES) if isinstance(metric, str) else ""
             raise ValueError(
-                f"mode='auto' cannot know which direction is better for '{name}'{hint}: set mode='max' or mode='min'"
+                f"mode='auto' cannot know which direction is better for {quoted(name)}{hint}: set mode='max' "
+                f"or mode='min' "
+                "with this monitor"
             )
         return cls(metric, mode if known is None or mode != "auto" else known, delta, min_delta_mode)
 
@@ -127,7 +129,9 @@ class Monitor:
         try:
             return float(value)
         except (TypeError, ValueError):
-            raise TypeError(f"monitor function '{self.name}' returned {value!r}, it must return a number") from None
+            raise TypeError(
+                f"monitor function '{self.name}' returned {quoted(value)}, it must return a number"
+            ) from None
 
     def is_worst(self, value: float) -> bool:
         """Return whether this is the worst possible value, a score of 0; it is not reported as the best."""

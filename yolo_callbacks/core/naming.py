@@ -11,7 +11,7 @@ from typing import Any
 
 from yolo_callbacks.core.metrics import SHORT_NAMES, MetricView, could_be_metric, is_measured
 from yolo_callbacks.core.record import EpochRecord
-from yolo_callbacks.support.checks import nearest
+from yolo_callbacks.support.checks import check_path, nearest, quoted
 
 WEIGHTS = "weights"
 BACKUP, PREEMPTED = f"{WEIGHTS}/backup.pt", f"{WEIGHTS}/preempted.pt"
@@ -53,17 +53,20 @@ class FileTemplate:
 
     def __init__(self, template: str) -> None:
         if not isinstance(template, str):
-            raise TypeError(f"filepath={template!r} must be a string such as '{{epoch:03d}}-{{fitness:.4f}}'")
+            raise TypeError(f"filepath={quoted(template)} must be a string such as '{{epoch:03d}}-{{fitness:.4f}}'")
         self._template = _with_suffix(template)
         self.replaced_suffix = not template.endswith(".pt") and not self._template.startswith(template)
         self.keys = tuple(_keys(self._template))
         path = PurePosixPath(self._template.replace("\\", "/"))
         self._absolute = path.is_absolute() or PureWindowsPath(self._template).is_absolute()
+        check_path("filepath", template)
         if ".." in path.parts:
-            raise ValueError(f"filepath={template!r} leaves the run directory: use an absolute path for that")
+            raise ValueError(f"filepath={quoted(template)} leaves the run directory: use an absolute path for that")
         owned = path.stem.casefold() in _OWNED_BY_ULTRALYTICS  # to Windows and macOS, Best.pt is best.pt
         if owned and not self._absolute and len(path.parts) == 1:
-            raise ValueError(f"filepath={template!r} is a file that Ultralytics itself writes: choose another name")
+            raise ValueError(
+                f"filepath={quoted(template)} is a file that Ultralytics itself writes: choose another name"
+            )
 
     def render(self, epoch: int, metrics: Mapping[str, float], monitored: float | None) -> str:
         """Return the path for an epoch, with `/`: relative to the run directory, or absolute."""
@@ -124,18 +127,23 @@ def _keys(template: str) -> list[str]:
         ValueError: If a key is not `epoch`, `monitor` or the name of a metric, or its format does not fit a number.
     """
     try:
-        fields = [(name, spec) for _, name, spec, _ in Formatter().parse(template) if name is not None]
+        fields = [(name, spec, how) for _, name, spec, how in Formatter().parse(template) if name is not None]
     except ValueError as error:
-        raise ValueError(f"filepath={template!r} is not a valid template: {error}") from None
-    for name, spec in fields:
+        raise ValueError(f"filepath={quoted(template)} is not a valid template: {error}") from None
+    for name, spec, conversion in fields:
         if name not in ("epoch", "monitor") and not could_be_metric(name):
             allowed = ("epoch", "monitor", *SHORT_NAMES)
             raise ValueError(
-                f"filepath={template!r}: unknown key '{{{name}}}'{nearest(name, allowed)}; allowed are "
+                f"filepath={quoted(template)}: unknown key {quoted('{' + name + '}')}{nearest(name, allowed)}; "
+                f"allowed are "
                 f"{', '.join(allowed)} and full keys such as 'metrics/mAP50-95(B)'"
             )
+        if conversion or re.search(r"\d{3}", spec or ""):
+            raise ValueError(f"filepath={quoted(template)}: '{{{name}}}' takes a short format such as ':04d', ':.4f'")
         try:
             format(1 if name == "epoch" else 0.5, spec or "")
         except ValueError as error:
-            raise ValueError(f"filepath={template!r}: format '{spec}' does not fit '{{{name}}}': {error}") from None
-    return list(dict.fromkeys(name for name, _ in fields))
+            raise ValueError(
+                f"filepath={quoted(template)}: format {quoted(spec)} does not fit '{{{name}}}': {error}"
+            ) from None
+    return list(dict.fromkeys(name for name, *_ in fields))

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, TypeVar, overload
 
 from yolo_callbacks.core.extension import Extension, extension_from_json
+from yolo_callbacks.core.stored_fields import checked_fields
 from yolo_callbacks.support.numbers import decode_number, encode_number
 
 S = TypeVar("S")
@@ -78,9 +79,14 @@ class Plan:
 
 
 def plan_from_json(data: Mapping[str, Any]) -> Plan:
-    """Read back what `dataclasses.asdict` made of a plan."""
+    """Read back what `plan_to_json` wrote.
+
+    Raises:
+        TypeError, ValueError, AttributeError: If it is something else.
+    """
+    fields = {name: decode_number(value) for name, value in data.items() if name != "extensions"}
     extensions = tuple(extension_from_json(item) for item in data.get("extensions", ()))
-    return Plan(**{**data, "extensions": extensions})
+    return checked_fields(Plan(**fields, extensions=extensions))
 
 
 def plan_to_json(plan: Plan) -> dict[str, Any]:
@@ -139,13 +145,21 @@ def record_to_json(record: EpochRecord) -> dict[str, Any]:
 
 
 def record_from_json(data: Mapping[str, Any]) -> EpochRecord:
-    """Read back what `record_to_json` wrote."""
+    """Read back what `record_to_json` wrote.
+
+    Raises:
+        TypeError, ValueError, AttributeError: If it is something else.
+    """
     fields = dict(data)
     for key in ("metrics", "measures"):
         fields[key] = {name: decode_number(value) for name, value in fields.get(key, {}).items()}
-    for key in ("base_lr", "next_base_lr"):
-        fields[key] = decode_number(fields.get(key))
-    return EpochRecord(**fields)
+    for key in ("base_lr", "next_base_lr", "lr_factor", "elapsed"):
+        if key in fields:
+            fields[key] = decode_number(fields[key])
+    record = checked_fields(EpochRecord(**fields))
+    if record.epoch < 1:
+        raise ValueError(f"epoch is {record.epoch}")
+    return record
 
 
 class Fold(Protocol[S]):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from yolo_callbacks.support.checks import check_choice, nearest
+from yolo_callbacks.support.checks import check_choice, nearest, quoted
 from yolo_callbacks.support.numbers import plain
 
 FOLDER = "export"
@@ -76,24 +76,26 @@ def check_export_args(arguments: object, formats: tuple[str, ...]) -> dict[str, 
     from ultralytics.utils import DEFAULT_CFG_DICT
 
     if not isinstance(arguments, Mapping):
-        raise TypeError(f"export_args={arguments!r} must be a mapping such as {{'dynamic': True}}")
+        raise TypeError(f"export_args={quoted(arguments)} must be a mapping such as {{'dynamic': True}}")
     known = [*(key for key in DEFAULT_CFG_DICT if key not in _NOT_FOR_USERS), *_FORMER_NAMES]
     for key in arguments:
         if key not in known:
-            raise ValueError(f"export_args={arguments!r}: '{key}' is not an export argument{nearest(key, known)}")
+            raise ValueError(
+                f"export_args={quoted(arguments)}: {quoted(key)} is not an export argument{nearest(key, known)}"
+            )
         if formats and not any(takes(name, key) for name in formats):
-            raise ValueError(f"export_args={arguments!r}: export={formats!r} does not take '{key}'")
+            raise ValueError(f"export_args={quoted(arguments)}: export={quoted(formats)} does not take {quoted(key)}")
     try:
         plain: dict[str, Any] = json.loads(json.dumps(dict(arguments), default=_encode))
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"export_args={arguments!r} must be JSON-serializable: {error}") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(f"export_args={quoted(arguments)} must be JSON-serializable: {error}") from None
     return plain
 
 
 def _encode(value: object) -> object:
     number = plain(value)
     if number is value:
-        raise TypeError(f"{value!r} is not a number, string or list")
+        raise TypeError(f"{quoted(value)} is not a number, string or list")
     return number
 
 

@@ -60,14 +60,17 @@ def read_curves(path: Path) -> ClassCurves:
     newest: dict[str, float] = {}
     seen = np.zeros(epochs + 1, dtype=bool)
     for row in rows:
-        if len(row) != len(header) or (epoch := int(row[epoch_at])) > epochs:
+        try:
+            epoch, value = int(row[epoch_at]), float(row[value_at] or "nan")
+        except (ValueError, IndexError):  # damaged
+            continue
+        if len(row) != len(header) or not 1 <= epoch <= epochs:
             continue
         name = row[name_at]
         if name not in sums:
             sums[name], counts[name] = np.zeros(columns), np.zeros(columns)
         if row[value_at]:
             column = (epoch - 1) // width
-            value = float(row[value_at])
             sums[name][column] += value
             counts[name][column] += 1
             newest[name] = value

@@ -80,10 +80,11 @@ def _journal(files: LogFiles) -> JournalContent | None:
         return None
     try:
         content = read_journal(files.journal)
-        reason = "has no validated epoch"
-    except (ValueError, KeyError, TypeError, AttributeError) as error:  # a line may hold anything
+        reason = "has no validated epoch" if content.plan.planned_epochs else "has no line with the plan of the run"
+    except ValueError as error:
         content, reason = None, f"cannot be read: {error}"
-    if content is not None and any(entry.record.validated for entry in content.entries):
+    planned = content is not None and content.plan.planned_epochs > 0
+    if planned and content is not None and any(entry.record.validated for entry in content.entries):
         return content
     if files.results is None:
         raise UnusableError(reason)

@@ -74,32 +74,40 @@ def find_logs(paths: Paths) -> tuple[list[LogFiles], list[Skipped]]:
 
 def expanded(path: str) -> list[Path]:
     """Return the paths that a path or glob means, `train2` before `train10`."""
-    if Path(path).exists() or not glob.has_magic(path):
+    if _exists(path) or not glob.has_magic(path):
         return [Path(path)]
     matches = glob.glob(path, recursive=True)  # noqa: PTH207, Path.glob takes no absolute pattern
     return sorted(map(Path, matches), key=lambda path: [_natural(part) for part in path.parts])
 
 
 def _why_nothing(path: str) -> str:
-    if glob.has_magic(path) and not Path(path).exists():
+    if glob.has_magic(path) and not _exists(path):
         return "matches no run"
-    return f"contains no {RESULTS}" if Path(path).is_dir() else "does not exist"
+    return f"contains no {RESULTS}" if _is_dir(path) else "does not exist"
 
 
 def _logs_at(path: Path) -> Iterator[LogFiles]:
     """Yield the runs at a path."""
     path = Path(os.path.abspath(path))  # noqa: PTH100, resolve() would show the targets of links
-    if path.is_dir():
+    if _is_dir(path):
         for folder, folders, _ in os.walk(path):
             folders[:] = sorted((name for name in folders if name not in _WITHOUT_RUNS), key=_natural)
             results, journal = Path(folder, RESULTS), Path(folder) / JOURNAL
             logs = results if results.is_file() else None, journal if journal.is_file() else None
             if any(logs):
                 yield LogFiles(Path(folder), *logs)
-    elif path.name == JOURNAL.name and path.exists():
+    elif path.name == JOURNAL.name and _exists(path):
         yield LogFiles(path.parent.parent, None, path)
-    elif path.exists():
+    elif _exists(path):
         yield LogFiles(path.parent, path)
+
+
+def _exists(path: str | Path) -> bool:
+    return os.path.exists(path)  # noqa: PTH110, Path's own raises for a name that is too long
+
+
+def _is_dir(path: str | Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112, as above
 
 
 def _named(logs: list[LogFiles]) -> list[LogFiles]:

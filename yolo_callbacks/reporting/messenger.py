@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from yolo_callbacks.reporting.outbox import Attempt, NotDelivered
+from yolo_callbacks.support.checks import items_of
 from yolo_callbacks.support.log import quiet
 from yolo_callbacks.support.secrets import HIDDEN, Secret
 
@@ -42,6 +42,8 @@ def send(url: Secret, message: Message, attempt: Attempt) -> None:
     with quiet("apprise", "urllib3.connectionpool") as said:
         sender = apprise.Apprise(asset=_in_this_thread())
         sender.add(str(url))
+        if hasattr(sender[0], "redirects") and "redirect=" not in url.lower():
+            sender[0].redirects = False  # they would take the headers of a URL, and the message, to another server
         # a service that rejected the message may have rejected its image
         picture = message.picture if not attempt.answers and sender[0].attachment_support else None
         attached = str(picture) if picture is not None and picture.exists() else None
@@ -81,7 +83,8 @@ def check_urls(name: str, urls: object) -> list[Secret]:
     """
     if isinstance(urls, str):
         urls = re.split(r"[\s,]+(?=[A-Za-z][A-Za-z0-9+.-]*://)", urls.strip(" \t\r\n,"))
-    given: list[Any] = list(urls) if isinstance(urls, Iterable) else [urls]
+    items = items_of(urls)
+    given: list[Any] = [urls] if items is None else items
     if not all(isinstance(url, str) for url in given):
         raise TypeError(f"{name} must be an apprise URL such as 'ntfy://topic', or a list of them")
     given = [url.strip() for url in given if url.strip()]

@@ -83,6 +83,7 @@ class MLflowServer:
                 client = self.client
                 self._probe(str(client.tracking_uri))
                 yield client
+                self.reached = True  # also where only MLflow knows the certificate
         except NotDelivered:
             self.failed = True
             raise

@@ -84,8 +84,8 @@ class Report:
         rows += [("System", f"epoch {item.epoch}: {item.message}") for item in self._findings()]
         rows.append(("Run", str(self.folder)))
         for item in self.manifest.get("checkpoints", []):
-            if item.get("role") in ("best", "restore"):
-                value = f"{item['monitor']} {item['value']:.5g}, epoch {item['epoch']}"
+            if item.get("role") in ("best", "restore") and item.get("value") is not None:
+                value = f"{item.get('monitor')} {item['value']:.5g}, epoch {item.get('epoch')}"
                 rows.append(("Checkpoint", f"{item['file']}  ({value})"))
         rows += [("Export", _export_in_words(item)) for item in self.manifest.get("exports", [])]
         if logs := _logs(self.folder / "callbacks"):
@@ -94,7 +94,7 @@ class Report:
             rows.append(("Resume", command))
         if self.ended and self.manifest.get("data_source"):  # generated data: the user has other data to train on
             rows.append(("Next", f"the same on your own data: {self._on_own_data()}"))
-        return [(_in_one_line(name), _in_one_line(text)) for name, text in rows if text]
+        return [(in_one_line(name), in_one_line(text)) for name, text in rows if text]
 
     def _findings(self) -> Iterable[Finding]:
         """Return what limited the run, if `SystemMonitor` has measured it."""
@@ -217,7 +217,8 @@ def _logs(folder: Path) -> list[str]:
     return sorted(path.name for path in files if path.suffix in (".csv", ".png", ".json"))
 
 
-def _in_one_line(text: str) -> str:
+def in_one_line(text: str) -> str:
+    """Return a text without line breaks and whatever else a terminal would obey."""
     return _printable(" ".join(text.splitlines()))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import hmac
 import ipaddress
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from yolo_callbacks.reporting.outbox import NotDelivered
+from yolo_callbacks.support.checks import quoted
 from yolo_callbacks.support.log import quiet
 from yolo_callbacks.support.secrets import Secret, secret_url
 
@@ -47,7 +47,7 @@ def check_url(name: str, url: object, *, allow_http: bool) -> Secret:
     except ValueError:
         host = None
     # parsers disagree on whether a backslash or a space belongs to the login or ends the host
-    if not host or parts.scheme not in ("http", "https") or re.search(r"[\\\s\x00-\x1f]", url):
+    if not host or parts.scheme not in ("http", "https") or re.search(r"[\\\s\x00-\x1f\ud800-\udfff]", url):
         raise ValueError(f"{name} is not a URL such as 'https://host/path'")
     if parts.scheme == "http" and not is_loopback(host) and not allow_http:
         raise ValueError(
@@ -69,9 +69,11 @@ def check_headers(name: str, headers: object) -> dict[str, str] | None:
         raise TypeError(f"{name} must be a dict of strings such as {{'Authorization': 'Bearer ...'}}")
     for key, value in headers.items():
         if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", key) or key.lower() in OWN_HEADERS:
-            raise ValueError(f"{name}: {key!r} is not a header that you can set; reserved are {', '.join(OWN_HEADERS)}")
+            raise ValueError(
+                f"{name}: {quoted(key)} is not a header that you can set; reserved are {', '.join(OWN_HEADERS)}"
+            )
         if not value.isascii() or not value.isprintable():
-            raise ValueError(f"{name}: the value of {key!r} must be printable ASCII")
+            raise ValueError(f"{name}: the value of {quoted(key)} must be printable ASCII")
     return {key: Secret(value) for key, value in headers.items()}
 
 
@@ -82,10 +84,13 @@ def secret_bytes(secret: str) -> bytes:
         ValueError: If what follows `whsec_` is not base64.
     """
     if not secret.startswith(_ENCODED):
-        return secret.encode()
+        try:
+            return secret.encode()
+        except UnicodeEncodeError:  # its text holds the secret
+            raise ValueError("the secret is not valid Unicode") from None
     try:
         return base64.b64decode(secret.removeprefix(_ENCODED), validate=True)
-    except binascii.Error:
+    except ValueError:
         raise ValueError(f"the secret begins with '{_ENCODED}', but the rest is not base64") from None
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -80,7 +82,7 @@ class ClassLog:
         rows: list[str] = []
         for line in read_lines(self._path):
             epoch = line.partition(",")[0]
-            if not epoch.isdecimal() or int(epoch) > self._done:
+            if not re.fullmatch(r"[0-9]{1,7}", epoch) or int(epoch) > self._done:
                 continue
             if rows and not rows[0].startswith(f"{epoch},"):
                 rows = []
@@ -96,8 +98,10 @@ def read_lines(path: Path) -> Iterator[str]:
 
 
 def read_rows(path: Path) -> Iterator[list[str]]:
-    """Yield the rows of `classes.csv`, the header first."""
-    yield from csv.reader(read_lines(path))
+    """Yield the rows of `classes.csv`, the header first; a line that is no row is left out."""
+    for line in read_lines(path):
+        with contextlib.suppress(csv.Error):  # one reader per line: a damaged quotation mark would swallow the others
+            yield next(csv.reader([line]), [])
 
 
 def last_epoch(path: Path) -> int:
@@ -106,7 +110,7 @@ def last_epoch(path: Path) -> int:
         file.seek(max(0, storage.size(path) - 4096))
         lines = file.read().split(b"\n")[:-1]
     cells = [line.partition(b",")[0] for line in lines]
-    return next((int(cell) for cell in reversed(cells) if cell.isdigit()), 0)
+    return next((int(cell) for cell in reversed(cells) if re.fullmatch(rb"[0-9]{1,7}", cell)), 0)
 
 
 def _line(cells: Sequence[object]) -> str:

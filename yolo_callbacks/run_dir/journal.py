@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Union
 
 from yolo_callbacks.core.decision import Decision, decision_from_json
 from yolo_callbacks.core.entry import EXTENDED_FORMAT, FORMAT, Entry, JournalContent
@@ -15,6 +15,8 @@ from yolo_callbacks.support import storage
 from yolo_callbacks.support.best_effort import Attempt, BestEffortWrites
 from yolo_callbacks.support.log import LOGGER
 from yolo_callbacks.support.numbers import decode_number
+
+_BEGIN = '{"format": '
 
 
 class Journal:
@@ -77,14 +79,15 @@ def _has_header(path: Path) -> bool:
 def read_journal(path: Path) -> JournalContent:
     """Read a journal back.
 
-    An incomplete line is left out. If an epoch is there twice (it ran again after a resume), the last entry counts.
+    Lines that cannot be read, such as an incomplete one, are left out, and a warning says which. If an epoch is there
+    twice (it ran again after a resume), the last entry counts.
 
     Args:
         path: A `journal.jsonl`.
 
     Returns:
-        The plan, the decisions before the first epoch, the entries sorted by epoch up to the first unreadable line, and
-        the epoch that a crash left pending.
+        The plan, the decisions before the first epoch, the entries sorted by epoch, and the epoch that a crash left
+        pending.
 
     Raises:
         ValueError: If a newer version wrote it.
@@ -93,36 +96,66 @@ def read_journal(path: Path) -> JournalContent:
     plan, entries = Plan(), dict[int, Entry]()
     pending: EpochRecord | None = None
     before: tuple[Decision, ...] = ()
+    unreadable: list[int] = []
     # not splitlines: a metric's name may contain other characters that it treats as line breaks
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), start=1):
         if not line:
             continue
+        item: _Item | None
         try:
-            data = json.loads(line)
-        except json.JSONDecodeError:
-            LOGGER.warning(f"{path}, line {number} is incomplete; it and all later lines are ignored")
-            break
-        if data.get("format", 0) > EXTENDED_FORMAT:
+            item = _item(line)
+        except _UNREADABLE:
+            unreadable.append(number)
+            item = _item_after_torn(line)
+        if isinstance(item, int):
             raise ValueError(
-                f"{path} has format {data['format']}, but this version reads up to {EXTENDED_FORMAT}: upgrade "
-                "yolo-callbacks"
+                f"{path} has format {item}, but this version reads up to {EXTENDED_FORMAT}: upgrade yolo-callbacks"
             )
-        if "plan" in data:
-            plan = plan_from_json(data["plan"])
-            before = tuple(decision_from_json(item) for item in data.get("decisions", ()))
-            continue
-        if "pending" in data:
-            pending = record_from_json(data["pending"])
-            continue
-        entry = _entry(data)
-        entries[entry.record.epoch] = entry
-        pending = None
+        if isinstance(item, Entry):
+            entries[item.record.epoch], pending = item, None
+        elif isinstance(item, EpochRecord):
+            pending = item
+        elif item is not None:
+            plan, before = item
+    if unreadable:
+        which, more = ", ".join(map(str, unreadable[:5])), len(unreadable) - 5
+        LOGGER.warning(f"{path}: left out as damaged or incomplete: line {which}{f' and {more} more' * (more > 0)}")
     return JournalContent(plan, before, [entries[epoch] for epoch in sorted(entries)], pending)
 
 
+_Item = Union[Entry, EpochRecord, tuple[Plan, tuple[Decision, ...]], int]
+"""What a line holds: an epoch, a pending one, the plan with the decisions before the first epoch, or a newer format."""
+
+_UNREADABLE = (ValueError, TypeError, AttributeError, KeyError, RecursionError)
+
+
+def _item(line: str) -> _Item:
+    """Return what a line holds.
+
+    Raises:
+        Exception: One of `_UNREADABLE`, as a damaged line may hold anything.
+    """
+    data = json.loads(line)
+    if data.get("format", 0) > EXTENDED_FORMAT:
+        return int(data["format"])
+    if "plan" in data:
+        return plan_from_json(data["plan"]), tuple(decision_from_json(item) for item in data.get("decisions", ()))
+    if "pending" in data:
+        return record_from_json(data["pending"])
+    return _entry(data)
+
+
+def _item_after_torn(line: str) -> _Item | None:
+    """Return the whole line that was appended to a torn one, without a line break between them; None for no such."""
+    try:
+        return _item(line[line.rindex(_BEGIN, 1) :])
+    except _UNREADABLE:
+        return None
+
+
 def _entry(data: Mapping[str, Any]) -> Entry:
-    return Entry(
-        record=record_from_json(data["record"]),
-        decisions=tuple(decision_from_json(item) for item in data.get("decisions", ())),
-        counters={name: decode_number(value) for name, value in data.get("counters", {}).items()},
-    )
+    counters = {name: decode_number(value) for name, value in data.get("counters", {}).items()}
+    if not all(isinstance(value, (int, float)) for value in counters.values()):
+        raise TypeError("a counter is no number")
+    decisions = tuple(decision_from_json(item) for item in data.get("decisions", ()))
+    return Entry(record=record_from_json(data["record"]), decisions=decisions, counters=counters)

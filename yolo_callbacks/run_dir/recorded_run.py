@@ -61,5 +61,5 @@ class RecordedRun:
     def restored(self) -> Path | None:
         """The checkpoint whose weights a completed run has restored; None if it restored none."""
         manifest = self.manifest
-        files = [str(item["file"]) for item in manifest.get("checkpoints", []) if item["role"] == "restore"]
+        files = [str(item["file"]) for item in manifest.get("checkpoints", []) if item.get("role") == "restore"]
         return self.folder / files[0] if files and manifest.get("status") in ("finished", "stopped") else None

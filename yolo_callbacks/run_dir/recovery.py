@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 from yolo_callbacks.core.decision import StopReason
 from yolo_callbacks.core.naming import BACKUP, EXCEPTION, EXTENDED, LAST_KEPT, LATEST, PREEMPTED, WEIGHTS
 from yolo_callbacks.run_dir.manifest import manifest_of
+from yolo_callbacks.support import storage
 from yolo_callbacks.support.log import LOGGER
 from yolo_callbacks.support.numbers import all_finite
 
@@ -86,7 +88,7 @@ def find_resumable(run: str | os.PathLike[str]) -> Resumable:
         NoCheckpointError: If there is none.
     """
     given = Path(run)
-    if not given.exists():
+    if not os.path.exists(given):  # noqa: PTH110, Path.exists() raises for a name that is too long
         raise NoCheckpointError(f"{given} does not exist")
     folder = run_directory(given)
     if given.is_dir() and has_ended(folder):
@@ -191,6 +193,8 @@ def checkpoints_in(folder: Path) -> list[Path]:
 
 def examine(path: Path, folder: Path | None) -> Resumable | str:
     """Load a checkpoint and describe it, or return why it cannot be resumed."""
+    if not storage.is_whole(path) and zipfile.is_zipfile(path):
+        return "is damaged"  # a wrong bit in the weights would load
     try:
         content = load(path)
     except Exception as error:  # a torn file may raise anything in unpickling

@@ -7,6 +7,7 @@ faster and stricter, for files of any origin.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -30,8 +31,17 @@ def read_results_csv(path: Path) -> list[EpochRecord]:
     Raises:
         OSError: If it cannot be read.
     """
-    with open(path, encoding="utf-8", errors="replace", newline="") as file:
-        return _records(csv.DictReader(file, skipinitialspace=True))
+    text = path.read_text(encoding="utf-8", errors="replace").replace("\0", "\ufffd")
+    # one reader per line: a damaged quotation mark would swallow all lines after it
+    header, *lines = text.splitlines() or [""]
+    return _records(_row(header, line) for line in lines)
+
+
+def _row(header: str, line: str) -> Mapping[str | Any, Any]:
+    try:
+        return next(csv.DictReader([header, line], skipinitialspace=True), {})
+    except csv.Error:  # a field that is too long
+        return {}
 
 
 def results_in_checkpoint(checkpoint: Mapping[str, Any]) -> list[EpochRecord]:
@@ -40,7 +50,9 @@ def results_in_checkpoint(checkpoint: Mapping[str, Any]) -> list[EpochRecord]:
     Args:
         checkpoint: A loaded checkpoint; `train_results` holds the columns.
     """
-    columns = checkpoint.get("train_results") or {}
+    columns = checkpoint.get("train_results")
+    if not isinstance(columns, Mapping) or not all(isinstance(values, (list, tuple)) for values in columns.values()):
+        return []
     return _records(dict(zip(columns, row)) for row in zip(*columns.values()))
 
 
@@ -52,10 +64,11 @@ def _records(rows: Iterable[Mapping[str | Any, Any]]) -> list[EpochRecord]:
         cells = {key.strip(): value for key, value in row.items() if key and value not in (None, "")}
         try:
             numbers = {key: float(value) for key, value in cells.items()}
-            epoch = int(numbers.pop("epoch"))
-        except (KeyError, TypeError, ValueError):
+            epoch = numbers.pop("epoch")
+        except (KeyError, TypeError, ValueError, OverflowError):
             continue
-        records[epoch] = _record(epoch, numbers)
+        if epoch >= 1 and epoch.is_integer():
+            records[int(epoch)] = _record(int(epoch), numbers)
     ordered = [records[epoch] for epoch in sorted(records)]
     seconds = summed_over_resumes(record.elapsed for record in ordered)
     return [replace(record, elapsed=elapsed) for record, elapsed in zip(ordered, seconds)]
@@ -81,6 +94,8 @@ def mend_results_csv(path: Path, done: int) -> int:
         path: A `results.csv`; nothing happens if there is none.
         done: Number of epochs that the resumed run had finished.
 
+    A file in which no row fits the header, because the header is damaged, stays as it is.
+
     Returns:
         The number of removed lines.
 
@@ -92,10 +107,13 @@ def mend_results_csv(path: Path, done: int) -> int:
     text = path.read_text(encoding="utf-8", errors="replace")
     header, *lines = text.splitlines(keepends=True) or [""]
     fields = len(header.split(","))
+    fitting = [line for line in lines if len(line.split(",")) == fields and line.endswith("\n")]
+    if not fitting and any(line.endswith("\n") for line in lines):
+        return 0
     kept: dict[int, str] = {}
-    for line in lines:
+    for line in fitting:
         number = line.split(",", 1)[0].strip()
-        if number.isdigit() and int(number) <= done and len(line.split(",")) == fields and line.endswith("\n"):
+        if re.fullmatch(r"[0-9]{1,7}", number) and 1 <= int(number) <= done:
             kept[int(number)] = line
     mended = header + "".join(kept[epoch] for epoch in sorted(kept))
     if mended != text:

@@ -15,7 +15,7 @@ from yolo_callbacks.core.naming import STATES
 from yolo_callbacks.support import storage
 
 FORMAT = 1
-_NAME = re.compile(r"epoch(\d+)-rank(\d+)of(\d+)\.state")
+_NAME = re.compile(r"epoch([0-9]{1,7})-rank([0-9]{1,7})of([0-9]{1,7})\.state")
 
 
 class UnreadableStateError(ValueError):

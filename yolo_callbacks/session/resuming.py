@@ -26,6 +26,7 @@ from yolo_callbacks.run_dir.recovery import checkpoints_in, epochs_in, load
 from yolo_callbacks.run_dir.results_csv import mend_results_csv, read_results_csv, results_in_checkpoint
 from yolo_callbacks.run_dir.training_states import TrainingStates, UnreadableStateError
 from yolo_callbacks.support import storage
+from yolo_callbacks.support.checks import quoted
 from yolo_callbacks.support.log import LOGGER
 from yolo_callbacks.trainer.exact.conditions import differences
 from yolo_callbacks.trainer.run import Run
@@ -54,8 +55,8 @@ def choose_state(run: Run, states: TrainingStates, obstacles: Iterable[str]) -> 
         content = _fitting_state(run, states, obstacles)
     except UnreadableStateError as error:
         why = str(error)
-    except (LookupError, TypeError, AttributeError) as error:  # whatever another program may have written
-        why = f"the saved state lacks something ({error!r})"
+    except Exception as error:  # whatever another program may have written
+        why = f"the saved state lacks something ({quoted(error)})"
     else:
         epoch = content["epoch"]
         if _begins_extension(run):
@@ -140,10 +141,10 @@ def known_checkpoints(run: Run) -> list[dict[str, Any]]:
     """Return the checkpoints that an earlier part of this run has kept, up to the epoch that it resumes from."""
     done = run.epochs_before
     listed = manifest_of(run.save_dir).get("checkpoints", []) if done else []
-    later = [item["file"] for item in listed if item["epoch"] > done]
+    later = [item["file"] for item in listed if item.get("epoch", 0) > done]
     if later and run.checkpoint_epochs is None:  # otherwise they are made again as they are
         LOGGER.warning(f"Kept checkpoints of epochs after {done}, which now run again: {', '.join(later)}")
-    return [item for item in listed if item["epoch"] <= done]
+    return [item for item in listed if item.get("epoch", 0) <= done]
 
 
 def take_up(run: Run, ledger: Ledger, journal: Path, checkpoints: CheckpointStore) -> Stop | None:

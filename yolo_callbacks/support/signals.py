@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from yolo_callbacks.support.checks import check_names, nearest
+from yolo_callbacks.support.checks import check_names, nearest, quoted
 from yolo_callbacks.support.log import LOGGER
 
 _NEVER_CAUGHT = ("SIGKILL", "SIGSTOP")
@@ -29,9 +29,11 @@ def check_signals(name: str, value: object) -> tuple[str, ...]:
     checked = tuple(check_names(name, value, "a list of signals such as 'SIGTERM'", one=True))
     for item in checked:
         if item not in known:
-            raise ValueError(f"{name}={value!r}: '{item}' is not a signal that can be handled{nearest(item, known)}")
+            raise ValueError(
+                f"{name}={quoted(value)}: {quoted(item)} is not a signal that can be handled{nearest(item, known)}"
+            )
     if checked and not any(item in own for item in checked):
-        LOGGER.warning(f"{name}={value!r}: this system has none of these signals, so none will arrive")
+        LOGGER.warning(f"{name}={quoted(value)}: this system has none of these signals, so none will arrive")
     return checked
 
 

@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+UNPAIRED = "backslashreplace"
+"""Writes half of a character pair, as in the path of an undecodable file name, as JSON's own escape of it."""
+
 _CHUNK = 1 << 20
 _TEMPORARY = ".tmp"
 _IN_USE = (5, 32)  # Windows error codes for a file that another program has open
@@ -55,7 +58,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Replace a text file (UTF-8) atomically."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.write_bytes(text.encode("utf-8", UNPAIRED))
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -90,7 +93,7 @@ def append_lines(path: Path, text: str, *, sync: bool = True) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab", buffering=0) as file:  # a buffer would be written once more when the file is closed
-        size, rest = file.tell(), memoryview(text.encode())
+        size, rest = file.tell(), memoryview(text.encode("utf-8", UNPAIRED))
         try:
             while rest:  # a disk that is nearly full takes only a part
                 rest = rest[file.write(rest) :]
@@ -233,7 +236,7 @@ def is_whole(archive: Path) -> bool:
     try:
         with zipfile.ZipFile(archive) as parts:
             return parts.testzip() is None
-    except (OSError, zipfile.BadZipFile):
+    except Exception:  # a damaged archive may ask for a password, or for a method that zipfile does not know
         return False
 
 

@@ -17,12 +17,15 @@ def loaded(trainer):
     ("found", "best_is_there", "expected"),
     [
         ("epoch3.pt", True, "epoch3.pt"),
+        ("epoch3.pt", False, "epoch3.pt"),
+        ("gone.pt", True, "last.pt"),
         (None, True, "best.pt"),
         (None, False, "last.pt"),
     ],
 )
 def test_what_is_loaded(found, best_is_there, expected, tmp_path):
     trainer = SimpleNamespace(best=tmp_path / "best.pt", last=tmp_path / "last.pt")
+    (tmp_path / "epoch3.pt").touch()
     if best_is_there:
         trainer.best.touch()
     return_checkpoint_of_workers(trainer, lambda: tmp_path / found if found else None)

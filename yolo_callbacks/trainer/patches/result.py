@@ -16,13 +16,12 @@ from typing import Any
 class _ResultPath(type(Path())):  # type: ignore[misc]  # Path itself cannot be subclassed before Python 3.12
     """The path of `best.pt`; calls `look` when asked whether it exists."""
 
-    look: Callable[[], None] | None = None
+    look: Callable[[], Path | None] | None = None
 
     def exists(self, *args: Any, **kwargs: Any) -> bool:
-        """Look for another checkpoint, and return whether this path exists."""
-        if self.look is not None:
-            self.look()
-        return bool(super().exists(*args, **kwargs))
+        """Look for another checkpoint, and return whether it exists, or else this path."""
+        other = self.look() if self.look is not None else None
+        return bool(super().exists(*args, **kwargs) if other is None else other.exists())
 
 
 def return_checkpoint_of_workers(trainer: Any, find: Callable[[], Path | None]) -> None:
@@ -36,8 +35,10 @@ def return_checkpoint_of_workers(trainer: Any, find: Callable[[], Path | None]) 
     """
     best = trainer.best
 
-    def look() -> None:
-        trainer.best = find() or best
+    def look() -> Path | None:
+        other = find()
+        trainer.best = other or best
+        return other
 
     trainer.best = _ResultPath(best)
     trainer.best.look = look
