@@ -186,7 +186,8 @@ records = st.lists(
 @given(records)
 def test_a_history_read_back_says_what_the_live_one_said(metrics):
     """Whatever was measured, a fold over the journal gives what was told live, and never fails."""
-    live = [EpochRecord(n, {f"system/{k}": v for k, v in m.items()}, planned_epochs=50) for n, m in enumerate(metrics)]
+    named = [{f"system/{name}": value for name, value in numbers.items()} for numbers in metrics]
+    live = [EpochRecord(epoch, numbers, planned_epochs=50) for epoch, numbers in enumerate(named, start=1)]
     stored = [record_from_json(json.loads(json.dumps(record_to_json(record)))) for record in live]
     assert told(stored) == told(live)
     assert repr(History(Plan(), live).fold(FOLD)) == repr(History(Plan(), stored).fold(SystemFold()))

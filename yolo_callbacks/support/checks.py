@@ -47,7 +47,7 @@ def quoted(value: object) -> str:
         ("['a', 1]", '<int>')
     """
     try:
-        text = " ".join(_BRIEFLY.repr(value).split())
+        text = " ".join(line.strip() for line in _BRIEFLY.repr(value).splitlines())
     except Exception:  # huge ints have none, and a user's class may raise anything
         return f"<{type(value).__name__}>"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}...{text[-_LONGEST // 4 :]}"
