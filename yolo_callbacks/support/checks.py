@@ -48,6 +48,7 @@ def quoted(value: object) -> str:
     """
     try:
         text = " ".join(line.strip() for line in _BRIEFLY.repr(value).splitlines())
+        text = re.sub(r"<(\w+) instance at 0x\w+>", r"<\1>", text)  # how reprlib shows what has no repr
     except Exception:  # huge ints have none, and a user's class may raise anything
         return f"<{type(value).__name__}>"
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]}...{text[-_LONGEST // 4 :]}"
