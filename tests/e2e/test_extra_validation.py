@@ -119,7 +119,7 @@ def test_a_callback_can_decide_by_it_and_a_resumed_run_measures_the_same_epochs(
     values = run.history["test/metrics/mAP50-95(B)"]
     assert values.index[values.notna()].tolist() == [1, 2, 4]  # 0 in each, so the patience ends in the third
     assert run.stop_reason is ycb.StopReason.PLATEAU
-    assert run.history["EarlyStopping/wait"].tolist() == [0, 1, 1, 2]
+    assert run.history["EarlyStopping/wait"].tolist() == [0, 1, 1, 3]  # epochs, not values
     assert "metrics/mAP50-95(B)" not in run.history  # val=False is of the trainer's own validation
     assert run_json(run.save_dir)["checkpoints"][0]["epoch"] == 1
 
@@ -200,7 +200,7 @@ def test_a_custom_validator_is_used_and_an_error_in_it_is_logged_and_decides_not
     )
     assert run.history["test/metrics/pictures"].fillna(0).tolist() == [3, 0, 3, 3]
     assert run.history["metrics/pictures"].tolist() == [4, 4, 4, 4]
-    assert run.history["EarlyStopping/wait"].tolist() == [0, 0, 1, 2]  # an epoch without a value does not count
+    assert run.history["EarlyStopping/wait"].tolist() == [0, 0, 2, 3]  # an epoch without a value does not count
     assert len(said("ExtraValidation.measure failed; training continues: FileNotFoundError")) == 1
 
 

@@ -180,7 +180,8 @@ def test_every_row_of_results_csv_that_is_whole_is_read_and_stays(run, whole):
     @given(DAMAGE)
     def check(steps):
         folder, data = run(RESULTS, steps)
-        kept = {epochs[line] for line in lines_of(data) & set(epochs)}
+        # one without a line break may be torn: nothing tells that its last number is whole
+        kept = {epochs[line] for line in set(data.split(b"\n")[:-1]) & set(epochs)}
         if data.startswith(header + b"\n"):
             assert kept <= {record.epoch for record in read_results_csv(folder / RESULTS)}
         mend_results_csv(folder / RESULTS, EPOCHS)

@@ -163,6 +163,7 @@ class ReductionFold:
 
     def step(self, state: Reductions, record: EpochRecord) -> Reductions:
         """Return the state after one more epoch."""
+        state = replace(state, progress=self.progress.begun_anew(state.progress, record))
         progress = self.progress.step(state.progress, record)
         if progress.epoch == state.progress.epoch:  # nothing was measured
             return replace(state, progress=progress)

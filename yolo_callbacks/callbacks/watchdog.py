@@ -120,6 +120,11 @@ class Watchdog(PerRun["_Live"], Callback):
         if self._live is not None:
             self._live.pulse.enter("validating" if self._live.run.epoch_is_open else "evaluating")
 
+    def between_batches(self) -> None:
+        """Note that a batch of an `ExtraValidation` has ended."""
+        if self._live is not None:
+            self._live.pulse.touch()
+
     def on_val_batch_end(self, validator: Any) -> None:
         """Note that a batch of the validation has ended."""
         if self._live is not None:

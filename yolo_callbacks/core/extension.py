@@ -34,6 +34,7 @@ class Extension:
         warmup_epochs: Number of epochs in which `"rewarm"` raises the rate.
         mosaic_closed: Whether mosaic stays closed in all new epochs.
         ended: Why the run had ended early; `""` if it had not.
+        held_progress: The share of a run that the extension before has held a loss at; None if it has not.
 
     Example:
         >>> extension = Extension(after=40, planned_epochs=90, schedule="hold", planned_before=50, trained=50)
@@ -50,6 +51,7 @@ class Extension:
     warmup_epochs: int = 0
     mosaic_closed: bool = False
     ended: str = ""
+    held_progress: float | None = None
 
     def __str__(self) -> str:
         lost = self.trained - self.after
@@ -67,6 +69,8 @@ class Extension:
         """The share of a run that a held loss stays at; None if it moves on with the epochs."""
         if self.schedule != HOLD:
             return None
+        if self.held_progress is not None:
+            return self.held_progress
         return min(1.0, self.after / max(1, self.planned_before - 1))
 
     def value(self, epoch: int, own: Callable[[int], float], lowest: float, final: float, *, cosine: bool) -> float:

@@ -164,8 +164,8 @@ class Progress:
         best_epoch: Epoch of the best value.
         reference: The value that an improvement has to beat by `min_delta`.
         wait: Number of counted epochs since the last improvement.
-        skipped: Number of counted epochs without validation since the newest value; they add to the wait when the next
-            validation brings no improvement.
+        skipped: Number of counted epochs without a value since the newest one; they add to the wait when the next value
+            is no improvement.
         improved: Whether the newest value is an improvement. One that does not beat the baseline is, but does not
             end the wait.
         plan: The plan of the run.
@@ -186,8 +186,8 @@ class Progress:
 class ProgressFold:
     """Follows a monitor over the epochs. The first `start_from_epoch` epochs are ignored.
 
-    The wait counts epochs, not validations: those that were not validated count as soon as the next validation brings
-    no improvement.
+    The wait counts epochs, not values: those without one, such as epochs that were not validated, count as soon as the
+    next value is no improvement.
 
     Epochs of the warm-up, and those after mosaic has closed, can bring an improvement but do not add to the wait:
     there, the metric says nothing about the epochs before or after. Where a run was extended, the wait begins anew.
@@ -211,25 +211,33 @@ class ProgressFold:
         value = self.monitor.value(record)
         if record.epoch <= self.start_from_epoch:
             return state
+        state = self.begun_anew(state, record)
         if value is None:
-            counts = not record.validated and _counts(record, state.plan)
+            # a rebuilt epoch, which has no measures, was never asked for what callbacks measure
+            missed = not record.validated or bool(record.measures)
+            counts = missed and _counts(record, state.plan)
             return replace(state, skipped=state.skipped + 1) if counts else state
         finite = math.isfinite(value)
         leads = finite and (state.best is None or self.monitor.is_better(value, state.best))
         improved = finite and (state.reference is None or self.monitor.improves(value, state.reference))
         beats_baseline = self.baseline is None or self.monitor.improves(value, self.baseline)
         counts = _counts(record, state.plan)
-        wait = state.wait if state.epoch > state.plan.start_of(record.epoch) else 0  # an extension begins the wait anew
         return Progress(
             value=value,
             epoch=record.epoch,
             best=value if leads else state.best,
             best_epoch=record.epoch if leads else state.best_epoch,
             reference=value if improved else state.reference,
-            wait=0 if improved and beats_baseline else wait + state.skipped + counts,
+            wait=0 if improved and beats_baseline else state.wait + state.skipped + counts,
             improved=improved,
             plan=state.plan,
         )
+
+    @staticmethod
+    def begun_anew(state: Progress, record: EpochRecord) -> Progress:
+        """Return the state before an epoch; the first one of an extension begins the wait anew."""
+        begins = record.epoch - 1 == state.plan.start_of(record.epoch) > 0
+        return replace(state, wait=0, skipped=0) if begins else state
 
     def out_of_reach(self, patience: int, plan: Plan, last: int) -> str | None:
         """Return why the patience can never run out; None if it can, or if the run's length is unknown.

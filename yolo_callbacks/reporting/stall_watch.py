@@ -5,6 +5,7 @@ A stall may be caused by the disk, or by a full pipe behind the log, so nothing 
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import socket
@@ -199,8 +200,8 @@ class StallWatch:
 
     @property
     def _code(self) -> int | None:
-        """What the process ends with; None if it does not. Exports have time limits of their own."""
-        return None if self._pulse.phase == "closing" else self._exit_code
+        """What the process ends with; None if it does not. Exports and their check have time limits of their own."""
+        return None if self._pulse.phase in ("starting", "closing") else self._exit_code
 
     def _write_stacks(self, text: str, own: Mapping[str, Any], found: dict[str, Any], known: threading.Event) -> None:
         try:
@@ -255,11 +256,17 @@ class StallWatch:
         self._alerts.wait(_LEAVE - _SEND)
         self._ended.wait(_SEND + (_AFTER_RANK_0 if self._post.rank else 0.0))
         self._files.wait(max(0.0, deadline - time.monotonic()))
-        if self._pulse.last != last or self._ended.is_set():
+        if self._pulse.last != last or self._ended.is_set() or self._waits_for_rank_0():
             return
-        for worker in multiprocessing.active_children():  # of a data loader; they would outlive it
-            worker.kill()
+        with contextlib.suppress(Exception):
+            for worker in multiprocessing.active_children():  # of a data loader; they would outlive it
+                worker.kill()
         os._exit(code)
+
+    def _waits_for_rank_0(self) -> bool:
+        """Return whether rank 0 is at work while this one waits for it, as in a check of exports."""
+        beat = read_heartbeats(self._post.folder, 1).get(0) if self._post.rank else None
+        return beat is not None and not _is_old(beat) and beat.get("status") == "running"
 
 
 def _quiet(kind: str, stalled: Stalled) -> str:

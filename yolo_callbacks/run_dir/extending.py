@@ -184,6 +184,7 @@ def _extension(
         first_lr=_last_rate(record) if schedule in (HOLD, REWARM) else None,
         warmup_epochs=rewarming(float(arguments.get("warmup_epochs") or 0), length) if schedule == REWARM else 0,
         mosaic_closed=schedule == HOLD and (closed or bool(held_before and held_before.mosaic_closed)),
+        held_progress=held_before.loss_progress if held_before is not None else None,
     )
 
 

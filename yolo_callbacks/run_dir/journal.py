@@ -126,7 +126,7 @@ def read_journal(path: Path) -> JournalContent:
 _Item = Union[Entry, EpochRecord, tuple[Plan, tuple[Decision, ...]], int]
 """What a line holds: an epoch, a pending one, the plan with the decisions before the first epoch, or a newer format."""
 
-_UNREADABLE = (ValueError, TypeError, AttributeError, KeyError, RecursionError)
+_UNREADABLE = (ValueError, TypeError, AttributeError, KeyError, RecursionError, OverflowError)
 
 
 def _item(line: str) -> _Item:

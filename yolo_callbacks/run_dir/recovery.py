@@ -91,7 +91,7 @@ def find_resumable(run: str | os.PathLike[str]) -> Resumable:
     if not os.path.exists(given):  # noqa: PTH110, Path.exists() raises for a name that is too long
         raise NoCheckpointError(f"{given} does not exist")
     folder = run_directory(given)
-    if given.is_dir() and has_ended(folder):
+    if given.is_dir() and has_ended(folder) and not (folder / EXTENDED).exists():  # an extension has been prepared
         raise _ended(given)
     passed_over: dict[str, str] = {}
     for group in _candidates(given, folder):
@@ -147,7 +147,7 @@ def may_be_resumed(folder: Path, manifest: Mapping[str, Any], has_epochs: bool) 
         manifest: The content of `run.json`.
         has_epochs: Whether an epoch was finished; a run without one starts over with its arguments.
     """
-    if _says_ended(manifest):
+    if _says_ended(manifest) and not (folder / EXTENDED).exists():
         return False
     if not has_epochs:
         return (folder / "args.yaml").exists()

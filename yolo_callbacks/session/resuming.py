@@ -32,7 +32,8 @@ from yolo_callbacks.trainer.exact.conditions import differences
 from yolo_callbacks.trainer.run import Run
 
 _DIFFER = "the numbers will differ from those of an uninterrupted run, because"
-_FROM_HERE = ("argument epochs",)  # what an extension changes
+_FROM_HERE: tuple[str, ...] = ("argument epochs",)  # what an extension changes
+_CHOSEN_BY_AUTO = ("argument optimizer", "argument lr0", "argument momentum", "argument warmup_bias_lr")
 _MOST_REPEATED = 120.0  # seconds; twice what is skipped while a state is being written, as epochs differ
 _NEWEST = ("last.pt", *(name.rpartition("/")[2] for name in TO_RESUME))  # each save replaces what they hold
 
@@ -89,8 +90,10 @@ def _fitting_state(run: Run, states: TrainingStates, obstacles: Iterable[str]) -
     near = abs(epoch - done) <= content["every"] or (epoch < done and _is_short(run, journal, epoch))
     if chosen or (epoch != done if begins else not near):
         raise UnreadableStateError(f"the saved state is of epoch {epoch}")
-    ignored = _FROM_HERE if begins else ()
     before, now = content["conditions"], run.training_state.conditions()
+    ignored = _FROM_HERE if begins or journal.plan.extended_after(epoch) else ()
+    if begins and before.get("argument optimizer") == "auto":  # an extension names what it had chosen
+        ignored += _CHOSEN_BY_AUTO
     changed = differences(*({key: own[key] for key in own if key not in ignored} for own in (before, now)))
     if changed := changed or run.training_state.misfits(content["state"]):
         raise UnreadableStateError(", ".join(changed))

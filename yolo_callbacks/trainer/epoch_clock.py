@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 DATA, STEP, VALIDATION, SAVE = "data", "step", "validation", "save"
+MEASURE = "measure"  # what callbacks measure, which includes an `ExtraValidation`
 
 
 class EpochClock:
@@ -28,6 +29,7 @@ class EpochClock:
         self._listens = False
         self._mark = self._data = self._step = 0.0
         self._others: dict[str, float] = {}
+        self._within = 0.0  # seconds of the blocks within the present one
         self.batches = 0
         # bound once, so that a list finds each by identity; the second says whether it comes first in its list
         self._functions: dict[str, tuple[Callable[[Any], None], bool]] = {
@@ -58,12 +60,15 @@ class EpochClock:
 
     @contextmanager
     def during(self, part: str) -> Iterator[None]:
-        """Add the time of a `with` block to a part of the epoch."""
-        start = time.perf_counter()
+        """Add the time of a `with` block to a part of the epoch; that of a block within it belongs to the inner one."""
+        start, around = time.perf_counter(), self._within
+        self._within = 0.0
         try:
             yield
         finally:
-            self._others[part] = self._others.get(part, 0.0) + time.perf_counter() - start
+            took = time.perf_counter() - start
+            self._others[part] = self._others.get(part, 0.0) + took - self._within
+            self._within = around + took
 
     def release(self) -> None:
         """Stop listening, and drop the trainer."""

@@ -16,10 +16,19 @@ class DataOrder:
         loader: An `InfiniteDataLoader`.
         ships: Whether the state of its workers matters: that of a training loader's does, as they augment pictures.
         before_workers: Called before workers are started.
+        closes_mosaic: Returns whether the trainer closes mosaic in this very epoch.
     """
 
-    def __init__(self, loader: Any, *, ships: bool, before_workers: Callable[[], Any] = lambda: None) -> None:
+    def __init__(
+        self,
+        loader: Any,
+        *,
+        ships: bool,
+        before_workers: Callable[[], Any] = lambda: None,
+        closes_mosaic: Callable[[], bool] = lambda: False,
+    ) -> None:
         self.loader = loader
+        self._closes_mosaic = closes_mosaic
         self._ships = ships and loader.num_workers > 0
         self._patch = LoaderPatch(loader, ships=ships, before_workers=before_workers)
         self._reset_before = False
@@ -65,8 +74,11 @@ class DataOrder:
             return iterator
 
         def anew() -> bool:
-            """Return whether the trainer begins anew here in a run that is left alone, too: it closes mosaic."""
-            return not state["begun"] or (patch.resets > resets and not state["reset"])
+            """Return whether the trainer begins anew here in a run that is left alone, too: it closes mosaic.
+
+            It may have been closed before, and in an extension be closed once more.
+            """
+            return not state["begun"] or (patch.resets > resets and (not state["reset"] or self._closes_mosaic()))
 
         patch.next_iterator = make
 

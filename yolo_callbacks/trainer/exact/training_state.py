@@ -88,7 +88,12 @@ class TrainingState:
         if not self._orders or self._orders[0].loader is not trainer.train_loader:
             self._release_orders()
             self._orders = (
-                DataOrder(trainer.train_loader, ships=True, before_workers=before_workers),
+                DataOrder(
+                    trainer.train_loader,
+                    ships=True,
+                    before_workers=before_workers,
+                    closes_mosaic=lambda: bool(trainer.epoch == trainer.epochs - int(trainer.args.close_mosaic or 0)),
+                ),
                 DataOrder(trainer.test_loader, ships=False, before_workers=before_workers),
             )
         if not self._undo:

@@ -19,7 +19,7 @@ from typing import Any
 from yolo_callbacks.support import storage
 from yolo_callbacks.support.best_effort import BestEffortWrites
 from yolo_callbacks.support.log import LOGGER
-from yolo_callbacks.trainer.epoch_clock import SAVE, VALIDATION
+from yolo_callbacks.trainer.epoch_clock import MEASURE, SAVE, VALIDATION
 from yolo_callbacks.trainer.patches.published_metrics import PublishedMetrics
 
 Write = Callable[[Path, bytes], Any]
@@ -73,7 +73,8 @@ def protect_files(
         validated: Called after each validation of an epoch.
         may_strip: Called before `last.pt` and `best.pt` are stripped at the end; returns whether they may be.
         published: Numbers among the trainer's metrics that do not belong in a checkpoint.
-        during: Called with `"validation"` or `"save"`; what it returns is entered meanwhile.
+        during: Called with `"validation"`, `"save"`, or, within a save, `"measure"`; what it returns is entered
+            meanwhile.
 
     Returns:
         A function that undoes it.
@@ -84,7 +85,8 @@ def protect_files(
     own = {name: getattr(trainer, name) for name in names}
 
     def write_last(path: Path, data: bytes) -> None:
-        before_save()
+        with during(MEASURE):
+            before_save()
         after_save(data, writes.replace(path, data))
 
     def attempt(name: str, what: Path, consequence: str, args: Any, kwargs: Any, failed: Any = None) -> Any:

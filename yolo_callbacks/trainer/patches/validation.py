@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_callbacks.support import storage
+from yolo_callbacks.support.log import LOGGER
 from yolo_callbacks.trainer import ranks
 from yolo_callbacks.trainer.patches.platform import is_cancelled
 
@@ -36,6 +37,7 @@ class SkippableValidation:
         self._unless: Callable[[], bool] | None = None
         self._own: dict[str, Any] | None = None
         self._skipped = False
+        self._columns: list[str] = []
 
     def skip(self, unless: Callable[[], bool] | None) -> None:
         """Skip the validation of the epoch that has just begun. Every rank calls it alike.
@@ -81,17 +83,21 @@ class SkippableValidation:
     def _save_without_metrics(self, save: Callable[..., Any], metrics: Mapping[str, Any], **kwargs: Any) -> Any:
         """Let the trainer write the row of a skipped epoch, with all columns, and empty what was not measured."""
         path = Path(self._trainer.csv)
-        columns, size = _columns(path), storage.size(path)
-        if not columns:  # somebody has removed the file
+        try:
+            columns, size = _columns(path), storage.size(path)
+        except OSError:  # the trainer's own attempt says what is wrong with the disk
+            columns, size = [], 0
+        columns = columns or self._columns  # somebody has removed the file
+        if not columns:
             return save(metrics, **kwargs)
+        self._columns = columns
         result = save({name: metrics.get(name, math.nan) for name in columns}, **kwargs)
-        with open(path, "rb") as file:
-            file.seek(size)
-            row = file.read().decode()
-        cells = row.rstrip("\n").split(",")
-        if len(cells) == len(columns) + 2:  # epoch and time; if the disk is full, nothing was written
-            known = [cell if name in metrics else "" for name, cell in zip(columns, cells[2:])]
-            storage.replace_tail(path, size, ",".join([*cells[:2], *known]) + "\n")
+        try:
+            _empty_what_is_unknown(path, size, columns, metrics)
+        except OSError as error:
+            LOGGER.warning(
+                f"{path}: the row of an epoch without validation keeps 'nan' for what was not measured: {error}"
+            )
         return result
 
 
@@ -111,6 +117,17 @@ def may_end(trainer: Any) -> bool:
     limit, taken = 3600 * args.time, time.time() - trainer.train_time_start
     mean = taken / (trainer.epoch - trainer.start_epoch + 1)
     return bool(limit - taken < mean or epoch + 1 >= limit / mean)
+
+
+def _empty_what_is_unknown(path: Path, size: int, columns: list[str], metrics: Mapping[str, Any]) -> None:
+    """Empty the cells of a `results.csv` that were not measured, in the row after its first `size` bytes."""
+    with open(path, "rb") as file:
+        file.seek(size)
+        *header, row = file.read().decode().splitlines() or [""]
+    cells = row.split(",")
+    if len(cells) == len(columns) + 2:  # epoch and time; if the disk is full, nothing was written
+        known = [cell if name in metrics else "" for name, cell in zip(columns, cells[2:])]
+        storage.replace_tail(path, size, "".join(f"{line}\n" for line in (*header, ",".join([*cells[:2], *known]))))
 
 
 def _columns(path: Path) -> list[str]:
