@@ -274,10 +274,8 @@ SUITE = {
         "when last.pt is written and the state is not",
         "while the state of three epochs before is written, and again",
         "in an epoch, twice",
-        "by SIGTERM and by SIGKILL",
     ],
     "workers": ["when last.pt is written and the state is not, and in the next epoch"],
-    "early stop by a callback": ["in an epoch"],
 }
 """Moments by case."""
 

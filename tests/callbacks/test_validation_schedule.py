@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.helpers import record
 from yolo_callbacks import EarlyStopping, Plan, ReduceLROnPlateau, ValidationSchedule
 from yolo_callbacks.core.ledger import Ledger
-from yolo_callbacks.core.record import EpochRecord
+from yolo_callbacks.core.record import EpochRecord, History
 
 SHARED = settings(max_examples=60, deadline=None)
 
@@ -178,3 +178,25 @@ def test_the_budget_is_kept_by_all_but_the_first_and_the_last(every, budget, sec
 @given(schedules, curves)
 def test_a_resumed_run_goes_on_with_the_same_schedule(schedule, values):
     assert validated([schedule], values) == validated([ValidationSchedule(**schedule.get_config())], values)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"every": 3, "always_last": 2}, {"every": 7, "start_epoch": 20}])
+def test_it_says_how_many_validations_are_to_come(arguments):
+    """The time that is left is priced with them; the number may be off by two, as it knows no special epochs."""
+    schedule, plan = ValidationSchedule(**arguments), Plan(planned_epochs=60)
+    history = History(plan)
+    told, validated = {}, []
+    for epoch in range(1, 61):
+        told[epoch - 1] = schedule.validations(history, 60)
+        checked = epoch == 1 or not schedule.can_skip_validation(history)
+        validated.append(checked)
+        numbers = {"fitness": 0.5} if checked else {}
+        history.append(EpochRecord(epoch, numbers, validated=checked, planned_epochs=60))
+    for done, number in told.items():
+        assert number == pytest.approx(sum(validated[done:]), abs=2)
+
+
+def test_a_schedule_that_decides_as_it_goes_does_not_say():
+    history = History(Plan(planned_epochs=60))
+    assert ValidationSchedule(every="auto").validations(history, 60) is None
+    assert ValidationSchedule(budget=0.1).validations(history, 60) is None

@@ -149,3 +149,17 @@ def test_a_long_run_costs_no_more_per_epoch():
     state = next(iter(told._folds.values()))[1]
     assert len(state.epochs) == len(state.validated) == WINDOW
     assert eta.seconds == pytest.approx(1000 * 13 + 3)
+
+
+def test_validations_to_come_have_their_price():
+    """Lately every second epoch was validated, and from now on all are."""
+    measures = {"images_per_second": 1.0}
+    records, clock = [], 0.0
+    for epoch in range(1, 21):
+        seconds = 60.0 + 30.0 * (epoch % 2)
+        clock += seconds
+        taken = {**measures, "seconds": seconds}
+        records.append(EpochRecord(epoch, {}, validated=bool(epoch % 2), elapsed=clock, measures=taken))
+    history = History(Plan(planned_epochs=30), records)
+    few, all_of_them = (time_left(history, 30, images=60, validations=number) for number in (5.0, 10.0))
+    assert all_of_them.seconds - few.seconds == pytest.approx(5 * 30.0)

@@ -39,7 +39,7 @@ def test_one_thread_innermost_first():
 def test_c_code_that_holds_the_interpreter_is_seen(tmp_path):
     dump = stacks.FrozenDump(tmp_path / "callbacks" / "frozen.txt")
     dump.postpone(0.2)
-    ctypes.PyDLL(None).usleep(800_000)  # a PyDLL keeps the lock
+    ctypes.PyDLL(None).usleep(2_000_000)  # a PyDLL keeps the lock; the dump has a thread that may start late
     dump.cancel()
     assert "in test_c_code_that_holds_the_interpreter_is_seen" in (tmp_path / "callbacks" / "frozen.txt").read_text()
 

@@ -93,6 +93,14 @@ class ValidationSchedule(Callback):
         wanted = epoch > self.start_epoch and (wanted or self._is_due(history, state.newest))
         return not wanted and epoch <= planned - self._last(planned)
 
+    def validations(self, history: History, end: int) -> float | None:
+        """Return how many of the epochs to come are validated; None if the budget or the metric decides."""
+        if self.budget is not None or isinstance(self.every, str):
+            return None
+        first_of_last = end - self._last(end) + 1
+        before = max(0, first_of_last - 1 - max(history.epoch, self.start_epoch))
+        return before / self.every + max(0, end - max(history.epoch, first_of_last - 1))
+
     def _is_due(self, history: History, newest: int) -> bool:
         """Return whether the next epoch is one to validate by `every`."""
         if isinstance(self.every, str):

@@ -97,7 +97,13 @@ class _ClockFold:
 
 
 def time_left(
-    history: History, end: int, *, images: int = 0, seconds_to_limit: float | None = None, may_stop: bool = False
+    history: History,
+    end: int,
+    *,
+    images: int = 0,
+    seconds_to_limit: float | None = None,
+    may_stop: bool = False,
+    validations: float | None = None,
 ) -> Eta | None:
     """Return the time that is left after the newest epoch; None before the first one.
 
@@ -107,6 +113,7 @@ def time_left(
         images: Number of training images; with it, training and validation have separate prices. 0 if unknown.
         seconds_to_limit: Seconds until the trainer's `time` limit; None without one.
         may_stop: Whether something may stop the run before.
+        validations: How many of the epochs to come will be validated; None for as many as lately.
 
     Example:
         >>> records = [EpochRecord(n, {}, elapsed=t) for n, t in enumerate((90.0, 120.0, 150.0), start=1)]
@@ -120,7 +127,7 @@ def time_left(
     left = 0 if newest.last else max(0, end - history.epoch)
     # the last epoch is always validated, and one in a row of others as often as lately
     share = fmean(epoch.validated for epoch in clock.epochs) or clock.share
-    validated = min(left, 1) + max(0, left - 1) * share
+    validated = min(left, 1) + max(0, left - 1) * share if validations is None else min(float(left), validations)
     seconds = left * prices.training + validated * prices.validation + (left - validated) * prices.rest
     if seconds_to_limit is not None and left:
         # the trainer plans as many epochs as fit; the limit ends the last one early, and it is then validated

@@ -91,6 +91,13 @@ class Rule:
         """Return whether it may end a run with this plan early; the time that is left is then "at most" so long."""
         return False
 
+    def validations(self, history: History, end: int) -> float | None:
+        """Return how many of the epochs from the next one to epoch `end` are expected to be validated.
+
+        None if it does not say; the time that is left is then estimated from the newest epochs.
+        """
+        return None
+
     def outputs(self) -> Iterable[str]:
         """Return the files that it writes, relative to the run directory; no two callbacks may write the same."""
         return ()

@@ -137,7 +137,8 @@ class StallWatch:
         elif found is not None:
             self._where = []
             self._beat(now)
-            self._alerts.submit(f"{now}", lambda: self._alert("went_on", self._went_on(found), found.seconds))
+            position = pulse.position  # it moves on until the alert is sent
+            self._alerts.submit(f"{now}", lambda: self._alert("went_on", self._went_on(found, position), found.seconds))
         elif now - self._written >= self._every:
             self._beat(now)
 
@@ -237,12 +238,12 @@ class StallWatch:
             parts.append(f"the process ends with code {code}")
         self._alert("stall", "; ".join(parts), seconds)
 
-    def _went_on(self, found: WentOn) -> str:
+    def _went_on(self, found: WentOn, position: str) -> str:
         if not found.suspended:
-            return f"{self._pulse.position}: went on after {_seconds(found.seconds)}"
+            return f"{position}: went on after {_seconds(found.seconds)}"
         held = storage.size(self._post.folder / of_rank(FROZEN, self._post.rank))
         why = f"C code held the interpreter, stacks: {self._post.folder.name}/{FROZEN}" if held else "it was suspended"
-        return f"{self._pulse.position}: the process did not run for {_seconds(found.seconds)} ({why})"
+        return f"{position}: the process did not run for {_seconds(found.seconds)} ({why})"
 
     def _alert(self, event: str, message: str, seconds: float) -> None:
         if self._post.rank == 0:

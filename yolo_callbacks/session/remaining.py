@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +23,7 @@ _WORTH_TELLING = 60.0  # seconds left; less needs no line
 _REFRESH = 10.0  # seconds between two updates of run.json
 
 
-def estimate(run: Run, ledger: Ledger, rules: Iterable[Rule]) -> Eta | None:
+def estimate(run: Run, ledger: Ledger, rules: Collection[Rule]) -> Eta | None:
     """Return the time that is left after the newest epoch and its decisions; None before the first epoch.
 
     Args:
@@ -37,8 +37,14 @@ def estimate(run: Run, ledger: Ledger, rules: Iterable[Rule]) -> Eta | None:
     own = 0 < plan.trainer_patience < end
     # no plateau ends a run that is finishing
     may_stop = not ledger.finishing.begun and (own or any(rule.may_stop(plan) for rule in rules))
+    known = (rule.validations(history, end) for rule in rules)
     return time_left(
-        history, end, images=run.images_per_epoch, seconds_to_limit=run.seconds_to_limit, may_stop=may_stop
+        history,
+        end,
+        images=run.images_per_epoch,
+        seconds_to_limit=run.seconds_to_limit,
+        may_stop=may_stop,
+        validations=next((number for number in known if number is not None), None),
     )
 
 
