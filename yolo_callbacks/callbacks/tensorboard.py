@@ -49,7 +49,8 @@ class TensorBoard(PerRun[BoardRun], Callback):
             itself, where Ultralytics writes its own (Keras: `"logs"`). Defaults to None.
         histogram_freq: Write histograms of weights and gradients in the first epoch and every Nth epoch after it, >= 0;
             0 for none. Defaults to 0.
-        write_graph: Whether to write the graph of the model. Defaults to True.
+        write_graph: Whether to write the graph of the model. Defaults to True. PyTorch keeps what it has traced until
+            the process ends, so set it to False in a process that trains hundreds of times.
         write_images: Only False: images of weights, as in Keras, say little about convolutions. See
             `predictions_freq`. Defaults to False.
         write_steps_per_second: Whether to measure the number of batches per second, `speed/steps_per_second`. Defaults

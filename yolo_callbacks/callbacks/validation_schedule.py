@@ -24,9 +24,10 @@ _LAST = 0.4
 class ValidationSchedule(Callback):
     """Validate only some epochs, and save the time of the others.
 
-    Always validated are the first and the last epoch, whatever ends the run; the last epoch with mosaic; the first of a
-    finish; and each epoch in which a patience would run out, `EarlyStopping`'s, `ReduceLROnPlateau`'s or the trainer's
-    own. A patience goes on counting epochs, not validations.
+    Always validated are the first and the last epoch (unless a callback stops the run by a number of the training
+    itself, such as `train_loss`); the last epoch with mosaic; the first of a finish; and each epoch in which a patience
+    would run out, `EarlyStopping`'s, `ReduceLROnPlateau`'s or the trainer's own. A patience goes on counting epochs, not
+    validations.
 
     An epoch without validation has no metrics: its cells in `results.csv` are empty, it cannot become `best.pt`, and
     pictures have a gap there. Checkpoints are saved as ever. After `train(val=False)` the callback does nothing. What a

@@ -242,7 +242,8 @@ class StallWatch:
         if not found.suspended:
             return f"{position}: went on after {_seconds(found.seconds)}"
         held = storage.size(self._post.folder / of_rank(FROZEN, self._post.rank))
-        why = f"C code held the interpreter, stacks: {self._post.folder.name}/{FROZEN}" if held else "it was suspended"
+        stacks_in = f", or C code held the interpreter, stacks: {self._post.folder.name}/{FROZEN}" if held else ""
+        why = f"it was suspended{stacks_in}"  # a suspension can let the timer of the stacks run out, too
         return f"{position}: the process did not run for {_seconds(found.seconds)} ({why})"
 
     def _alert(self, event: str, message: str, seconds: float) -> None:
