@@ -41,6 +41,12 @@ def test_hold_keeps_the_rate_of_the_last_kept_epoch():
     assert rates(Extension(10, 13, HOLD))[10:] == pytest.approx([linear(13)(9)] * 3)  # nobody knows it
 
 
+def test_a_second_hold_holds_the_loss_where_the_first_did():
+    first = Extension(60, 100, HOLD, planned_before=100)
+    second = Extension(100, 130, HOLD, planned_before=100, held_progress=first.loss_progress)
+    assert first.loss_progress == second.loss_progress == pytest.approx(60 / 99)
+
+
 @settings(max_examples=40)
 @given(
     after=st.integers(1, 200),

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tests.helpers import NAN, SKIPPED, record
 from yolo_callbacks import EpochRecord, History, Plan, UnknownMetricError
 from yolo_callbacks.core.epochs import check_patience, in_epochs
+from yolo_callbacks.core.extension import Extension
 from yolo_callbacks.core.metrics import check_known
 from yolo_callbacks.core.monitor import Monitor, ProgressFold, _counts
 
@@ -272,3 +273,25 @@ def test_the_epochs_that_count_are_those_that_add_to_the_wait(planned, close, wa
     fold = ProgressFold(Monitor.of("fitness"), start)
     assert fold.out_of_reach(counted, plan, last) is None
     assert f"at most {counted} " in fold.out_of_reach(counted + 1, plan, last).replace("none ", "at most 0 ")
+
+
+def test_an_extension_begins_the_wait_anew_and_forgets_the_epochs_before_that_were_not_validated():
+    plan = Plan(planned_epochs=30, extensions=(Extension(after=10, planned_epochs=30),))
+    fold = ProgressFold(Monitor.of("fitness"))
+    state = fold.initial(plan)
+    for epoch in range(1, 13):
+        validated = epoch <= 6 or epoch > 11
+        numbers = {"fitness": 0.5} if validated else {}
+        state = fold.step(state, EpochRecord(epoch, numbers, validated=validated, planned_epochs=30))
+        if epoch == 10:
+            assert state.skipped == 4
+    assert (state.wait, state.skipped) == (2, 0)  # epochs 11 and 12
+
+
+def test_patience_counts_epochs_in_which_a_callbacks_metric_was_not_measured():
+    fold = ProgressFold(Monitor.of("test/fitness", "max"))
+    state = fold.initial(Plan(planned_epochs=30))
+    for epoch in range(1, 12):
+        numbers = {"fitness": 0.1, **({"test/fitness": 0.5} if epoch % 5 == 1 else {})}
+        state = fold.step(state, EpochRecord(epoch, numbers, planned_epochs=30, measures={"seconds": 1.0}))
+    assert state.wait == 10

@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+import time
 
 import pytest
 
@@ -275,6 +276,15 @@ def test_exports_have_time_limits_of_their_own(tmp_path, left):
     scene.wait(HELD + 1)
     assert scene.alerts[0].message.startswith("epoch 2 of 10, closing: no sign of life for 31 s")
     assert left == []
+
+
+@pytest.mark.parametrize(("status", "age", "codes"), [("running", 0, []), ("stalled", 0, [75]), ("running", 500, [75])])
+def test_a_rank_that_waits_for_rank_0_ends_only_if_that_one_stands_still(tmp_path, left, status, age, codes):
+    scene = Scene(tmp_path, rank=1, ranks=2, exit_code=75)
+    write_heartbeat(tmp_path, 0, {"status": status, "time": time.time() - age, "every": 5.0})
+    scene.pulse.enter("validating")
+    scene.wait(HELD + 1)
+    assert left == codes
 
 
 def test_a_suspended_process_is_told_and_not_ended(tmp_path, left):

@@ -90,6 +90,16 @@ def test_a_run_that_has_ended_is_not_trained_again_from_an_old_checkpoint(run):
     assert find_resumable(run / "weights" / "best-fitness.pt").epochs == 2
 
 
+def test_an_extension_that_was_killed_before_it_began_goes_on(run):
+    (run / "callbacks").mkdir()
+    (run / "callbacks" / "run.json").write_text('{"status": "finished"}')
+    save(run, "last.pt", 0, optimizer=False)
+    with pytest.raises(NoCheckpointError, match="already finished"):
+        find_resumable(run)
+    save(run, "extended.pt", 4)
+    assert find_resumable(run).path.name == "extended.pt"
+
+
 def test_weights_that_are_not_numbers_are_passed_over(run):
     save(run, "last.pt", 5, weight=float("nan"))
     save(run, "backup.pt", 4)

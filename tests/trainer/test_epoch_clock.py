@@ -100,6 +100,17 @@ def test_parts_that_are_not_there_have_no_duration(loop):
     assert loop.clock.seconds == {"save": 3}
 
 
+def test_a_part_within_a_part_is_counted_once(loop):
+    loop.begin_epoch()
+    for _ in range(2):
+        with loop.clock.during("save"):
+            loop.spend(1)
+            with loop.clock.during("measure"):
+                loop.spend(5)
+            loop.spend(2)
+    assert loop.clock.seconds == {"save": 6, "measure": 10}
+
+
 def test_a_part_that_fails_has_taken_its_time(loop):
     with pytest.raises(OSError), loop.clock.during("save"):
         loop.spend(2)

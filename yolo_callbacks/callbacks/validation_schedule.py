@@ -26,8 +26,7 @@ class ValidationSchedule(Callback):
 
     Always validated are the first and the last epoch (unless a callback stops the run by a number of the training
     itself, such as `train_loss`); the last epoch with mosaic; the first of a finish; and each epoch in which a patience
-    would run out, `EarlyStopping`'s, `ReduceLROnPlateau`'s or the trainer's own. A patience goes on counting epochs, not
-    validations.
+    would run out, `EarlyStopping`'s, `ReduceLROnPlateau`'s or the trainer's own. A patience counts epochs.
 
     An epoch without validation has no metrics: its cells in `results.csv` are empty, it cannot become `best.pt`, and
     pictures have a gap there. Checkpoints are saved as ever. After `train(val=False)` the callback does nothing. What a
