@@ -21,11 +21,14 @@ _BY_PRIORITY = {
     Priority.REPORT: "log",
 }
 _NOT_BY_PRIORITY = {
+    "ExportCheck": "save",
     "Notify": "notify",
     "PerClassMetrics": "measure",
     "PlatformLogger": "notify",
     "PreemptionHandler": "save",
     "RemoteMonitor": "notify",
+    "ValidationSchedule": "decide",
+    "Watchdog": "notify",
 }
 _PARAMETERS = "Args"
 _HEADING = re.compile(r"^(Args|Attributes|Raises|Returns|Example|Examples|Note):\n", re.MULTILINE)
