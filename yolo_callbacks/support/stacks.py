@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import sys
 import threading
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ Line = tuple[str, int, str]
 
 def stack_of(ident: int) -> list[Line]:
     """Return the stack of a thread, by its `threading.get_ident()`, innermost line first; empty if it has ended."""
-    return list(_lines(sys._current_frames().get(ident)))
+    return list(_lines(_current_frames().get(ident)))
 
 
 def all_threads(first: int) -> str:
@@ -30,8 +31,19 @@ def all_threads(first: int) -> str:
         first: The thread to begin with.
     """
     names = {thread.ident: thread for thread in threading.enumerate()}
-    frames = sorted(sys._current_frames().items(), key=lambda item: item[0] != first)
+    frames = sorted(_current_frames().items(), key=lambda item: item[0] != first)
     return "\n".join(_thread(names.get(ident), ident, frame) for ident, frame in frames)
+
+
+def _current_frames() -> dict[int, FrameType]:
+    """Return the frames of all threads without a garbage collection meanwhile, which can deadlock (gh-106883)."""
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return sys._current_frames()
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _thread(thread: threading.Thread | None, ident: int, frame: FrameType) -> str:
