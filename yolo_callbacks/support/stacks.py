@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import gc
 import sys
@@ -19,7 +20,9 @@ Line = tuple[str, int, str]
 
 def stack_of(ident: int) -> list[Line]:
     """Return the stack of a thread, by its `threading.get_ident()`, innermost line first; empty if it has ended."""
-    return list(_lines(_current_frames().get(ident)))
+    with _no_collection():
+        frames = sys._current_frames()
+    return list(_lines(frames.get(ident)))
 
 
 def all_threads(first: int) -> str:
@@ -31,16 +34,19 @@ def all_threads(first: int) -> str:
         first: The thread to begin with.
     """
     names = {thread.ident: thread for thread in threading.enumerate()}
-    frames = sorted(_current_frames().items(), key=lambda item: item[0] != first)
-    return "\n".join(_thread(names.get(ident), ident, frame) for ident, frame in frames)
+    with _no_collection():
+        frames = sys._current_frames()
+    ordered = sorted(frames.items(), key=lambda item: item[0] != first)
+    return "\n".join(_thread(names.get(ident), ident, frame) for ident, frame in ordered)
 
 
-def _current_frames() -> dict[int, FrameType]:
-    """Return the frames of all threads without a garbage collection meanwhile, which can deadlock (gh-106883)."""
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Collect no garbage meanwhile: within `sys._current_frames`, that can deadlock (CPython gh-106883)."""
     collects = gc.isenabled()
     gc.disable()
     try:
-        return sys._current_frames()
+        yield
     finally:
         if collects:
             gc.enable()
