@@ -78,7 +78,7 @@ def test_a_heartbeat_says_how_far_the_run_is(tmp_path):
 
 def test_it_is_written_no_more_often_than_asked(tmp_path, monkeypatch):
     written = []
-    monkeypatch.setattr(module, "write", lambda folder, rank, beat: written.append(beat["quiet_seconds"]))
+    monkeypatch.setattr(module, "write_heartbeat", lambda folder, rank, beat: written.append(beat["quiet_seconds"]))
     scene = Scene(tmp_path, stall_after=None)
     for _ in range(35):
         scene.wait(1)
@@ -154,7 +154,7 @@ def test_no_more_than_twenty_files_of_stacks(tmp_path):
 def test_a_disk_that_hangs_delays_no_alert(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_TELL", 0.2)
     hangs = threading.Event()
-    monkeypatch.setattr(module, "write", lambda *_: hangs.wait(20))
+    monkeypatch.setattr(module, "write_heartbeat", lambda *_: hangs.wait(20))
     scene = Scene(tmp_path)
     scene.beat()
     scene.now += 1
@@ -171,7 +171,7 @@ def test_a_disk_that_fails_is_told_once(tmp_path, said, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module, "write", full)
+    monkeypatch.setattr(module, "write_heartbeat", full)
     scene = Scene(tmp_path, every=1.0)
     scene.wait(4)
     assert said.warnings == ["heartbeat failed; training continues: OSError: [Errno 28] No space left on device"]

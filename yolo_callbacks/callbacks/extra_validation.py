@@ -47,8 +47,8 @@ class ExtraValidation(PerRun[_Live], Callback):
     | `test/box_loss`, `test/cls_loss`, ... | the losses |
 
     Here `test` is the `prefix`. Epochs in between have empty cells. Nothing is decided by these numbers unless a
-    callback names one as its monitor: `EarlyStopping(monitor="test/mAP50-95")`. It then counts only the epochs with a
-    measurement: `patience=3` with `every=5` takes 15 epochs.
+    callback names one as its monitor: `EarlyStopping(monitor="test/mAP50-95")`. Its patience counts epochs,
+    as ever, and those without a measurement count when the next one brings no improvement.
 
     The data set is checked, and its labels are read, before the first epoch. An error later on, such as a lack of
     memory, is logged once; that epoch has no measurement, so no decision depends on it, and the next one that is due

@@ -188,8 +188,9 @@ class ReductionFold:
     def may_reduce(self, state: Reductions, record: EpochRecord) -> bool:
         """Return whether the epoch after `record` would bring a reduction if it brought no improvement."""
         passed = state.progress.skipped + 1
-        wait = min(state.progress.wait + passed, passed - state.cooldown + 1) if state.cooldown else 0
-        wait = wait if state.cooldown else state.progress.wait + passed
+        wait = state.progress.wait + passed
+        if state.cooldown:
+            wait = min(wait, passed - state.cooldown + 1)
         enough = wait >= in_epochs(self.patience, record.whole_epochs) and passed >= state.cooldown
         return enough and not self._at_floor(state, record)
 

@@ -119,7 +119,7 @@ class ValidationSchedule(Callback):
 
     def measure(self, session: Session) -> Mapping[str, float]:
         """Return the duration of the epoch's validation, if there was one."""
-        seconds = session.run.validation_seconds
+        seconds = session.run.clock.seconds.get("validation")
         return {} if seconds is None else {SECONDS: seconds}
 
     def setup(self, session: Session) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from yolo_callbacks.cli.arguments import UsageError, check_arguments, parse_arguments
+from yolo_callbacks.cli.output import FAILURE, OK, fail
 from yolo_callbacks.cli.sources import SUITABLE_ARGUMENTS, SourceError, find_data, load_model
 from yolo_callbacks.lr_finding import LRFindResult, lr_find
 from yolo_callbacks.reporting.summary import literal
@@ -48,16 +49,14 @@ def lr_find_command(request: LRFindRequest) -> int:
         test: dict[str, Any] = {key: getattr(request, key) for key in _TEST}
         found = lr_find(model, data=data, picture=request.picture, mode=request.mode, **test, **arguments)
     except (UsageError, ValueError) as error:
-        console.print(literal(error, "bold red", "Error:"), soft_wrap=True)
-        return 2
+        return fail(error)
     except SourceError as error:
-        console.print(literal(error, "bold red", "Error:"), soft_wrap=True)
-        return 1
+        return fail(error, FAILURE)
     if note:
         console.print(literal(note, "bold yellow", "Note:"), soft_wrap=True)
     for line in _lines(found, request):
         console.print(literal(line), soft_wrap=True)
-    return 0 if found.suggestion is not None else 1
+    return OK if found.suggestion is not None else FAILURE
 
 
 def _lines(found: LRFindResult, request: LRFindRequest) -> list[str]:

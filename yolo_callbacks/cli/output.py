@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from yolo_callbacks.reporting.summary import literal
+from yolo_callbacks.reporting.summary import in_one_line, literal
 from yolo_callbacks.support.numbers import encode_number
 
 OK, FAILURE, USAGE = 0, 1, 2
@@ -28,7 +28,7 @@ def screen() -> Console:
 
 def fail(message: object, code: int = USAGE) -> int:
     """Print an error and return the exit code."""
-    Console(stderr=True).print(literal(message, "bold red", "Error:"), soft_wrap=True)
+    Console(stderr=True).print(literal(in_one_line(str(message)), "bold red", "Error:"), soft_wrap=True)
     return code
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from rich.console import Console
 
 from yolo_callbacks.callback import Callback
-from yolo_callbacks.cli.output import FAILURE, OK, USAGE, print_json
+from yolo_callbacks.cli.output import FAILURE, OK, USAGE, fail, print_json
 from yolo_callbacks.config import ConfigError, load_config
 from yolo_callbacks.inspecting.settings import runs_dir
 from yolo_callbacks.replaying.replay import NothingReplayedError, replay
 from yolo_callbacks.replaying.rules import PATIENCES, patience_rules
 from yolo_callbacks.replaying.text import show
-from yolo_callbacks.reporting.summary import in_one_line, literal
+from yolo_callbacks.reporting.summary import literal
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,15 @@ def replay_command(request: ReplayRequest) -> int:
     except NothingReplayedError as error:
         for item in error.skipped if request.details else ():
             errors.print(literal(f"  {item}"), soft_wrap=True)
-        return _fail(errors, error, USAGE)
+        return fail(error, USAGE)
     except (ConfigError, ValueError) as error:
-        return _fail(errors, error, USAGE)
+        return fail(error, USAGE)
     console, folder = Console(), None
     if request.out is not None:  # before anything is printed: a pager may close the pipe early
         try:
             folder = report.save(request.out)
         except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-            return _fail(errors, f"{request.out} cannot be written: {getattr(error, 'strerror', error)}", FAILURE)
+            return fail(f"{request.out} cannot be written: {getattr(error, 'strerror', error)}", FAILURE)
     if request.as_json:
         print_json(report.to_json())
         return OK
@@ -68,8 +68,3 @@ def _rules(request: ReplayRequest) -> dict[str, list[Callback]]:
         name = file.name if sum(other.name == file.name for other in request.configs) == 1 else str(file)
         rules[name] = load_config(file)
     return rules
-
-
-def _fail(console: Console, error: object, code: int) -> int:
-    console.print(literal(in_one_line(str(error)), "bold red", "Error:"), soft_wrap=True)
-    return code

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from yolo_callbacks.core.stored_fields import checked_fields
 from yolo_callbacks.support.checks import check_choice
 
 CONTINUE, HOLD, REWARM = "continue", "hold", "rewarm"
@@ -122,5 +123,9 @@ def extended(before: tuple[Extension, ...], new: Extension) -> tuple[Extension, 
 
 
 def extension_from_json(data: Mapping[str, Any]) -> Extension:
-    """Read back what `dataclasses.asdict` made of an extension."""
-    return Extension(**data)
+    """Read back what `dataclasses.asdict` made of an extension.
+
+    Raises:
+        TypeError: If it is something else.
+    """
+    return checked_fields(Extension(**data))

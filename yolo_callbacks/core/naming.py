@@ -14,6 +14,7 @@ from yolo_callbacks.core.record import EpochRecord
 from yolo_callbacks.support.checks import check_path, nearest, quoted
 
 WEIGHTS = "weights"
+JOURNAL = "callbacks/journal.jsonl"
 BACKUP, PREEMPTED = f"{WEIGHTS}/backup.pt", f"{WEIGHTS}/preempted.pt"
 EXTENDED = f"{WEIGHTS}/extended.pt"
 LAST_KEPT, BEST_KEPT = f"{WEIGHTS}/last.kept.pt", f"{WEIGHTS}/best.kept.pt"

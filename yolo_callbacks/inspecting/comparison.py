@@ -12,8 +12,9 @@ import yaml
 
 from yolo_callbacks.core.metrics import direction
 from yolo_callbacks.inspecting.interval import difference, wilson
-from yolo_callbacks.inspecting.overview import Overview, logged_run, overview_of
+from yolo_callbacks.inspecting.overview import Overview, logged_run, overview_from
 from yolo_callbacks.inspecting.validation_set import validation_images
+from yolo_callbacks.replaying.logged_run import LoggedRun
 from yolo_callbacks.run_dir.manifest import manifest_of
 
 _NOT_SETTINGS = {"exist_ok", "mode", "name", "project", "resume", "save_dir", "verbose"}
@@ -64,9 +65,9 @@ def read_compared(folder: Path, name: str) -> ComparedRun:
     settings.update({f"version.{key}": value for key, value in (manifest.get("versions") or {}).items()})
     processes = manifest.get("processes")
     devices = processes if isinstance(processes, int) else _devices(given.get("device"))
-    overview = overview_of(folder)
-    shown = Overview(**{**vars(overview), "name": name})
-    return ComparedRun(shown, settings, _best_metrics(folder), validation_images(given), devices, bool(given))
+    run = logged_run(folder)
+    overview = overview_from(folder, manifest, run, name)
+    return ComparedRun(overview, settings, _best_metrics(run), validation_images(given), devices, bool(given))
 
 
 def differences(runs: Sequence[ComparedRun]) -> dict[str, list[Any]]:
@@ -119,9 +120,8 @@ def _devices(device: Any) -> int:
     return max(1, len(names))
 
 
-def _best_metrics(folder: Path) -> dict[str, tuple[float, int]]:
+def _best_metrics(run: LoggedRun | None) -> dict[str, tuple[float, int]]:
     """Return the best value of each metric and the first epoch with it."""
-    run = logged_run(folder)
     best: dict[str, tuple[float, int]] = {}
     for record in run.records if run is not None else ():
         for name, value in record.metrics.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -18,12 +17,13 @@ from typing import Any
 from yolo_callbacks.inspecting.state import Signs, State, judge
 from yolo_callbacks.replaying.logged_run import LoggedRun, read_run
 from yolo_callbacks.replaying.search import JOURNAL, RESULTS, LogFiles
+from yolo_callbacks.run_dir.heartbeat import HEARTBEAT, read_heartbeats
 from yolo_callbacks.run_dir.manifest import manifest_of
 from yolo_callbacks.run_dir.results_log import UnusableError, score_keys
 
 _WITHOUT_RUNS = {"weights", "callbacks", "export"}
 _ARGUMENTS = ("args.yaml", "opt.yaml")  # the second is YOLOv5's
-_MOVING = (RESULTS, "callbacks/journal.jsonl", "callbacks/run.json", "callbacks/heartbeat.json", "weights/last.pt")
+_MOVING = (RESULTS, JOURNAL, "callbacks/run.json", f"callbacks/{HEARTBEAT}", "weights/last.pt")
 _HEAD = re.compile(r"\([A-Z]\)")
 _REUSE = 60.0  # seconds by which clocks may differ, when a process is compared with what it has written
 
@@ -97,8 +97,12 @@ def overview_of(folder: Path, root: Path | None = None) -> Overview:
         folder: The run directory.
         root: The directory that its name is relative to; None names it as given.
     """
-    manifest, run = manifest_of(folder), logged_run(folder)
-    heartbeat = _heartbeat(folder)
+    return overview_from(folder, manifest_of(folder), logged_run(folder), _name(folder, root))
+
+
+def overview_from(folder: Path, manifest: Mapping[str, Any], run: LoggedRun | None, name: str) -> Overview:
+    """Return a run at a glance whose `run.json` and epochs have been read; see `overview_of`."""
+    heartbeat = read_heartbeats(folder / "callbacks", 1).get(0, {})
     best, best_epoch = _best(run)
     epochs = run.records[-1].epoch if run is not None else _rows(folder)
     planned = _planned(folder, manifest, run)
@@ -119,7 +123,7 @@ def overview_of(folder: Path, root: Path | None = None) -> Overview:
     timed = run is not None and run.timed
     return Overview(
         folder=folder,
-        name=_name(folder, root),
+        name=name,
         state=state,
         why=why,
         metric=_metric(run),
@@ -231,15 +235,6 @@ def _times(folder: Path) -> Iterator[float]:
             yield (folder / name).stat().st_mtime
         except OSError:
             continue
-
-
-def _heartbeat(folder: Path) -> dict[str, Any]:
-    """Return the heartbeat of a run that writes one; else, empty."""
-    try:
-        beat = json.loads((folder / "callbacks" / "heartbeat.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return beat if isinstance(beat, dict) else {}
 
 
 def _eta(*sources: Mapping[str, Any]) -> float | None:

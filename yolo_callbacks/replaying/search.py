@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Union
 
+from yolo_callbacks.core import naming
+
 RESULTS = "results.csv"
-JOURNAL = Path("callbacks", "journal.jsonl")
+JOURNAL = Path(naming.JOURNAL)
 _WITHOUT_RUNS = {"weights", "callbacks", "export"}  # subfolders of a run, which hold no other run
 
 Paths = Union[str, "os.PathLike[str]", Iterable[Union[str, "os.PathLike[str]"]]]

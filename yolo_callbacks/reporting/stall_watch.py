@@ -18,8 +18,14 @@ from typing import Any
 
 from yolo_callbacks.core.stall import BATCH, Place, Stalled, StallJudge, WentOn, behind, waits_for
 from yolo_callbacks.reporting.pulse import Pulse
-from yolo_callbacks.run_dir.heartbeat import next_stall_file, of_rank, read_heartbeats, remove_heartbeats
-from yolo_callbacks.run_dir.heartbeat import write_heartbeat as write
+from yolo_callbacks.run_dir.heartbeat import (
+    HEARTBEAT,
+    next_stall_file,
+    of_rank,
+    read_heartbeats,
+    remove_heartbeats,
+    write_heartbeat,
+)
 from yolo_callbacks.run_dir.manifest import now as iso_now
 from yolo_callbacks.session.participant import Alert
 from yolo_callbacks.session.remaining import as_json
@@ -114,9 +120,9 @@ class StallWatch:
 
     def _last_beat(self, status: str) -> None:
         if self._post.rank:
-            storage.remove(self._post.folder / of_rank("heartbeat.json", self._post.rank))
+            storage.remove(self._post.folder / of_rank(HEARTBEAT, self._post.rank))
         else:
-            write(self._post.folder, 0, {**self.beat(self._clock()), "status": status, "eta": None})
+            write_heartbeat(self._post.folder, 0, {**self.beat(self._clock()), "status": status, "eta": None})
 
     def _run(self) -> None:
         while not self._ended.wait(self._tick):
@@ -181,7 +187,7 @@ class StallWatch:
     def _beat(self, now: float) -> None:
         self._written = now
         beat = self.beat(now)
-        self._files.submit("heartbeat", lambda: write(self._post.folder, self._post.rank, beat))
+        self._files.submit("heartbeat", lambda: write_heartbeat(self._post.folder, self._post.rank, beat))
 
     # ------------------------------------------------------------------------------------------ stalls
 

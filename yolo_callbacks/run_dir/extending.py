@@ -22,7 +22,7 @@ from yolo_callbacks.core.extension import (
     extension_from_json,
     rewarming,
 )
-from yolo_callbacks.core.naming import EXCEPTION, EXTENDED, WEIGHTS
+from yolo_callbacks.core.naming import EXCEPTION, EXTENDED, JOURNAL, WEIGHTS
 from yolo_callbacks.core.record import EpochRecord, Plan
 from yolo_callbacks.run_dir.manifest import manifest_of
 from yolo_callbacks.run_dir.recorded_run import RecordedRun
@@ -40,7 +40,7 @@ from yolo_callbacks.run_dir.results_csv import read_results_csv
 from yolo_callbacks.support import storage
 
 _MARK = "yolo_callbacks_extension"
-_KEPT = ("args.yaml", "results.csv", "callbacks/run.json", "callbacks/journal.jsonl", "callbacks/epochs.csv")
+_KEPT = ("args.yaml", "results.csv", "callbacks/run.json", JOURNAL, "callbacks/epochs.csv")
 _MODELS = (f"{WEIGHTS}/last.pt", f"{WEIGHTS}/best.pt")
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from yolo_callbacks.core.decision import Decision, Stop, StopReason
 from yolo_callbacks.core.entry import Entry, JournalContent
+from yolo_callbacks.core.naming import JOURNAL
 from yolo_callbacks.core.record import Plan
 from yolo_callbacks.run_dir.journal import read_journal
 from yolo_callbacks.run_dir.manifest import manifest_of
@@ -30,7 +31,7 @@ class RecordedRun:
     @property
     def journal(self) -> JournalContent:
         """The content of the journal; empty if there is none."""
-        path = self.folder / "callbacks" / "journal.jsonl"
+        path = self.folder / JOURNAL
         return read_journal(path) if path.exists() else JournalContent(Plan(), (), [])
 
     @property

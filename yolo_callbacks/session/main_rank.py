@@ -9,6 +9,7 @@ from typing import Any
 from yolo_callbacks.core.decision import Decision, SaveCheckpoint, Stop, is_announced
 from yolo_callbacks.core.ledger import Ledger
 from yolo_callbacks.core.lineup import configuration
+from yolo_callbacks.core.naming import JOURNAL
 from yolo_callbacks.session.ending import Ending
 from yolo_callbacks.session.measuring import Measuring
 from yolo_callbacks.session.remaining import Remaining
@@ -38,7 +39,7 @@ class MainRank:
 
     def __init__(self, run: Run, steps: Steps[Any], measuring: Measuring[Any]) -> None:
         self._run, self._steps, self._measuring = run, steps, measuring
-        extensions = extensions_of(run, run.callbacks_dir / "journal.jsonl")
+        extensions = extensions_of(run, run.save_dir / JOURNAL)
         self.extension = extensions[-1] if extensions else None
         run.extend(self.extension)
         self.ledger = Ledger(steps.callbacks, replace(run.plan(), extensions=extensions), steps.failed)

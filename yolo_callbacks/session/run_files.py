@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from yolo_callbacks.core.decision import Decision, SaveCheckpoint, Stop, StopReason
-from yolo_callbacks.core.naming import STATES, WEIGHTS
+from yolo_callbacks.core.naming import JOURNAL, STATES, WEIGHTS
 from yolo_callbacks.exports.export import Exports
 from yolo_callbacks.exports.plan import ExportPlan
 from yolo_callbacks.run_dir.checkpoints import CheckpointStore
@@ -58,7 +58,7 @@ class RunFiles:
         self._timeout = CLOSE_TIMEOUT
         self._listed: list[dict[str, Any]] = []
         self.manifest = Manifest(run.callbacks_dir / "run.json", self.background(VIEWS), resumed=run.epochs_before > 0)
-        self.journal = Journal(run.callbacks_dir / "journal.jsonl")
+        self.journal = Journal(run.save_dir / JOURNAL)
         self.checkpoints = CheckpointStore(run, self.background("checkpoints"), known, self._list_checkpoints)
         self.exports = Exports(run, self.checkpoints, self.background("exports"), self._list_exports)
         for folder in (run.callbacks_dir, run.save_dir / WEIGHTS, run.save_dir / STATES):

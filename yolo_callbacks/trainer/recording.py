@@ -18,9 +18,6 @@ class EpochRecorder:
 
     Args:
         run: The run.
-
-    Attributes:
-        validation_seconds: Duration of the epoch's validation; None if there was none, or before it. Rank 0.
     """
 
     def __init__(self, run: RunState) -> None:
@@ -32,8 +29,6 @@ class EpochRecorder:
         self._base_lr: float | None = None
         self._metrics_before: object = None
         self._validated = False
-        self._batches_ended = 0.0
-        self.validation_seconds: float | None = None
 
     def begin_epoch(self) -> None:
         """Start timing an epoch, or a repeated one."""
@@ -42,8 +37,7 @@ class EpochRecorder:
 
     def end_batches(self) -> None:
         """Note the end of an epoch's batches; the validation is next."""
-        self._validated, self.validation_seconds = False, None
-        self._batches_ended = time.perf_counter()
+        self._validated = False
         self._metrics_before = self._run.trainer.metrics
         self._base_lr = self._run.scheduled_lr(self._run.epoch)
         if self._train_started is not None:
@@ -51,7 +45,7 @@ class EpochRecorder:
 
     def note_validated(self) -> None:
         """Note that the epoch was validated."""
-        self._validated, self.validation_seconds = True, time.perf_counter() - self._batches_ended
+        self._validated = True
 
     def close_epoch(self) -> None:
         """Forget a completed epoch."""

@@ -140,11 +140,6 @@ class Run(RunState):
         """
         self._validation.skip(unless if skip and self.validates else None)
 
-    @property
-    def validation_seconds(self) -> float | None:
-        """Duration of the epoch's validation; None if it was not validated. Rank 0."""
-        return self._recorder.validation_seconds
-
     def end_batches(self) -> None:
         """Note the end of an epoch's batches; the validation is next."""
         self.epoch_is_open = True
