@@ -115,3 +115,14 @@ def test_the_other_ranks_forget_theirs_when_rank_0_has(tmp_path, ranks):
     ranks[1].write(1, {}, alone=False)
     ranks[1].forget_if_ended()
     assert not ranks[1].folder.exists()
+
+
+def test_a_folder_that_rank_0_removes_in_the_same_instant_is_no_error(tmp_path, monkeypatch):
+    states = TrainingStates(tmp_path, 1, 2)
+
+    def vanishes(folder, pattern):
+        raise FileNotFoundError(folder)
+
+    monkeypatch.setattr(type(tmp_path), "glob", vanishes)
+    states.forget_if_ended()
+    assert states.newest() is None

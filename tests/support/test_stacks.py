@@ -1,11 +1,11 @@
 """Stacks of all threads, also while C code holds the interpreter."""
 
-import ctypes
 import sys
 import threading
 
 import pytest
 
+from tests import programs
 from yolo_callbacks.support import stacks
 
 
@@ -35,13 +35,27 @@ def test_one_thread_innermost_first():
     assert stacks.stack_of(-1) == []
 
 
+# in a process of its own: faulthandler shows at most 100 threads, and a test process may have more
+FROZEN = """
+import ctypes, sys
+from pathlib import Path
+from yolo_callbacks.support import stacks
+
+def holds_the_interpreter():
+    ctypes.PyDLL(None).usleep(2_000_000)  # a PyDLL keeps the lock; the dump has a thread that may start late
+
+dump = stacks.FrozenDump(Path(sys.argv[1]))
+dump.postpone(0.2)
+holds_the_interpreter()
+dump.cancel()
+"""
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="usleep is POSIX")
 def test_c_code_that_holds_the_interpreter_is_seen(tmp_path):
-    dump = stacks.FrozenDump(tmp_path / "callbacks" / "frozen.txt")
-    dump.postpone(0.2)
-    ctypes.PyDLL(None).usleep(2_000_000)  # a PyDLL keeps the lock; the dump has a thread that may start late
-    dump.cancel()
-    assert "in test_c_code_that_holds_the_interpreter_is_seen" in (tmp_path / "callbacks" / "frozen.txt").read_text()
+    done = programs.run(["-c", FROZEN, tmp_path / "callbacks" / "frozen.txt"])
+    assert done.returncode == 0, done.stderr
+    assert "in holds_the_interpreter" in (tmp_path / "callbacks" / "frozen.txt").read_text()
 
 
 def test_nothing_is_left_if_nothing_happened(tmp_path):

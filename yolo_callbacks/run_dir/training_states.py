@@ -125,7 +125,11 @@ class TrainingStates:
 
     def _files(self) -> Iterator[tuple[Path, int, int, int]]:
         """Yield path, epoch, rank and number of ranks of each file."""
-        for path in sorted(self.folder.glob("*.state")):
+        try:
+            paths = sorted(self.folder.glob("*.state"))
+        except FileNotFoundError:  # another rank has removed the folder in this instant
+            return
+        for path in paths:
             if match := _NAME.fullmatch(path.name):
                 epoch, rank, ranks = map(int, match.groups())
                 yield path, epoch, rank, ranks
